@@ -1,0 +1,176 @@
+//! Whole seconds, and where they come from.
+
+use std::ops::{Add, Div, Mul, Sub};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Seconds since 1970-01-01T00:00:00Z; `NumericDate` without a fraction (RFC 7519 §2).
+///
+/// All arithmetic saturates: a hostile `exp` can end up at the end of time, never on its other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixTime(pub i64);
+
+/// A length of time in whole seconds; may be negative. Arithmetic saturates, and dividing by zero gives zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seconds(pub i64);
+
+impl Add<Seconds> for UnixTime {
+    type Output = Self;
+    fn add(self, rhs: Seconds) -> Self {
+        Self(self.0.saturating_add(rhs.0))
+    }
+}
+
+impl Sub<Seconds> for UnixTime {
+    type Output = Self;
+    fn sub(self, rhs: Seconds) -> Self {
+        Self(self.0.saturating_sub(rhs.0))
+    }
+}
+
+impl Sub for UnixTime {
+    type Output = Seconds;
+    fn sub(self, rhs: Self) -> Seconds {
+        Seconds(self.0.saturating_sub(rhs.0))
+    }
+}
+
+impl Add for Seconds {
+    type Output = Self;
+    fn add(self, rhs: Self) -> Self {
+        Self(self.0.saturating_add(rhs.0))
+    }
+}
+
+impl Sub for Seconds {
+    type Output = Self;
+    fn sub(self, rhs: Self) -> Self {
+        Self(self.0.saturating_sub(rhs.0))
+    }
+}
+
+impl Mul<i64> for Seconds {
+    type Output = Self;
+    fn mul(self, rhs: i64) -> Self {
+        Self(self.0.saturating_mul(rhs))
+    }
+}
+
+impl Div<i64> for Seconds {
+    type Output = Self;
+    fn div(self, rhs: i64) -> Self {
+        if rhs == 0 { Self(0) } else { Self(self.0.saturating_div(rhs)) }
+    }
+}
+
+/// A negative length becomes zero: there is no shorter wait.
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Self {
+        Self::from_secs(u64::try_from(seconds.0).unwrap_or(0))
+    }
+}
+
+/// Where the time comes from, so that a test can ask about any second.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// The wall clock, which decides whether a token is valid.
+    fn now(&self) -> UnixTime;
+    /// Monotonic time since an arbitrary instant of this process, which decides how old a key set is: a wall clock
+    /// that jumps must neither freeze nor empty a cache.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The clock of the operating system.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    started_at: std::time::Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic time starts at zero now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the Clock that everyone else takes monotonic time from"
+    )]
+    pub fn new() -> Self {
+        Self { started_at: std::time::Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the Clock that everyone else takes the time from")]
+    fn now(&self) -> UnixTime {
+        // A clock before 1970 is broken; at 0 every token is issued in the future, so nothing is accepted.
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        UnixTime(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started_at.elapsed()
+    }
+}
+
+/// A clock that moves only when told to. Share it as `Arc<ManualClock>`.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub struct ManualClock {
+    now: std::sync::atomic::AtomicI64,
+    monotonic: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(feature = "testing")]
+impl ManualClock {
+    /// A clock that shows `now` until it is moved.
+    pub fn new(now: UnixTime) -> Self {
+        Self { now: now.0.into(), monotonic: 0.into() }
+    }
+
+    /// Lets time pass, on the wall and the monotonic clock alike. A negative length does nothing.
+    pub fn advance(&self, by: Seconds) {
+        use std::sync::atomic::Ordering::SeqCst;
+        let by = by.0.max(0);
+        self.now.fetch_add(by, SeqCst);
+        self.monotonic.fetch_add(by.unsigned_abs(), SeqCst);
+    }
+
+    /// Sets the wall clock alone, forwards or back, as an administrator or NTP would.
+    pub fn set(&self, now: UnixTime) {
+        self.now.store(now.0, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Clock for ManualClock {
+    fn now(&self) -> UnixTime {
+        UnixTime(self.now.load(std::sync::atomic::Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.monotonic.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_at_both_ends() {
+        assert_eq!(UnixTime(i64::MAX) + Seconds(1), UnixTime(i64::MAX));
+        assert_eq!(UnixTime(i64::MIN) - Seconds(1), UnixTime(i64::MIN));
+        assert_eq!(UnixTime(i64::MIN) - UnixTime(i64::MAX), Seconds(i64::MIN));
+        assert_eq!(Seconds(i64::MAX) * 2, Seconds(i64::MAX));
+        assert_eq!(Seconds(i64::MIN) / -1, Seconds(i64::MAX));
+        assert_eq!(Seconds(7) / 0, Seconds(0));
+        assert_eq!(Duration::from(Seconds(-3)), Duration::ZERO);
+    }
+}

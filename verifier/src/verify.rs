@@ -1,0 +1,239 @@
+//! Every check of an access token, in one place: pure, offline, the time an argument.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::base64url::Scratch;
+use crate::claims::{AccessClaims, NoExtra};
+use crate::error::{Missing, Reason, VerifyError};
+use crate::header::Header;
+use crate::jwk::Kid;
+use crate::key_set::{KeySet, VerifyingKey};
+use crate::time::{Seconds, UnixTime};
+use crate::token::{self, Parts};
+
+const DEFAULT_LEEWAY: Seconds = Seconds(30);
+const MAX_LEEWAY: Seconds = Seconds(120);
+const DEFAULT_MAX_TOKEN_LIFE: Seconds = Seconds(3600);
+
+/// What a token must say to be accepted.
+///
+/// ```
+/// use verifier::{Expected, KeySet, NoExtra, Reason, UnixTime, VerifyError};
+///
+/// let expected = Expected::new("https://auth.example.com", ["orders-api"]);
+/// let refused = expected.verify::<NoExtra>("not a token", &KeySet::default(), UnixTime(1_700_000_000));
+/// assert_eq!(refused.unwrap_err(), VerifyError::Invalid(Reason::NotJws));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Expected {
+    issuer: String,
+    audiences: Vec<String>,
+    leeway: Seconds,
+    max_token_life: Seconds,
+    accepts_expired: bool,
+}
+
+impl Expected {
+    /// Tokens of `issuer`, compared as an exact string, for at least one of `audiences`. Without audiences nothing is
+    /// accepted.
+    pub fn new(issuer: impl Into<String>, audiences: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            issuer: issuer.into(),
+            audiences: audiences.into_iter().map(Into::into).collect(),
+            leeway: DEFAULT_LEEWAY,
+            max_token_life: DEFAULT_MAX_TOKEN_LIFE,
+            accepts_expired: false,
+        }
+    }
+
+    /// Tolerates this much difference between the issuer's clock and ours: 30 s by default, at most 120 s.
+    #[must_use]
+    pub fn with_leeway(self, leeway: Seconds) -> Self {
+        Self { leeway: leeway.clamp(Seconds(0), MAX_LEEWAY), ..self }
+    }
+
+    /// Refuses tokens that live longer than this from `iat`: 1 h by default.
+    #[must_use]
+    pub fn with_max_token_life(self, max_token_life: Seconds) -> Self {
+        Self { max_token_life, ..self }
+    }
+
+    /// Accepts tokens whose time is over. For logging out with an old token, never for granting anything.
+    #[must_use]
+    pub fn danger_accept_expired(self) -> Self {
+        Self { accepts_expired: true, ..self }
+    }
+
+    /// Checks everything about `token` that can be told from the token, the keys and the time.
+    ///
+    /// The order is fixed: size and shape, header, key by `kid` and its algorithm, signature, claims typed and complete,
+    /// issuer, audience, times, and last the custom claims `C`. Nothing of the claims is looked at before the signature
+    /// has been found good.
+    ///
+    /// # Errors
+    /// Always [`VerifyError::Invalid`]; its [`Reason`] is the first check that failed.
+    pub fn verify<C: DeserializeOwned>(
+        &self,
+        token: &str,
+        keys: &KeySet,
+        now: UnixTime,
+    ) -> Result<Verified<C>, VerifyError> {
+        // Sized for the tokens we issue; longer parts go to the heap.
+        let (mut claims_room, mut signature_room) = (Scratch::<1024>::new(), Scratch::<512>::new());
+        let parts = token::split(token)?;
+        let claims = claims_room.decode(parts.claims).ok_or(Reason::NotJws)?;
+        let signature = signature_room.decode(parts.signature).ok_or(Reason::NotJws)?;
+
+        let key = find_key(&parts, keys)?;
+        if !key.signed(parts.signed.as_bytes(), signature) {
+            return Err(Reason::BadSignature.into());
+        }
+
+        // RFC 8725 §3.7: UTF-8 and nothing else.
+        let json = std::str::from_utf8(claims).map_err(|_| Reason::BadClaims)?;
+        let registered = AccessClaims::parse(json)?;
+        self.check_parties(&registered)?;
+        self.check_times(&registered, now)?;
+        let custom = C::deserialize(&mut serde_json::Deserializer::from_str(json))
+            .map_err(|_| Reason::CustomClaims)?;
+        Ok(Verified { registered, kid: key.kid().clone(), claims: custom })
+    }
+
+    /// The audiences of which a token must name one.
+    pub(crate) fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {
+        if claims.iss != self.issuer {
+            return Err(Reason::WrongIssuer);
+        }
+        if !claims.aud.iter().any(|audience| self.audiences.contains(audience)) {
+            return Err(Reason::WrongAudience);
+        }
+        Ok(())
+    }
+
+    /// A token is valid in `[nbf, exp)`, widened by the leeway on both sides, and not before it was issued.
+    fn check_times(&self, claims: &AccessClaims, now: UnixTime) -> Result<(), Reason> {
+        let &AccessClaims { exp, iat, nbf, .. } = claims;
+        let (limit, latest_start) = (self.max_token_life, now + self.leeway);
+        if now >= exp + self.leeway && !self.accepts_expired {
+            return Err(Reason::Expired { exp, now });
+        }
+        if nbf > latest_start {
+            return Err(Reason::NotYetValid { nbf, now });
+        }
+        if iat > latest_start {
+            return Err(Reason::IssuedInFuture { iat, now });
+        }
+        if exp - iat > limit {
+            return Err(Reason::LivesTooLong { life: exp - iat, limit });
+        }
+        Ok(())
+    }
+}
+
+/// The key by the token's `kid`, if it is for the token's `alg` (RFC 8725 §3.1).
+fn find_key<'k>(parts: &Parts<'_>, keys: &'k KeySet) -> Result<&'k VerifyingKey, Reason> {
+    if let Some(key) = keys.find_by_header(parts.header) {
+        return Ok(key);
+    }
+    let mut room = Scratch::<512>::new();
+    let json = room.decode(parts.header).ok_or(Reason::NotJws)?;
+    let header = Header::parse(json)?;
+    let key = keys.find(&header.kid).ok_or(Reason::UnknownKey)?;
+    if key.algorithm() == header.algorithm { Ok(key) } else { Err(Reason::WrongAlgorithm) }
+}
+
+/// An access token that passed every check. Holding one is the proof.
+///
+/// `C` is for claims of your own; it is read from the same JSON object.
+#[derive(Clone, Debug)]
+pub struct Verified<C = NoExtra> {
+    registered: AccessClaims,
+    kid: Kid,
+    claims: C,
+}
+
+impl<C> Verified<C> {
+    /// The user or client the token speaks for. Unique within the issuer.
+    pub fn subject(&self) -> &str {
+        &self.registered.sub
+    }
+
+    /// The session the token belongs to.
+    pub fn session_id(&self) -> Option<&str> {
+        self.registered.sid.as_deref()
+    }
+
+    /// The application that acts.
+    pub fn client_id(&self) -> &str {
+        &self.registered.client_id
+    }
+
+    /// The resource servers the token is for; we are one of them.
+    pub fn audience(&self) -> &[String] {
+        &self.registered.aud
+    }
+
+    /// The permissions granted.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.registered.scope.split(' ').filter(|scope| !scope.is_empty())
+    }
+
+    /// Whether the token grants `permission`, compared exactly.
+    pub fn has_permission(&self, permission: &str) -> bool {
+        self.scopes().any(|scope| scope == permission)
+    }
+
+    /// `Ok` if the token grants `permission`, otherwise [`VerifyError::Forbidden`].
+    pub fn require_permission(&self, permission: &str) -> Result<(), VerifyError> {
+        if self.has_permission(permission) {
+            return Ok(());
+        }
+        Err(VerifyError::Forbidden(Missing::new(Arc::new([permission.to_owned()]), false)))
+    }
+
+    /// The user's roles.
+    pub fn roles(&self) -> &[String] {
+        &self.registered.roles
+    }
+
+    /// Whether the user has this role, compared exactly.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles().iter().any(|one| one == role)
+    }
+
+    /// When the token ends; at this second it is no longer valid, leeway aside.
+    pub fn expires_at(&self) -> UnixTime {
+        self.registered.exp
+    }
+
+    /// When the token was issued.
+    pub fn issued_at(&self) -> UnixTime {
+        self.registered.iat
+    }
+
+    /// The token's own id, `jti`.
+    pub fn token_id(&self) -> &str {
+        &self.registered.jti
+    }
+
+    /// The key that signed.
+    pub fn kid(&self) -> &Kid {
+        &self.kid
+    }
+
+    /// Your own claims.
+    pub fn claims(&self) -> &C {
+        &self.claims
+    }
+
+    /// All registered claims.
+    pub fn registered(&self) -> &AccessClaims {
+        &self.registered
+    }
+}
