@@ -1,0 +1,228 @@
+//! Several `auth-service serve` processes on one database, with a balancer in front.
+//!
+//! They share the database, the master key and the issuer, which is the balancer's URL, and nothing else. Each one
+//! listens on free ports, so a replica that starts again has a new address; the balancer is told.
+
+mod replica;
+
+use std::fs;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
+use rustix::process::Signal;
+
+use crate::balancer::Balancer;
+use crate::client::Client;
+use crate::process;
+use crate::random::Random;
+use crate::workdir::Workdir;
+use replica::Launch;
+pub use replica::Replica;
+
+/// The user of the bootstrap.
+pub const ADMIN: &str = "admin";
+
+/// The audience that opens the admin API.
+pub const ADMIN_AUDIENCE: &str = "auth-admin";
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    replicas: usize,
+    database_url: String,
+    settings: Vec<(String, String)>,
+    clock_offsets: Vec<(usize, i64)>,
+}
+
+impl Plan {
+    /// So many replicas on one database, configured as the defaults say.
+    pub fn new(replicas: usize, database_url: impl Into<String>) -> Self {
+        let plan = Self {
+            replicas,
+            database_url: database_url.into(),
+            settings: Vec::new(),
+            clock_offsets: Vec::new(),
+        };
+        plan.set("drain_delay", "200ms").set("log_format", "json")
+    }
+
+    /// Sets `key`, a name of the configuration table, for all replicas.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((format!("AUTH_{}", key.to_uppercase()), value.to_owned()));
+        self
+    }
+
+    /// The clock of replica `number` is wrong by so many seconds.
+    #[must_use]
+    pub fn clock_offset(mut self, number: usize, seconds: i64) -> Self {
+        self.clock_offsets.push((number, seconds));
+        self
+    }
+}
+
+/// Running replicas behind their balancer. Dropping it ends them; when the test failed, their last log lines are shown.
+#[derive(Debug)]
+pub struct Cluster {
+    balancer: Balancer,
+    replicas: Vec<Replica>,
+    admin_password: String,
+    // Last, so that it is removed after the processes ended.
+    dir: Workdir,
+}
+
+impl Cluster {
+    /// Starts everything and waits until each replica is ready.
+    pub async fn start(plan: Plan) -> Self {
+        let dir = Workdir::new();
+        let balancer = Balancer::start().await;
+        let random = Random::announced("passwords of the cluster");
+        let admin_password = format!("violet-{}", random.word(20));
+        let master_key = dir.path().join("master.key");
+        let bytes: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
+        fs::write(&master_key, STANDARD.encode(bytes) + "\n").expect("the master key");
+
+        let mut environment = vec![
+            ("AUTH_ISSUER".to_owned(), balancer.url()),
+            ("AUTH_PUBLIC_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
+            ("AUTH_ADMIN_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
+            ("AUTH_DATABASE_URL".to_owned(), plan.database_url.clone()),
+            ("AUTH_MASTER_KEY_FILE".to_owned(), master_key.display().to_string()),
+            ("AUTH_BOOTSTRAP_ADMIN_PASSWORD".to_owned(), admin_password.clone()),
+        ];
+        environment.extend(plan.settings);
+        let replicas = (0..plan.replicas)
+            .map(|number| {
+                let offset = plan.clock_offsets.iter().find(|(replica, _)| *replica == number);
+                Replica::start(Launch {
+                    number,
+                    folder: dir.folder(&format!("replica-{number}")),
+                    environment: environment.clone(),
+                    clock_offset: offset.map(|(_, seconds)| *seconds),
+                })
+            })
+            .collect();
+        let cluster = Self { balancer, replicas, admin_password, dir };
+        for number in 0..plan.replicas {
+            cluster.await_ready(number).await;
+        }
+        cluster
+    }
+
+    /// The proxy in front.
+    pub const fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
+    /// The exact `iss` of all tokens.
+    pub fn issuer(&self) -> String {
+        self.balancer.url()
+    }
+
+    /// The password that the bootstrap gave to [`ADMIN`].
+    pub fn admin_password(&self) -> &str {
+        &self.admin_password
+    }
+
+    /// The replicas, by number.
+    pub fn replicas(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    /// The folder with the master key and the logs.
+    pub fn dir(&self) -> &Workdir {
+        &self.dir
+    }
+
+    /// A client that goes through the balancer.
+    pub fn client(&self) -> Client {
+        Client::new(&self.balancer.url())
+    }
+
+    /// A client of the admin listener of replica `number`, logged in as [`ADMIN`].
+    pub async fn admin_at(&self, number: usize) -> Client {
+        let login = self.client().login_for(ADMIN_AUDIENCE, ADMIN, &self.admin_password).await;
+        let tokens = login.expect("an answer").tokens();
+        Client::new(&self.replicas[number].admin_url()).with_bearer(&tokens.access)
+    }
+
+    /// Makes `count` users with `permissions` and returns their names; all have [`Cluster::user_password`].
+    pub async fn create_users(&self, prefix: &str, count: usize, permissions: &[&str]) -> Vec<String> {
+        let admin = self.admin_at(0).await;
+        let role = format!("{prefix}-role");
+        let put = admin.put_role(&role, permissions).await.expect("an answer");
+        assert!(put.status.is_success(), "{put}");
+        let mut names = Vec::new();
+        for number in 0..count {
+            let name = format!("{prefix}-{number}");
+            let created = admin.post_user(&name, self.user_password(), &[&role]).await.expect("an answer");
+            created.assert_status(StatusCode::CREATED);
+            names.push(name);
+        }
+        names
+    }
+
+    /// The password of the users made by [`Cluster::create_users`].
+    pub fn user_password(&self) -> &'static str {
+        "plum-tractor-cobalt-49"
+    }
+
+    /// Ends replica `number` with SIGKILL: no destructor runs, connections break.
+    pub fn kill(&self, number: usize) {
+        self.replicas[number].kill();
+    }
+
+    /// Starts replica `number` again after it ended, and waits until it is ready.
+    pub async fn restart(&self, number: usize) {
+        self.replicas[number].start_again();
+        self.await_ready(number).await;
+    }
+
+    /// Stops replica `number` in its tracks; its connections stay open.
+    pub fn pause(&self, number: usize) {
+        process::signal(self.replicas[number].id(), Signal::STOP);
+    }
+
+    /// Lets a paused replica go on.
+    pub fn resume(&self, number: usize) {
+        process::signal(self.replicas[number].id(), Signal::CONT);
+    }
+
+    /// Asks all replicas to stop as an orchestrator does, and waits until they have; each must exit with 0.
+    pub async fn stop_all(&self) {
+        for replica in &self.replicas {
+            process::signal(replica.id(), Signal::TERM);
+        }
+        for replica in &self.replicas {
+            let status = replica.ended(Duration::from_secs(40)).await;
+            assert!(status.success(), "{status}\n{}", replica.log());
+        }
+    }
+
+    /// Everything all replicas have written so far.
+    pub fn logs(&self) -> String {
+        self.replicas.iter().map(Replica::log).collect()
+    }
+
+    /// Waits until the replica is ready, and tells the balancer where it is.
+    async fn await_ready(&self, number: usize) {
+        let address = self.replicas[number].await_ready().await;
+        self.balancer.set_backend(number, address);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for replica in &self.replicas {
+            let log = replica.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(30)..];
+            eprintln!("--- last lines of replica {}\n{}", replica.number(), tail.join("\n"));
+        }
+    }
+}

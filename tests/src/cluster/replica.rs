@@ -1,0 +1,178 @@
+//! One `auth-service` process.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::client::Client;
+use crate::process;
+use crate::wait;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How to start a replica, again and again.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) number: usize,
+    pub(super) folder: PathBuf,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) clock_offset: Option<i64>,
+}
+
+/// A replica that runs, is paused, or has ended and may be started again.
+#[derive(Debug)]
+pub struct Replica {
+    launch: Launch,
+    process: Mutex<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    starts: usize,
+}
+
+impl Replica {
+    pub(super) fn start(launch: Launch) -> Self {
+        let child = launch.spawn(0);
+        Self { launch, process: Mutex::new(Process { child, starts: 1 }) }
+    }
+
+    /// Its place in the cluster.
+    pub const fn number(&self) -> usize {
+        self.launch.number
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.lock().child.id()
+    }
+
+    /// `http://` and the address of its public listener.
+    pub fn public_url(&self) -> String {
+        format!("http://{}", self.address("public"))
+    }
+
+    /// `http://` and the address of its admin listener.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.address("admin"))
+    }
+
+    /// The address of a listener, `public` or `admin`, which the process prints when it starts.
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        let output = self.output(self.lock().starts - 1, "out");
+        let what = format!("replica {} prints its {listener} address", self.number());
+        wait::until_blocking(&what, PATIENCE, || {
+            self.assert_running();
+            find_address(&fs::read_to_string(&output).unwrap_or_default(), listener)
+        })
+    }
+
+    /// Everything it has written since its first start.
+    pub fn log(&self) -> String {
+        let starts = self.lock().starts;
+        let files = (0..starts).flat_map(|start| ["out", "err"].map(|stream| self.output(start, stream)));
+        files.map(|file| fs::read_to_string(file).unwrap_or_default()).collect()
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(&self, within: Duration) -> ExitStatus {
+        let what = format!("replica {} ends", self.number());
+        wait::until(&what, within, async || self.lock().child.try_wait().expect("our own child")).await
+    }
+
+    pub(super) fn kill(&self) {
+        process::end(&mut self.lock().child);
+    }
+
+    pub(super) fn start_again(&self) {
+        let mut process = self.lock();
+        // Ends what still runs: two processes must not write the same log.
+        process::end(&mut process.child);
+        process.child = self.launch.spawn(process.starts);
+        process.starts += 1;
+    }
+
+    pub(super) async fn await_ready(&self) -> SocketAddr {
+        let address = self.address("public");
+        let client = Client::new(&format!("http://{address}"));
+        wait::until(&format!("replica {} is ready", self.number()), PATIENCE, async || {
+            self.assert_running();
+            let answer = client.get("/readyz").await.ok()?;
+            (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+        address
+    }
+
+    fn assert_running(&self) {
+        let ended = self.lock().child.try_wait().expect("our own child");
+        assert!(ended.is_none(), "replica {} ended with {ended:?}:\n{}", self.number(), self.log());
+    }
+
+    fn output(&self, start: usize, stream: &str) -> PathBuf {
+        self.launch.output(start, stream)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().expect("nobody panics with this lock")
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Launch {
+    fn spawn(&self, start: usize) -> Child {
+        let mut command = Command::new(service());
+        command
+            .arg("serve")
+            .current_dir(&self.folder)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(File::create(self.output(start, "out")).expect("a log file"))
+            .stderr(File::create(self.output(start, "err")).expect("a log file"));
+        if let Some(seconds) = self.clock_offset {
+            command
+                .env("LD_PRELOAD", faketime())
+                .env("FAKETIME", format!("{seconds:+}s"))
+                // Timers must not notice.
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        command.spawn().expect("auth-service starts")
+    }
+
+    fn output(&self, start: usize, stream: &str) -> PathBuf {
+        self.folder.join(format!("{start}.{stream}"))
+    }
+}
+
+/// The binary under test.
+fn service() -> PathBuf {
+    process::built("auth-service", "-p auth-service --bin auth-service")
+}
+
+/// The address after `LISTENER http://` in what a starting process printed, once the line is complete.
+fn find_address(output: &str, listener: &str) -> Option<SocketAddr> {
+    let (_, rest) = output.split_once(&format!("{listener} http://"))?;
+    let (address, _) = rest.split_once(|next: char| next.is_whitespace() || next == '"')?;
+    address.parse().ok()
+}
+
+/// The library that shows a process another time.
+fn faketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    let places = folders.chain(["/usr/lib".into(), "/usr/local/lib".into()]);
+    places
+        .map(|folder: PathBuf| folder.join("faketime/libfaketime.so.1"))
+        .find(|library: &PathBuf| Path::is_file(library))
+        .expect("libfaketime is missing: apt-get install libfaketime")
+}

@@ -1,0 +1,93 @@
+//! Where the programs of the database server are, and who may run them.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder that holds `initdb`, `postgres` and the client programs of one version.
+#[derive(Clone, Debug)]
+pub(super) struct Binaries {
+    folder: PathBuf,
+    /// The user that runs the server when we are root, because it refuses to run as root.
+    user: Option<User>,
+}
+
+#[derive(Clone, Debug)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+impl Binaries {
+    /// The programs of this machine. Panics with the command that installs one.
+    pub(super) fn find() -> Self {
+        let folder = candidates()
+            .into_iter()
+            .filter_map(|folder| fs::canonicalize(folder).ok())
+            .find(|folder| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).is_file()))
+            .expect("PostgreSQL's server programs are missing: apt-get install postgresql");
+        let user = rustix::process::geteuid().is_root().then(|| {
+            let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
+            find_user(&passwd, "postgres")
+                .or_else(|| find_user(&passwd, "nobody"))
+                .expect("a user `postgres` or `nobody` to run PostgreSQL as")
+        });
+        Self { folder, user }
+    }
+
+    /// A client program, run as ourselves.
+    pub(super) fn client(&self, name: &str) -> Command {
+        Command::new(self.folder.join(name))
+    }
+
+    /// A server program, run as the user that owns the data. `here` becomes its working directory.
+    pub(super) fn server(&self, name: &str, here: &Path) -> Command {
+        let mut command = self.client(name);
+        command.current_dir(here);
+        if let Some(user) = &self.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        command
+    }
+
+    /// Gives `path` to the user that runs the server.
+    pub(super) fn give(&self, path: &Path) {
+        if let Some(user) = &self.user {
+            std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("root may chown");
+        }
+    }
+}
+
+/// Folders to look in: the path, then Debian's newest version, then what `pg_config` says.
+fn candidates() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> =
+        std::env::split_paths(&path).filter_map(|folder| real_folder(&folder.join("postgres"))).collect();
+    let mut packaged: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    packaged.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    folders.extend(packaged.into_iter().map(|(_, folder)| folder));
+    if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
+        folders.push(String::from_utf8_lossy(&output.stdout).trim().into());
+    }
+    folders
+}
+
+/// The folder that holds the file behind a symbolic link: `initdb` and the others lie beside it.
+fn real_folder(program: &Path) -> Option<PathBuf> {
+    fs::canonicalize(program).ok()?.parent().map(Path::to_path_buf)
+}
+
+fn find_user(passwd: &str, name: &str) -> Option<User> {
+    let fields: Vec<&str> = passwd
+        .lines()
+        .map(|line| line.split(':'))
+        .find(|fields| fields.clone().next() == Some(name))?
+        .collect();
+    Some(User { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
+}

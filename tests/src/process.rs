@@ -1,0 +1,54 @@
+//! Processes: signals, children, and where cargo put our binaries.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Child;
+
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+/// Sends `signal` to the process `id`. A process that is gone already is not an error.
+pub fn signal(id: u32, signal: Signal) {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
+    match kill_process(pid, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("cannot send {signal:?} to process {id}: {error}"),
+    }
+}
+
+/// Ids of the direct children of process `id`, from `/proc`.
+pub fn children_of(id: u32) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&child: &u32| parent_of(child) == Some(id))
+        .collect()
+}
+
+/// The parent of process `id`; the second field after the name, which is in brackets and may hold anything.
+fn parent_of(id: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Ends `child` whatever state it is in, and collects it.
+pub fn end(child: &mut Child) {
+    drop(child.kill()); // An error means that it has ended already.
+    drop(child.wait());
+}
+
+/// The path of a binary of this workspace in the profile the tests were built with.
+///
+/// Panics with the command that builds it when it is not there: cargo builds no other package's binaries
+/// for a test.
+pub fn built(file: &str, build: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of the running test");
+    let profile =
+        test.parent().and_then(|deps| deps.parent()).expect("a test runs from target/<profile>/deps");
+    let flag = if profile.ends_with("release") { " --release" } else { "" };
+    let path = profile.join(file);
+    assert!(path.is_file(), "{} is missing; build it with `cargo build {build}{flag}`", path.display());
+    path
+}

@@ -1,0 +1,36 @@
+//! Waiting for a fact with a deadline. Nothing in these tests sleeps and hopes.
+
+use std::time::Duration;
+
+use crate::clock;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Asks `probe` until it answers `Some`, and panics with `what` when that took longer than `within`.
+pub async fn until<T>(what: &str, within: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = clock::instant();
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(start.elapsed() < within, "waited {within:?} in vain: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// [`until`] for code without a runtime.
+pub fn until_blocking<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = clock::instant();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(start.elapsed() < within, "waited {within:?} in vain: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Lets `span` pass because the test is about that much time passing, not because something might be ready then.
+pub async fn let_pass(span: Duration) {
+    tokio::time::sleep(span).await;
+}
