@@ -1,0 +1,369 @@
+//! Which values and combinations are refused at start, each with what to do about it.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use http::Uri;
+use secrecy::ExposeSecret;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use verifier::Seconds;
+
+use super::{ADMIN_AUDIENCE, Config, ConfigError, Database, duration};
+use crate::domain::password::HashPolicy;
+
+/// No access token outlives this; verifiers refuse longer ones.
+const LONGEST_ACCESS_TOKEN: Seconds = Seconds(3600);
+/// Verifiers tolerate no more.
+const LARGEST_LEEWAY: Seconds = Seconds(120);
+/// Registered and own claims that no configuration may take over (RFC 7519, RFC 9068, RFC 8693, RFC 7800, OIDC core).
+const RESERVED_CLAIMS: &str = "iss sub aud exp nbf iat jti sid client_id scope roles auth_time amr acr azp nonce \
+     at_hash c_hash cnf act may_act events sub_id typ token_use";
+
+impl Config {
+    /// Refuses values that cannot work, all at once. [`Config::load`] has done it already.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Problems(Vec::new());
+        self.check_issuer(&mut problems);
+        self.check_listeners(&mut problems);
+        self.check_storage(&mut problems);
+        self.check_audiences(&mut problems);
+        self.check_algorithms(&mut problems);
+        self.check_lifetimes(&mut problems);
+        self.check_key_schedule(&mut problems);
+        self.check_passwords(&mut problems);
+        self.check_hashing(&mut problems);
+        self.check_extra_claims(&mut problems);
+        self.check_origins(&mut problems);
+        self.check_log(&mut problems);
+        problems.0
+    }
+
+    /// What works but is probably not meant.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+            warnings.push(
+                "trusted_proxies: trusts every address, so any client can choose the address that limits count"
+                    .to_owned(),
+            );
+        }
+        if self.allow_insecure_issuer {
+            warnings.push(
+                "allow_insecure_issuer: tokens and passwords may cross the network in clear".to_owned(),
+            );
+        }
+        if self.issuer == Self::default().issuer
+            && self.public_addr.port() != Self::default().public_addr.port()
+        {
+            warnings.push(format!(
+                "issuer: is still {}, where nothing listens; set it to the URL under which verifiers reach this service",
+                self.issuer
+            ));
+        }
+        warnings
+    }
+
+    fn check_issuer(&self, problems: &mut Problems) {
+        let issuer = &self.issuer;
+        let uri = issuer.parse::<Uri>().ok();
+        let authority = uri.as_ref().and_then(Uri::authority);
+        let (Some(uri), Some(authority)) = (&uri, authority) else {
+            return problems.add("issuer", "must be a URL such as https://auth.example.com");
+        };
+        if issuer.contains(['?', '#']) || authority.as_str().contains('@') {
+            problems.add("issuer", "must have no user, query or fragment");
+        }
+        if issuer.ends_with('/') {
+            problems.add("issuer", "must not end in a slash; it is compared as an exact string");
+        }
+        if issuer.len() > 256 {
+            problems.add("issuer", "must be at most 256 characters; it is in every token");
+        }
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if is_loopback(authority.host()) || self.allow_insecure_issuer => {}
+            Some("http") => problems.add(
+                "issuer",
+                "must be https unless it is a loopback address; set allow_insecure_issuer to accept tokens in clear",
+            ),
+            _ => problems.add("issuer", "must start with https:// (http:// for loopback)"),
+        }
+    }
+
+    fn check_listeners(&self, problems: &mut Problems) {
+        if overlap(self.public_addr, self.admin_addr) {
+            problems.add("admin_addr", "must not be the listener of public_addr; choose another port");
+        }
+    }
+
+    fn check_storage(&self, problems: &mut Problems) {
+        match Database::from_url(self.database_url.expose_secret()) {
+            None => problems.add("database_url", "must start with sqlite:// or postgres://"),
+            Some(Database::Sqlite { path }) => {
+                let path = path.to_string_lossy();
+                if path.is_empty() || path.ends_with('/') || path.contains(":memory:") {
+                    problems.add(
+                        "database_url",
+                        "must name a file: sqlite://data/auth.db, or sqlite:///var/lib/auth.db",
+                    );
+                }
+                if path.contains(['?', '#']) {
+                    problems.add(
+                        "database_url",
+                        "takes no parameters for SQLite; remove everything from the ? on",
+                    );
+                }
+            }
+            Some(Database::Postgres) => {
+                if self.database_url.expose_secret().contains("***") {
+                    problems.add(
+                        "database_url",
+                        "must hold the password itself, not *** as printed by `config check`",
+                    );
+                }
+                if self.master_key.is_none() && self.master_key_file.is_none() {
+                    problems.add(
+                        "master_key_file",
+                        "must be set on PostgreSQL, where every replica needs the same one; \
+                         make it with `openssl rand -base64 32`",
+                    );
+                }
+            }
+        }
+        if self.master_key.is_some() && self.master_key_file.is_some() {
+            problems.add("master_key_file", "must not be set together with master_key; keep one of them");
+        }
+    }
+
+    fn check_audiences(&self, problems: &mut Problems) {
+        if self.audiences.is_empty() {
+            problems.add("audiences", "must name at least one; the first is the default");
+        }
+        if !are_distinct(&self.audiences) {
+            problems.add("audiences", "must name each one once");
+        }
+        if !self.audiences.iter().all(|name| is_plain(name, 255)) {
+            problems.add(
+                "audiences",
+                "must be 1 to 255 printable ASCII characters each, without space, comma, quote or backslash",
+            );
+        }
+        if self.audiences.iter().any(|name| name == ADMIN_AUDIENCE) {
+            problems.add("audiences", "must not name auth-admin, which always exists; remove it");
+        }
+    }
+
+    fn check_algorithms(&self, problems: &mut Problems) {
+        let kept = &self.signing_algorithms;
+        if kept.iter().enumerate().any(|(i, algorithm)| kept[..i].contains(algorithm)) {
+            problems.add("signing_algorithms", "must name each one once");
+        }
+        if !kept.contains(&self.signing_algorithm) {
+            problems.add("signing_algorithms", "must contain signing_algorithm; add it");
+        }
+        for (audience, algorithm) in &self.audience_algorithms {
+            if !self.knows_audience(audience) {
+                problems.add("audience_algorithms", "must name only audiences of `audiences`, or auth-admin");
+            }
+            if !kept.contains(algorithm) {
+                problems.add(
+                    "audience_algorithms",
+                    "must use only algorithms of signing_algorithms; add it there",
+                );
+            }
+        }
+    }
+
+    fn check_lifetimes(&self, problems: &mut Problems) {
+        problems.add_unless(
+            (1..=LONGEST_ACCESS_TOKEN.0).contains(&self.access_token_ttl.0),
+            "access_token_ttl",
+            "must be from 1s to 1h",
+        );
+        problems.add_unless(
+            self.refresh_idle_ttl >= self.access_token_ttl,
+            "refresh_idle_ttl",
+            "must be at least access_token_ttl, or no session could be refreshed",
+        );
+        problems.add_unless(
+            self.refresh_absolute_ttl >= self.refresh_idle_ttl,
+            "refresh_absolute_ttl",
+            "must be at least refresh_idle_ttl",
+        );
+        if self.refresh_grace > self.longest_grace() || self.refresh_grace < Seconds(0) {
+            let most = show(self.longest_grace());
+            problems.0.push(format!(
+                "refresh_grace: must be at most {most}: 10s, or half of access_token_ttl if that is less"
+            ));
+        }
+        problems.add_unless((0..=LARGEST_LEEWAY.0).contains(&self.leeway.0), "leeway", "must be at most 2m");
+        problems.add_unless(
+            (1..=LARGEST_LEEWAY.0).contains(&self.clock_bound.0),
+            "clock_bound",
+            "must be from 1s to 2m",
+        );
+        problems.add_unless(self.drain_delay.as_secs() <= 600, "drain_delay", "must be at most 10m");
+    }
+
+    /// K1, and what keeps a healthy replica ready (K8) and a rotation possible.
+    fn check_key_schedule(&self, problems: &mut Problems) {
+        let ahead = i128::from(self.key_publish_ahead.0) * 1000;
+        let poll = i128::try_from(self.key_poll_interval.as_millis()).unwrap_or(i128::MAX / 8);
+        let caches = i128::from(self.jwks_max_age.0 + self.jwks_stale_while_revalidate().0) * 1000;
+        let needed = caches + poll + 2 * i128::from(self.clock_bound.0) * 1000;
+        if 3 * ahead < 4 * needed {
+            let least = Seconds(i64::try_from((4 * needed + 2999) / 3000).unwrap_or(i64::MAX));
+            problems.0.push(format!(
+                "key_publish_ahead: must be at least {} with this jwks_max_age, key_poll_interval and clock_bound, \
+                 or caches would miss a key that already signs (¾ of it must cover 1.2 × jwks_max_age + \
+                 key_poll_interval + 2 × clock_bound)",
+                show(least),
+            ));
+        }
+        problems.add_unless(poll >= 50, "key_poll_interval", "must be at least 50ms");
+        problems.add_unless(
+            4 * poll < ahead,
+            "key_poll_interval",
+            "must be less than a quarter of key_publish_ahead, or the replica would not stay ready",
+        );
+        problems.add_unless(
+            self.key_rotation_period >= self.key_publish_ahead,
+            "key_rotation_period",
+            "must be at least key_publish_ahead, because a successor is announced so long before it signs",
+        );
+    }
+
+    fn check_passwords(&self, problems: &mut Problems) {
+        problems.add_unless(
+            (8..=64).contains(&self.password_min_length),
+            "password_min_length",
+            "must be from 8 to 64: less is too weak, and 64 must always be accepted (NIST SP 800-63B-4)",
+        );
+    }
+
+    fn check_hashing(&self, problems: &mut Problems) {
+        let policy = self.hash_policy();
+        if let Some(least) = policy.fewest_iterations()
+            && policy.iterations < least
+        {
+            problems.0.push(format!("hash_iterations: must be at least {least} with this hash_memory_kib"));
+        }
+        problems.add_unless(
+            policy.fewest_iterations().is_some(),
+            "hash_memory_kib",
+            "must be at least 7168, and 19456 for the usual 2 iterations (OWASP password storage)",
+        );
+        problems.add_unless(
+            policy.memory_kib <= HashPolicy::MOST.memory_kib,
+            "hash_memory_kib",
+            "must be at most 262144; dearer stored hashes are refused",
+        );
+        problems.add_unless(
+            policy.iterations <= HashPolicy::MOST.iterations,
+            "hash_iterations",
+            "must be at most 16; dearer stored hashes are refused",
+        );
+        problems.add_unless(
+            (1..=HashPolicy::MOST.parallelism).contains(&policy.parallelism),
+            "hash_parallelism",
+            "must be from 1 to 16",
+        );
+        problems.add_unless((1..=512).contains(&self.hash_permits), "hash_permits", "must be from 1 to 512");
+        problems.add_unless((1..=10_000).contains(&self.hash_queue), "hash_queue", "must be from 1 to 10000");
+        let affordable = super::source::hashes_in_half_of_memory(policy.memory_kib);
+        if self.hash_permits > affordable {
+            problems.0.push(format!(
+                "hash_permits: must be at most {affordable}, or hashes could take more than half of the memory; \
+                 lower it or hash_memory_kib"
+            ));
+        }
+    }
+
+    fn check_extra_claims(&self, problems: &mut Problems) {
+        if self.extra_claims.iter().any(|name| RESERVED_CLAIMS.split(' ').any(|reserved| reserved == name)) {
+            problems.add("extra_claims", "must not name a claim that the service or a standard defines");
+        }
+        if !self.extra_claims.iter().all(|name| is_plain(name, 64)) {
+            problems.add(
+                "extra_claims",
+                "must be 1 to 64 printable ASCII characters each, without space, comma, quote or backslash",
+            );
+        }
+        if self.extra_claims.len() > 32 || !are_distinct(&self.extra_claims) {
+            problems.add("extra_claims", "must be at most 32 names, each once");
+        }
+    }
+
+    fn check_origins(&self, problems: &mut Problems) {
+        if !self.cors_allowed_origins.iter().all(|origin| is_origin(origin)) {
+            problems.add(
+                "cors_allowed_origins",
+                "must be origins as a browser sends them, such as https://app.example.com, without path or wildcard",
+            );
+        }
+    }
+
+    fn check_log(&self, problems: &mut Problems) {
+        // A bare word that is no level would be taken for a target, and everything else fall silent.
+        let meant = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+        if !self.log.split(',').all(meant) || EnvFilter::builder().with_regex(false).parse(&self.log).is_err()
+        {
+            problems.add("log", "must be a level (error, warn, info, debug, trace, off) and target=level pairs, with commas between");
+        }
+    }
+}
+
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, key: &str, what: &str) {
+        let problem = format!("{key}: {what}");
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
+    }
+
+    fn add_unless(&mut self, holds: bool, key: &str, what: &str) {
+        if !holds {
+            self.add(key, what);
+        }
+    }
+}
+
+fn show(seconds: Seconds) -> String {
+    duration::format(std::time::Duration::from_secs(seconds.0.unsigned_abs()))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether binding one address would take the other's connections, or fail.
+fn overlap(left: SocketAddr, right: SocketAddr) -> bool {
+    left.port() != 0
+        && left.port() == right.port()
+        && (left.ip() == right.ip() || left.ip().is_unspecified() || right.ip().is_unspecified())
+}
+
+fn are_distinct(names: &[String]) -> bool {
+    names.iter().collect::<BTreeSet<_>>().len() == names.len()
+}
+
+/// A name that needs no quoting anywhere: in lists of the environment, in JSON, in logs.
+fn is_plain(name: &str, most: usize) -> bool {
+    (1..=most).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'"' | b'\\'))
+}
+
+fn is_origin(origin: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    matches!(scheme, "https" | "http")
+        && authority.parse::<http::uri::Authority>().is_ok_and(|parsed| parsed.as_str() == authority)
+        && !authority.contains(['@', '*'])
+        && origin.bytes().all(|byte| !byte.is_ascii_uppercase())
+}

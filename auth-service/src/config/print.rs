@@ -1,0 +1,90 @@
+//! The effective values as TOML that can be read back, secrets excepted.
+
+use std::fmt::Write as _;
+
+use secrecy::ExposeSecret;
+
+use super::{
+    Config,
+    setting::{HIDDEN, quote},
+};
+
+impl Config {
+    /// One line a setting. Passwords and keys are `***`, which is refused when read back.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        for (key, value) in self.written() {
+            let line = match (key, value) {
+                ("database_url", _) => format!("{key} = {}", quote(&self.database_url_without_password())),
+                ("master_key_file", None) => match self.master_key_path() {
+                    Some(path) => format!("# {key}: not set, so {} is used", path.display()),
+                    None => format!("# {key}: not set"),
+                },
+                (_, Some(value)) => format!("{key} = {value}"),
+                (_, None) => format!("# {key}: not set"),
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{line}");
+        }
+        out
+    }
+
+    /// The database's URL as it may be shown.
+    pub fn database_url_without_password(&self) -> String {
+        hide_passwords(self.database_url.expose_secret())
+    }
+}
+
+/// Replaces the password of the authority, and every parameter that looks like one.
+fn hide_passwords(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some(("sqlite", _)) => return url.to_owned(),
+        Some(parts) => parts,
+        None if url.starts_with("sqlite:") => return url.to_owned(),
+        None => return HIDDEN.to_owned(),
+    };
+    // The last @ counts, and a ? before it hides everything: a password may contain either, unescaped.
+    let (user_info, rest) = match rest.rsplit_once('@') {
+        Some((user_info, _)) if user_info.contains('?') => return format!("{scheme}://{HIDDEN}"),
+        Some((user_info, rest)) => match user_info.split_once(':') {
+            Some((user, _)) => (format!("{user}:{HIDDEN}@"), rest),
+            None => (format!("{user_info}@"), rest),
+        },
+        None => (String::new(), rest),
+    };
+    match rest.split_once('?') {
+        Some((location, query)) => {
+            let query: Vec<_> = query.split('&').map(hide_parameter).collect();
+            format!("{scheme}://{user_info}{location}?{}", query.join("&"))
+        }
+        None => format!("{scheme}://{user_info}{rest}"),
+    }
+}
+
+fn hide_parameter(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((name, _)) if name.contains("pass") => format!("{name}={HIDDEN}"),
+        _ => parameter.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_password_is_left_in_a_shown_url() {
+        for (url, shown) in [
+            ("postgres://auth:s3cret@db/auth", "postgres://auth:***@db/auth"),
+            ("postgres://auth:s3@cr:et@db/auth", "postgres://auth:***@db/auth"),
+            ("postgres://auth@db/auth", "postgres://auth@db/auth"),
+            ("postgres://db/auth?user=a&password=s3cret", "postgres://db/auth?user=a&password=***"),
+            ("postgres://auth:s3?cret@db/auth", "postgres://***"),
+            ("postgres://db/auth?password=s3@cret", "postgres://***"),
+            ("s3cret", "***"),
+            ("sqlite://data/a:b@c.db", "sqlite://data/a:b@c.db"),
+        ] {
+            assert_eq!(hide_passwords(url), shown);
+        }
+    }
+}

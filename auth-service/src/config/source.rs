@@ -1,0 +1,211 @@
+//! Reads values from the file and the environment, and says which names it does not know.
+
+use std::{collections::BTreeSet, ffi::OsString, fs, path::Path, thread};
+
+use super::{
+    Config, ConfigError, KEYS, Loaded, SECRETS,
+    setting::{Raw, read_secret_file},
+};
+
+const PREFIX: &str = "AUTH_";
+
+/// Reads `file`, lets `environment` override it, and checks the result as a whole.
+pub(super) fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, ConfigError> {
+    let mut reader = Reader::default();
+    if let Some(path) = file {
+        reader.read_file(path);
+    }
+    reader.read_environment(environment);
+    reader.finish()
+}
+
+#[derive(Default)]
+struct Reader {
+    config: Config,
+    /// Keys that were set explicitly.
+    given: BTreeSet<&'static str>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    fn read_file(&mut self, path: &Path) {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.problems.push(format!("--config: {} cannot be read: {error}", path.display()));
+                return;
+            }
+        };
+        let table = match text.parse::<toml::Table>() {
+            Ok(table) => table,
+            Err(error) => {
+                // The error's own display quotes the line, which may hold a password.
+                let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+                self.problems.push(format!("--config: {} line {line}: {}", path.display(), error.message()));
+                return;
+            }
+        };
+        for (name, value) in &table {
+            self.read_file_value(name, value);
+        }
+    }
+
+    fn read_file_value(&mut self, name: &str, value: &toml::Value) {
+        if let Some(key) = known(name) {
+            self.set(key, name, Raw::Toml(value));
+        } else if let Some(key) = secret_file_key(name) {
+            match value.as_str() {
+                Some(path) => self.set_from_file(key, name, Path::new(path)),
+                None => self.problems.push(format!("{name}: must be the path of a file, in quotes")),
+            }
+        } else {
+            let nearest = nearest_key(name);
+            self.problems.push(format!("{name}: is not a setting; remove it. The nearest one is {nearest}"));
+        }
+    }
+
+    fn read_environment(&mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) {
+        let mut variables: Vec<_> = environment
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with(PREFIX))
+            .collect();
+        variables.sort();
+        let mut from_files = BTreeSet::new();
+        for (variable, value) in &variables {
+            let name = variable[PREFIX.len()..].to_ascii_lowercase();
+            if *variable != format!("{PREFIX}{}", name.to_ascii_uppercase()) {
+                self.warn_unknown(variable, &name);
+            } else if let Some(key) = known(&name) {
+                match value.to_str() {
+                    Some(text) => self.set(key, variable, Raw::Text(text)),
+                    None => self.problems.push(format!("{variable}: must be UTF-8")),
+                }
+            } else if let Some(key) = secret_file_key(&name) {
+                from_files.insert(key);
+                self.set_from_file(key, variable, Path::new(value));
+            } else {
+                self.warn_unknown(variable, &name);
+            }
+        }
+        for key in from_files {
+            let direct = variable_of(key);
+            if variables.iter().any(|(variable, _)| *variable == direct) {
+                self.problems.push(format!("{direct}: is set, and so is {direct}_FILE; remove one of them"));
+            }
+        }
+    }
+
+    fn warn_unknown(&mut self, variable: &str, name: &str) {
+        let nearest = variable_of(nearest_key(name));
+        self.warnings
+            .push(format!("{variable}: is not a setting and is ignored. The nearest one is {nearest}"));
+    }
+
+    fn set(&mut self, key: &'static str, shown: &str, raw: Raw<'_>) {
+        self.given.insert(key);
+        if let Err(problem) = self.config.set(key, raw) {
+            self.problems.push(format!("{shown}: {problem}"));
+        }
+    }
+
+    fn set_from_file(&mut self, key: &'static str, shown: &str, path: &Path) {
+        match read_secret_file(path) {
+            Ok(text) => self.set(key, shown, Raw::Text(&text)),
+            Err(problem) => self.problems.push(format!("{shown}: {problem}")),
+        }
+    }
+
+    fn finish(mut self) -> Result<Loaded, ConfigError> {
+        if self.problems.is_empty() {
+            self.config.derive_defaults(&self.given);
+            self.problems = self.config.problems();
+        }
+        if self.problems.is_empty() {
+            self.warnings.extend(self.config.warnings());
+            Ok(Loaded { config: self.config, warnings: self.warnings })
+        } else {
+            Err(ConfigError { problems: self.problems })
+        }
+    }
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    KEYS.iter().copied().find(|key| *key == name)
+}
+
+/// The secret that `<secret>_file` reads; `master_key_file` is a setting of its own and never gets here.
+fn secret_file_key(name: &str) -> Option<&'static str> {
+    let stem = name.strip_suffix("_file")?;
+    SECRETS.into_iter().find(|key| *key == stem)
+}
+
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_ascii_uppercase())
+}
+
+fn nearest_key(name: &str) -> &'static str {
+    KEYS.iter().copied().min_by_key(|key| edit_distance(key, name)).unwrap_or(KEYS[0])
+}
+
+/// Insertions, deletions and replacements that turn one name into the other (Levenshtein).
+fn edit_distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// CPUs this process may use.
+pub(super) fn cpu_count() -> usize {
+    thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// How many hashes of `memory_kib` fit into half of the memory this process may use; at least one.
+pub(super) fn hashes_in_half_of_memory(memory_kib: u32) -> usize {
+    let budget_kib = memory_limit_kib().unwrap_or(u64::MAX) / 2;
+    usize::try_from(budget_kib / u64::from(memory_kib.max(1))).unwrap_or(usize::MAX).max(1)
+}
+
+/// The container's limit, else the machine's memory; `None` where neither can be read.
+fn memory_limit_kib() -> Option<u64> {
+    let container = fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .map(|bytes| bytes / 1024);
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+    });
+    container.into_iter().chain(machine).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_the_one_with_fewest_changes() {
+        assert_eq!(nearest_key("acces_token_ttl"), "access_token_ttl");
+        assert_eq!(nearest_key("issuer_url"), "issuer");
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn one_hash_is_always_affordable() {
+        assert_eq!(hashes_in_half_of_memory(u32::MAX).max(1), hashes_in_half_of_memory(u32::MAX));
+        assert!(hashes_in_half_of_memory(1) > 1);
+    }
+}
