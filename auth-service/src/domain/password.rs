@@ -1,0 +1,397 @@
+//! Passwords: which are good enough, how they are hashed, and what a stored hash may cost.
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, Params, Version, password_hash::phc};
+use serde::{Deserialize, Deserializer};
+use subtle::ConstantTimeEq;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use zeroize::Zeroizing;
+
+use super::user::{Username, fold};
+
+/// What a person typed, in NFC so that every keyboard spells it alike. Wiped from memory when dropped.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes over what was typed, of any length.
+    pub fn new(typed: String) -> Self {
+        let typed = Zeroizing::new(typed);
+        if is_nfc_quick(typed.chars()) == IsNormalized::Yes {
+            return Self(typed);
+        }
+        // NFC triples the bytes at most (Unicode UAX #15); room for all, or growing would leave copies behind.
+        let mut composed = Zeroizing::new(String::with_capacity(typed.len() * 3));
+        composed.extend(typed.nfc());
+        Self(composed)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// Why a password is not accepted. The message follows "the password".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    /// Fewer code points than the policy asks for.
+    #[error("must have at least {0} characters")]
+    TooShort(u32),
+    /// More code points than [`PasswordPolicy::LONGEST`].
+    #[error("must have at most {} characters", PasswordPolicy::LONGEST)]
+    TooLong,
+    /// It contains the name it belongs to.
+    #[error("must not contain the user name")]
+    ContainsUsername,
+    /// Found within few guesses; the text says what gave it away.
+    #[error("is too easy to guess. {0}")]
+    Guessable(String),
+}
+
+/// Which passwords are accepted: long enough and hard to guess. No rules of composition (NIST SP 800-63B-4 §3.1.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordPolicy {
+    /// The fewest code points.
+    pub min_length: u32,
+}
+
+impl PasswordPolicy {
+    /// The most code points.
+    pub const LONGEST: usize = 256;
+
+    /// Says whether `username` may have this password. Takes some milliseconds of CPU.
+    ///
+    /// The guesser's dictionary holds the 30,000 most common passwords, so it is the block list as well.
+    pub fn check(&self, password: &Password, username: &Username) -> Result<(), WeakPassword> {
+        let length = password.0.chars().count();
+        if length < self.min_length as usize {
+            return Err(WeakPassword::TooShort(self.min_length));
+        }
+        if length > Self::LONGEST {
+            return Err(WeakPassword::TooLong);
+        }
+        // A name of one or two letters stands in most good passwords.
+        let name = username.as_str();
+        if name.chars().count() > 2 && Zeroizing::new(fold(&password.0)).contains(name) {
+            return Err(WeakPassword::ContainsUsername);
+        }
+        let estimate = zxcvbn::zxcvbn(&password.0, &[name]);
+        if estimate.score() >= zxcvbn::Score::Three {
+            return Ok(());
+        }
+        let advice = estimate.feedback().and_then(|feedback| {
+            let suggestion = feedback.suggestions().first().map(ToString::to_string);
+            feedback.warning().map(|warning| warning.to_string()).or(suggestion)
+        });
+        Err(WeakPassword::Guessable(advice.unwrap_or_else(|| "Add a few uncommon words.".to_owned())))
+    }
+}
+
+/// What a hash costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashPolicy {
+    /// Memory in KiB (`m`).
+    pub memory_kib: u32,
+    /// Passes over the memory (`t`).
+    pub iterations: u32,
+    /// Lanes (`p`).
+    pub parallelism: u32,
+}
+
+/// A hash could not be computed, or a stored one may not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashFailure {
+    /// The memory for it cannot be had.
+    #[error("no memory for a password hash")]
+    OutOfMemory,
+    /// The stored text is no argon2id hash.
+    #[error("the stored password hash is malformed")]
+    Malformed,
+    /// The stored hash asks for more than [`HashPolicy::MOST`].
+    #[error("the stored password hash costs more than is allowed")]
+    TooExpensive,
+}
+
+impl HashPolicy {
+    /// The most that a stored hash may cost: whoever can write a row must not be able to take the machine down.
+    pub const MOST: Self = Self { memory_kib: 256 * 1024, iterations: 16, parallelism: 16 };
+
+    const OUTPUT_LEN: usize = 32;
+
+    /// The fewest iterations that make up for `memory_kib`; `None` when there is too little memory for any.
+    ///
+    /// Source: OWASP password storage cheat sheet, Argon2id.
+    pub fn fewest_iterations(&self) -> Option<u32> {
+        match self.memory_kib {
+            47_104.. => Some(1),
+            19_456.. => Some(2),
+            12_288.. => Some(3),
+            9_216.. => Some(4),
+            7_168.. => Some(5),
+            _ => None,
+        }
+    }
+
+    /// Hashes a password at this cost; `salt` is 16 random bytes.
+    pub fn hash(&self, password: &Password, salt: &[u8; 16]) -> Result<PasswordHash, HashFailure> {
+        let output = self.compute(password, salt, Self::OUTPUT_LEN)?;
+        Ok(self.write(salt, &output))
+    }
+
+    /// A hash of no password at the same cost, made without computing one: what a login without a user is checked
+    /// against, so that it takes as long.
+    pub fn dummy(&self) -> PasswordHash {
+        self.write(&[0; 16], &[0; Self::OUTPUT_LEN])
+    }
+
+    fn compute(&self, password: &Password, salt: &[u8], length: usize) -> Result<Vec<u8>, HashFailure> {
+        let params = Params::new(self.memory_kib, self.iterations, self.parallelism, Some(length))
+            .map_err(|_| HashFailure::Malformed)?;
+        let mut output = vec![0; length];
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(password.as_bytes(), salt, &mut output)
+            .map_err(|error| match error {
+                argon2::Error::OutOfMemory => HashFailure::OutOfMemory,
+                _ => HashFailure::Malformed,
+            })?;
+        Ok(output)
+    }
+
+    fn write(&self, salt: &[u8], output: &[u8]) -> PasswordHash {
+        use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
+        let Self { memory_kib: m, iterations: t, parallelism: p } = self;
+        let (salt, output) = (BASE64.encode(salt), BASE64.encode(output));
+        PasswordHash(format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${output}"))
+    }
+}
+
+/// A password hash as it is stored: a PHC string. Not shown by `Debug`, because it can be attacked offline.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// The hash in this column; its form is checked when it is used.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The PHC string, for the database only.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the password is the one that was hashed. Compares in constant time; costs what the stored hash says,
+    /// which is at most [`HashPolicy::MOST`].
+    pub fn verify(&self, password: &Password) -> Result<bool, HashFailure> {
+        let stored = self.parse()?;
+        let computed = stored.policy.compute(password, &stored.salt, stored.output.len())?;
+        Ok(computed.ct_eq(&stored.output).into())
+    }
+
+    /// Whether the hash may be computed at all: well-formed, and no dearer than [`HashPolicy::MOST`].
+    pub fn check(&self) -> Result<(), HashFailure> {
+        self.parse().map(drop)
+    }
+
+    /// Whether the next login should replace the hash by one of `policy`.
+    pub fn needs_rehash(&self, policy: &HashPolicy) -> bool {
+        self.parse().map_or(true, |stored| {
+            stored.policy != *policy || stored.output.len() < HashPolicy::OUTPUT_LEN || stored.salt.len() < 16
+        })
+    }
+
+    fn parse(&self) -> Result<Stored, HashFailure> {
+        let hash = phc::PasswordHash::new(&self.0).map_err(|_| HashFailure::Malformed)?;
+        let is_argon2id = hash.algorithm == argon2::ARGON2ID_IDENT && hash.version == Some(19);
+        let (true, Some(salt), Some(output)) = (is_argon2id, hash.salt, hash.hash) else {
+            return Err(HashFailure::Malformed);
+        };
+        let params = Params::try_from(&hash).map_err(|_| HashFailure::Malformed)?;
+        let policy = HashPolicy {
+            memory_kib: params.m_cost(),
+            iterations: params.t_cost(),
+            parallelism: params.p_cost(),
+        };
+        let most = HashPolicy::MOST;
+        if policy.memory_kib > most.memory_kib
+            || policy.iterations > most.iterations
+            || policy.parallelism > most.parallelism
+        {
+            return Err(HashFailure::TooExpensive);
+        }
+        if output.as_bytes().len() < 16 {
+            return Err(HashFailure::Malformed);
+        }
+        Ok(Stored { policy, salt: salt.to_vec(), output: output.as_bytes().to_vec() })
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(..)")
+    }
+}
+
+struct Stored {
+    policy: HashPolicy,
+    salt: Vec<u8>,
+    output: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: HashPolicy = HashPolicy { memory_kib: 64, iterations: 1, parallelism: 1 };
+
+    fn password(text: &str) -> Password {
+        Password::new(text.to_owned())
+    }
+
+    fn stored(text: &str) -> PasswordHash {
+        PasswordHash::from_stored(text.to_owned())
+    }
+
+    fn check(text: &str, name: &str) -> Result<(), WeakPassword> {
+        PasswordPolicy { min_length: 12 }.check(&password(text), &Username::parse(name).unwrap())
+    }
+
+    #[test]
+    fn only_the_password_that_was_hashed_matches() {
+        let hash = CHEAP.hash(&password("plum tractor"), &[9; 16]).unwrap();
+        assert!(hash.as_str().starts_with("$argon2id$v=19$m=64,t=1,p=1$CQkJCQkJCQkJCQkJCQkJCQ$"));
+        assert_eq!(hash.verify(&password("plum tractor")), Ok(true));
+        for other in ["plum tractoR", "plum tractor ", "", "plum"] {
+            assert_eq!(hash.verify(&password(other)), Ok(false), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_hash_of_the_reference_implementation_verifies() {
+        // `echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 24`, from the README of phc-winner-argon2.
+        let hash =
+            stored("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc");
+        assert_eq!(hash.verify(&password("password")), Ok(true));
+    }
+
+    #[test]
+    fn keyboards_that_compose_differently_spell_one_password() {
+        let hash = CHEAP.hash(&password("cre\u{300}me bru\u{302}le\u{301}e"), &[1; 16]).unwrap();
+        assert_eq!(hash.verify(&password("crème brûlée")), Ok(true));
+        // NFC, not NFKC: a ligature is another character.
+        assert_ne!(password("ﬁ").as_bytes(), password("fi").as_bytes());
+    }
+
+    #[test]
+    fn the_dummy_costs_the_same_and_matches_nothing() {
+        let policy = HashPolicy { memory_kib: 64, iterations: 3, parallelism: 2 };
+        assert!(!policy.dummy().needs_rehash(&policy));
+        assert_eq!(policy.dummy().verify(&password("")), Ok(false));
+        assert_eq!(
+            policy.dummy().as_str().len(),
+            policy.hash(&password("x"), &[0; 16]).unwrap().as_str().len()
+        );
+    }
+
+    #[test]
+    fn monster_parameters_are_refused_before_they_cost_anything() {
+        for parameters in
+            ["m=262145,t=1,p=1", "m=64,t=17,p=1", "m=1024,t=1,p=17", "m=4294967295,t=4294967295,p=1"]
+        {
+            let hash =
+                stored(&format!("$argon2id$v=19${parameters}$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8"));
+            assert_eq!(hash.verify(&password("password")), Err(HashFailure::TooExpensive), "{parameters}");
+            assert!(hash.needs_rehash(&CHEAP));
+        }
+    }
+
+    #[test]
+    fn what_is_no_argon2id_hash_is_malformed() {
+        for text in [
+            "",
+            "!",
+            "plaintext",
+            "$argon2i$v=19$m=64,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+            "$argon2id$v=16$m=64,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+            "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ",
+            "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO0",
+            "$argon2id$v=19$m=0,t=0,p=0$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+        ] {
+            assert_eq!(stored(text).verify(&password("x")), Err(HashFailure::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_changed_policy_asks_for_a_rehash() {
+        let hash = CHEAP.hash(&password("x"), &[0; 16]).unwrap();
+        assert!(!hash.needs_rehash(&CHEAP));
+        for other in [
+            HashPolicy { memory_kib: 128, ..CHEAP },
+            HashPolicy { iterations: 2, ..CHEAP },
+            HashPolicy { parallelism: 2, ..CHEAP },
+        ] {
+            assert!(hash.needs_rehash(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn length_counts_code_points_after_composition() {
+        let words = "plum tractor cobalt";
+        assert_eq!(check(&words[..11], "alice"), Err(WeakPassword::TooShort(12)));
+        // Twelve code points as typed, six when composed.
+        assert_eq!(check(&"e\u{301}".repeat(6), "alice"), Err(WeakPassword::TooShort(12)));
+        let noise = (0..=u8::MAX).map(|i| char::from(b'!' + i.wrapping_mul(37) % 90));
+        let long: String = words.chars().chain(noise).take(256).collect();
+        assert_eq!(check(&long, "alice"), Ok(()));
+        assert_eq!(check(&format!("{long}x"), "alice"), Err(WeakPassword::TooLong));
+    }
+
+    #[test]
+    fn guessable_passwords_are_refused_with_a_reason() {
+        for weak in [
+            "password1234",
+            "aaaaaaaaaaaaaaaa",
+            "qwertyuiop123",
+            "123456789012",
+            "abcdefghijklm",
+            "Password2024!",
+        ] {
+            let refusal = check(weak, "alice").expect_err(weak);
+            assert!(matches!(refusal, WeakPassword::Guessable(_)), "{weak}: {refusal}");
+            assert!(!refusal.to_string().contains(weak));
+        }
+        for good in [
+            "plum-tractor-cobalt-49",
+            "correct horse battery staple",
+            "Ψηλό βουνό και θάλασσα",
+            "xK4!vQ9#mW2@",
+        ] {
+            assert_eq!(check(good, "alice"), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn the_user_name_may_not_stand_inside_in_any_case() {
+        assert_eq!(check("plum-ALICE-cobalt-49", "alice"), Err(WeakPassword::ContainsUsername));
+        assert_eq!(check("plum-tractor-cobalt-49", "al"), Ok(()));
+    }
+
+    #[test]
+    fn neither_password_nor_hash_is_shown() {
+        let shown = format!("{:?} {:?}", password("s3cret"), CHEAP.dummy());
+        assert_eq!(shown, "Password(..) PasswordHash(..)");
+    }
+}
