@@ -1,0 +1,142 @@
+//! What most users hold: expectations, keys that keep themselves current, and a clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+
+use crate::builder::VerifierBuilder;
+use crate::cache::{Flight, JwksCache, Why};
+use crate::claims::NoExtra;
+use crate::error::{FetchError, Reason, VerifyError};
+use crate::time::Clock;
+use crate::verify::{Expected, Verified};
+
+/// How long a caller waits for keys.
+const WAIT_FOR_KEYS: Duration = Duration::from_secs(2);
+/// How often `ready` looks whether it is time for another attempt.
+const READY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Checks the access tokens of one issuer, and keeps that issuer's keys current.
+///
+/// Clones share everything and are cheap. A background task fetches keys ahead of need; it starts with the first call
+/// inside a Tokio runtime (with time enabled) and ends when the last clone is dropped. When the issuer cannot be
+/// reached, the keys in hand are used for up to 24 h.
+///
+/// ```
+/// use verifier::{Verified, Verifier};
+/// # use verifier::testing::TestIssuer;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let issuer = TestIssuer::new("https://auth.example.com", "orders-api");
+/// # let jwks = issuer.jwks();
+/// # let bearer = issuer.sign(&issuer.claims(verifier::Clock::now(&verifier::SystemClock::new())));
+/// let verifier = Verifier::builder("https://auth.example.com")
+///     .audience("orders-api")
+/// #   .static_jwks(&jwks)
+///     .build()?;
+/// let token: Verified = verifier.verify(&bearer).await?;
+/// assert_eq!(token.subject(), "alice");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) expected: Expected,
+    pub(crate) cache: Arc<JwksCache>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Verifier {
+    /// Starts to describe a verifier for the tokens of `issuer`, compared as an exact string with `iss`.
+    pub fn builder(issuer: impl Into<String>) -> VerifierBuilder {
+        VerifierBuilder::new(issuer.into())
+    }
+
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// Checks `token`. Does not wait while its key is in hand.
+    ///
+    /// A token with an unknown `kid`, and any token before the first key set has arrived, waits up to 2 s for a fetch. A
+    /// flood of made-up names leads to one fetch in 10 s; the rest is refused at once.
+    ///
+    /// # Errors
+    /// [`VerifyError::Invalid`]: the token is bad. [`VerifyError::Unavailable`]: there are no keys to tell by; try
+    /// again later.
+    pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
+        let Parts { cache, clock, .. } = &*self.parts;
+        cache.touch(clock.monotonic());
+        let answer = self.check(token);
+        let Some(why) = what_is_missing(&answer) else { return answer };
+        let Ok(Some(flight)) = cache.begin(why, clock.monotonic()) else { return answer };
+        // Having waited long enough is not an answer; the keys in hand then are.
+        let _ = tokio::time::timeout(WAIT_FOR_KEYS, self.wait_for_key(token, flight)).await;
+        self.check(token)
+    }
+
+    /// Checks `token` with the keys in hand. Never waits and never fetches, so it can be called anywhere; call
+    /// [`ready`](Self::ready) once before.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_now<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
+        self.parts.cache.tend();
+        self.check(token)
+    }
+
+    /// Waits until there are keys, for a gate at start-up. Not needed before [`verify`](Self::verify).
+    ///
+    /// # Errors
+    /// After `timeout`, why the last attempt failed.
+    pub async fn ready(&self, timeout: Duration) -> Result<(), FetchError> {
+        let Parts { cache, clock, .. } = &*self.parts;
+        let has_keys = || cache.held().usable(clock.monotonic()).map(|_| ());
+        if Handle::try_current().is_err() {
+            return has_keys().map_err(|_| FetchError::NoRuntime);
+        }
+        cache.tend();
+        let wait = async {
+            while has_keys().is_err() {
+                match cache.begin(Why::Due, clock.monotonic())? {
+                    Some(flight) => flight.landed().await,
+                    None => tokio::time::sleep(READY_INTERVAL).await,
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(timeout, wait).await.unwrap_or_else(|_| has_keys())
+    }
+
+    fn check<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
+        let Parts { expected, cache, clock } = &*self.parts;
+        let held = cache.held();
+        match held.usable(clock.monotonic()) {
+            Ok(keys) => expected.verify(token, keys, clock.now()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for `flight`, and for a second one if the first had left before the token's key was published.
+    async fn wait_for_key(&self, token: &str, flight: Flight) {
+        flight.landed().await;
+        let Some(why) = what_is_missing(&self.check::<NoExtra>(token)) else { return };
+        if let Ok(Some(flight)) = self.parts.cache.begin(why, self.parts.clock.monotonic()) {
+            flight.landed().await;
+        }
+    }
+}
+
+/// Why a fetch could change this answer, if it could.
+fn what_is_missing<C>(answer: &Result<Verified<C>, VerifyError>) -> Option<Why> {
+    match answer {
+        Err(VerifyError::Unavailable(_)) => Some(Why::Due),
+        Err(VerifyError::Invalid(Reason::UnknownKey)) => Some(Why::UnknownKey),
+        _ => None,
+    }
+}
