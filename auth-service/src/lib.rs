@@ -1,1 +1,20 @@
-//! (to come)
+//! The service that signs access tokens.
+//!
+//! One direction: `http -> flows -> domain`, and from `flows` out to `store` and `keys`. Nothing calls back.
+//!
+//! - [`domain`]: the rules, as plain functions of values and a time;
+//! - [`keys`]: private keys, sealed at rest, and the ring that says which one signs;
+//! - [`store`]: all SQL, written once for SQLite and PostgreSQL;
+//! - [`flows`]: one file per thing a caller can do;
+//! - `http`: parses, calls one flow, renders;
+//! - [`jobs`]: what a replica does by itself.
+
+pub mod app;
+pub mod config;
+pub mod domain;
+pub mod entropy;
+pub mod flows;
+pub mod hashing;
+pub mod jobs;
+pub mod keys;
+pub mod store;

@@ -1,0 +1,50 @@
+//! The claims of an access token (RFC 9068 §2.2, DESIGN section 2).
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use verifier::{Seconds, UnixTime};
+
+use super::key::KeySchedule;
+use super::user::PermissionSet;
+
+/// `client_id` of tokens from the service's own login endpoint.
+pub const FIRST_PARTY: &str = "first-party";
+
+/// Names that no extra claim may have.
+pub const RESERVED_CLAIMS: [&str; 14] = [
+    "iss", "sub", "aud", "exp", "iat", "nbf", "jti", "sid", "client_id", "scope", "roles", "auth_time", "amr", "cnf",
+];
+
+/// What an access token says. Serialises to the claims on the wire.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are those of the claims, see DESIGN section 2")]
+pub struct AccessClaims<'a> {
+    pub iss: &'a str,
+    pub sub: String,
+    pub aud: &'a str,
+    pub exp: UnixTime,
+    pub iat: UnixTime,
+    pub nbf: UnixTime,
+    pub jti: String,
+    pub sid: String,
+    pub client_id: &'a str,
+    pub scope: &'a str,
+    pub roles: &'a [String],
+    pub auth_time: UnixTime,
+    pub amr: [&'static str; 1],
+    #[serde(flatten)]
+    pub extra: &'a Map<String, Value>,
+}
+
+/// The permissions a token carries: all the user has, or those of them that were asked for at login.
+pub fn granted(held: &PermissionSet, asked_for: Option<&PermissionSet>) -> PermissionSet {
+    asked_for.map_or_else(|| held.clone(), |asked_for| held.intersection(asked_for))
+}
+
+/// When a token issued at `iat` ends: after `ttl`, and in any case while verifiers still know its key.
+///
+/// `margin` is the leeway and twice the clock bound.
+pub fn expiry(iat: UnixTime, ttl: Seconds, key: &KeySchedule, margin: Seconds) -> UnixTime {
+    let latest = key.end.map(|end| end.expires_at - margin);
+    latest.map_or(iat + ttl, |latest| latest.min(iat + ttl))
+}

@@ -1,0 +1,42 @@
+//! What an operator may hand out: never more than they hold.
+
+use super::user::PermissionSet;
+
+/// Every permission that the admin API asks for.
+pub const ADMIN_PERMISSIONS: [&str; 8] = [
+    "audit:read",
+    "keys:read",
+    "keys:write",
+    "roles:read",
+    "roles:write",
+    "sessions:write",
+    "users:read",
+    "users:write",
+];
+
+/// The role that the bootstrap creates, with every admin permission.
+pub const ADMIN_ROLE: &str = "admin";
+
+/// The rights with which a user, a role or a session is changed.
+#[derive(Clone, Debug)]
+pub enum Authority {
+    /// An operator with these permissions.
+    Operator(PermissionSet),
+    /// The command line, or the users themselves: whoever can open the database needs no permission.
+    Unlimited,
+}
+
+impl Authority {
+    /// Whether someone with this authority may grant `permissions`, or change someone who holds them.
+    ///
+    /// Operators must hold them all themselves, so that nobody can make themselves more powerful. Whoever holds every admin
+    /// permission may define what applications call a permission, and so covers everything.
+    pub fn covers(&self, permissions: &PermissionSet) -> bool {
+        match self {
+            Self::Unlimited => true,
+            Self::Operator(held) => {
+                ADMIN_PERMISSIONS.iter().all(|permission| held.contains(permission)) || held.is_superset(permissions)
+            }
+        }
+    }
+}

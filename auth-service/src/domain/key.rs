@@ -1,0 +1,312 @@
+//! The life of a key: when it is announced, when it signs, when it is forgotten.
+//!
+//! Keys form chains, one per signing algorithm and one for the keys that authenticate refresh tokens. A chain
+//! changes only by the [`Change`]s that the functions here propose; the store applies them under a lock.
+
+use std::fmt;
+
+use verifier::{Algorithm, Kid, Seconds, UnixTime};
+
+/// What a key may be used for at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPhase {
+    /// Published, does not sign yet.
+    Pending,
+    /// Published, signs.
+    Active,
+    /// Published, no longer signs.
+    Retiring,
+    /// Neither published nor used.
+    Expired,
+}
+
+impl KeyPhase {
+    /// Whether a key in this phase signs.
+    pub fn may_sign(self) -> bool {
+        self == Self::Active
+    }
+
+    /// Whether the JWKS contains a key in this phase.
+    pub fn is_published(self) -> bool {
+        self != Self::Expired
+    }
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// When a key starts to sign and, once a successor is announced, when it stops and when it is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySchedule {
+    /// First second in which the key signs.
+    pub activates_at: UnixTime,
+    /// Empty until a successor is announced: a key never retires without one.
+    pub end: Option<KeyEnd>,
+}
+
+/// The end of a key's life; `retires_at <= expires_at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyEnd {
+    /// First second in which the key no longer signs.
+    pub retires_at: UnixTime,
+    /// First second in which the key is no longer published.
+    pub expires_at: UnixTime,
+}
+
+impl KeySchedule {
+    /// A key that signs from `activates_at` until a successor is announced.
+    pub fn starting(activates_at: UnixTime) -> Self {
+        Self { activates_at, end: None }
+    }
+
+    /// Pending `..activates_at`, Active until a successor activates, Retiring `..expires_at`, then Expired.
+    pub fn phase(&self, now: UnixTime) -> KeyPhase {
+        match self.end {
+            Some(end) if now >= end.expires_at => KeyPhase::Expired,
+            Some(end) if now >= end.retires_at => KeyPhase::Retiring,
+            _ if now >= self.activates_at => KeyPhase::Active,
+            _ => KeyPhase::Pending,
+        }
+    }
+
+    /// The next second after `now` in which the phase changes, if any is known.
+    pub fn next_change(&self, now: UnixTime) -> Option<UnixTime> {
+        let end = self.end.map(|end| [end.retires_at, end.expires_at]);
+        std::iter::once(self.activates_at).chain(end.into_iter().flatten()).filter(|at| *at > now).min()
+    }
+
+    /// The successor signs from `at`: this key retires then, and stays published for the tail of `policy`.
+    #[must_use]
+    pub fn succeeded(self, at: UnixTime, policy: &RotationPolicy) -> Self {
+        Self { end: Some(KeyEnd { retires_at: at, expires_at: at + policy.tail }), ..self }
+    }
+
+    /// Compromise: every later boundary moves to `now`. There is no fifth phase.
+    #[must_use]
+    pub fn cut_short(self, now: UnixTime) -> Self {
+        let end = self.end.unwrap_or(KeyEnd { retires_at: now, expires_at: now });
+        Self {
+            activates_at: self.activates_at.min(now),
+            end: Some(KeyEnd { retires_at: end.retires_at.min(now), expires_at: end.expires_at.min(now) }),
+        }
+    }
+}
+
+/// Durations that fit together; [`Config`](crate::config::Config) refuses those that do not.
+#[derive(Clone, Copy, Debug)]
+pub struct RotationPolicy {
+    /// How long a key signs before its successor is due.
+    pub period: Seconds,
+    /// How long a key is published before it signs: longer than any cache may hold a key set.
+    pub publish_ahead: Seconds,
+    /// How long a key stays published after it retired: the longest life of what it signed, and margins.
+    pub tail: Seconds,
+}
+
+/// A sequence of keys of one kind, of which exactly one signs at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// Signs access tokens with this algorithm.
+    Signing(Algorithm),
+    /// Authenticates refresh tokens (HMAC-SHA-256). Its generation is the key id inside the token.
+    RefreshMac,
+}
+
+const REFRESH_MAC: &str = "refresh-mac";
+
+impl Chain {
+    /// The name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signing(algorithm) => algorithm.as_str(),
+            Self::RefreshMac => REFRESH_MAC,
+        }
+    }
+
+    /// The chain with this name in the database.
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == REFRESH_MAC { Some(Self::RefreshMac) } else { name.parse().ok().map(Self::Signing) }
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a key stands in its chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainKey {
+    /// Names the key for ever.
+    pub kid: Kid,
+    /// Its place in the chain, from 1.
+    pub generation: i64,
+    /// When it signs and is published.
+    pub schedule: KeySchedule,
+    /// When it was declared compromised.
+    pub compromised_at: Option<UnixTime>,
+}
+
+/// One change of a chain. All changes proposed together are applied in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new key is announced.
+    Announce {
+        /// Its place in the chain.
+        generation: i64,
+        /// When it signs.
+        schedule: KeySchedule,
+    },
+    /// The schedule of an existing key moves.
+    Reschedule {
+        /// Which key.
+        generation: i64,
+        /// Its new schedule.
+        schedule: KeySchedule,
+    },
+    /// The key is marked as compromised, besides being rescheduled.
+    Compromise {
+        /// Which key.
+        generation: i64,
+    },
+}
+
+/// Why no successor can be announced now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RotationError {
+    /// A successor is already announced; the next one may follow once it signs.
+    #[error("a successor is already announced and signs from {earliest_at:?}")]
+    Pending {
+        /// When the announced key starts to sign.
+        earliest_at: UnixTime,
+    },
+}
+
+/// What to do when the chain has to go on: the successor that is due now, if any (DESIGN, automatic rotation).
+///
+/// An empty chain starts at once when `founding` is set (first start); a chain that is added to a running installation is
+/// announced like any key, because caches do not know it yet.
+pub fn successor_if_due(
+    chain: &[ChainKey],
+    policy: &RotationPolicy,
+    founding: bool,
+    now: UnixTime,
+) -> Vec<Change> {
+    let Some(newest) = newest(chain) else {
+        let wait = if founding { Seconds(0) } else { policy.publish_ahead };
+        return vec![Change::Announce { generation: 1, schedule: KeySchedule::starting(now + wait) }];
+    };
+    if is_due(newest, policy, now) { announce(chain, policy, now).unwrap_or_default() } else { Vec::new() }
+}
+
+/// The successor of the newest key, announced now: it signs after `publish_ahead`, and its predecessor retires at
+/// that very second.
+pub fn announce(
+    chain: &[ChainKey],
+    policy: &RotationPolicy,
+    now: UnixTime,
+) -> Result<Vec<Change>, RotationError> {
+    let Some(newest) = newest(chain) else { return Ok(successor_if_due(chain, policy, false, now)) };
+    if newest.schedule.phase(now) == KeyPhase::Pending {
+        return Err(RotationError::Pending { earliest_at: newest.schedule.activates_at });
+    }
+    let at = now + policy.publish_ahead;
+    let mut changes =
+        vec![Change::Announce { generation: newest.generation + 1, schedule: KeySchedule::starting(at) }];
+    if newest.schedule.end.is_none() {
+        changes.push(Change::Reschedule {
+            generation: newest.generation,
+            schedule: newest.schedule.succeeded(at, policy),
+        });
+    }
+    Ok(changes)
+}
+
+/// A chain whose algorithm is no longer configured: when its last key would be due for rotation, it retires without a
+/// successor. Until then it signs, for replicas that still run with the old configuration.
+pub fn wind_down(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Vec<Change> {
+    match newest(chain) {
+        Some(newest) if newest.schedule.end.is_none() && is_due(newest, policy, now) => {
+            vec![Change::Reschedule {
+                generation: newest.generation,
+                schedule: newest.schedule.succeeded(now + policy.publish_ahead, policy),
+            }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Takes a key out of use at once (rule K6), keeping a signer at every instant.
+///
+/// - the active key: a pending successor signs from now on, else a new one does;
+/// - the pending key: another successor is announced, and the active key signs until that one may;
+/// - a retiring or expired key: nothing has to take its place.
+///
+/// Empty when the key is already marked.
+pub fn compromise(
+    chain: &[ChainKey],
+    generation: i64,
+    policy: &RotationPolicy,
+    now: UnixTime,
+) -> Vec<Change> {
+    let Some(key) = chain.iter().find(|key| key.generation == generation && key.compromised_at.is_none())
+    else {
+        return Vec::new();
+    };
+    let mut changes = vec![
+        Change::Compromise { generation },
+        Change::Reschedule { generation, schedule: key.schedule.cut_short(now) },
+    ];
+    let next_generation = chain.iter().map(|key| key.generation).max().unwrap_or(0) + 1;
+    match key.schedule.phase(now) {
+        KeyPhase::Active => match in_phase(chain, KeyPhase::Pending, now) {
+            Some(pending) => changes.push(Change::Reschedule {
+                generation: pending.generation,
+                schedule: KeySchedule { activates_at: now, ..pending.schedule },
+            }),
+            None => changes.push(Change::Announce {
+                generation: next_generation,
+                schedule: KeySchedule::starting(now),
+            }),
+        },
+        KeyPhase::Pending => {
+            let at = now + policy.publish_ahead;
+            changes.push(Change::Announce {
+                generation: next_generation,
+                schedule: KeySchedule::starting(at),
+            });
+            if let Some(active) = in_phase(chain, KeyPhase::Active, now) {
+                changes.push(Change::Reschedule {
+                    generation: active.generation,
+                    schedule: active.schedule.succeeded(at, policy),
+                });
+            }
+        }
+        KeyPhase::Retiring | KeyPhase::Expired => {}
+    }
+    changes
+}
+
+fn newest(chain: &[ChainKey]) -> Option<&ChainKey> {
+    // A compromised key never decides when the next one is due: its successor exists, or it was only retiring.
+    chain.iter().filter(|key| key.compromised_at.is_none()).max_by_key(|key| key.generation)
+}
+
+fn is_due(newest: &ChainKey, policy: &RotationPolicy, now: UnixTime) -> bool {
+    // A newest key with an end was wound down; its chain is configured again and needs a successor soon.
+    let wound_down = newest.schedule.end.is_some();
+    let due_at = newest.schedule.activates_at + (policy.period - policy.publish_ahead);
+    now >= newest.schedule.activates_at && (wound_down || now >= due_at)
+}
+
+fn in_phase(chain: &[ChainKey], phase: KeyPhase, now: UnixTime) -> Option<&ChainKey> {
+    chain.iter().find(|key| key.schedule.phase(now) == phase)
+}

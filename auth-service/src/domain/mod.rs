@@ -1,0 +1,28 @@
+//! The rules: plain functions of values and a time. Knows nothing of HTTP, SQL or tasks.
+
+pub mod access;
+pub mod audit;
+pub mod authority;
+pub mod key;
+pub mod login;
+pub mod password;
+pub mod refresh;
+pub mod session;
+pub mod user;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::entropy::{Entropy, EntropyError};
+
+/// 16 random bytes, as for a UUID.
+pub fn random_16(entropy: &dyn Entropy) -> Result<[u8; 16], EntropyError> {
+    let mut bytes = [0; 16];
+    entropy.fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// `prefix-` and 128 random bits, base64url.
+pub fn random_name(prefix: &str, entropy: &dyn Entropy) -> Result<String, EntropyError> {
+    Ok(format!("{prefix}-{}", URL_SAFE_NO_PAD.encode(random_16(entropy)?)))
+}

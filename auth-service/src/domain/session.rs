@@ -1,0 +1,185 @@
+//! A session: one login, however often it is refreshed.
+
+use std::fmt;
+
+use uuid::Uuid;
+use verifier::{Seconds, UnixTime};
+
+use super::refresh::Generation;
+use super::user::UserId;
+
+/// Names a session; the claim `sid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A version 4 UUID made of 16 random bytes.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+
+    /// The id with these bytes, as a refresh token carries it.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The id in its text form.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text).map(Self)
+    }
+
+    /// The 16 bytes of the id.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The user logged out.
+    Logout,
+    /// The user ended it from another session.
+    EndedByUser,
+    /// An operator ended it.
+    EndedByAdmin,
+    /// A refresh token that the other holder had moved past was shown.
+    RefreshReuse,
+    /// The password changed.
+    PasswordChanged,
+    /// The user was disabled.
+    UserDisabled,
+    /// A newer login took its place (`max_sessions_per_user`).
+    SessionLimit,
+}
+
+impl EndReason {
+    /// The name in the database and in the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::EndedByUser => "ended_by_user",
+            Self::EndedByAdmin => "ended_by_admin",
+            Self::RefreshReuse => "refresh_reuse",
+            Self::PasswordChanged => "password_changed",
+            Self::UserDisabled => "user_disabled",
+            Self::SessionLimit => "session_limit",
+        }
+    }
+}
+
+/// A session as the database holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id, the claim `sid`.
+    pub id: SessionId,
+    /// Who logged in.
+    pub user_id: UserId,
+    /// The application acting for the user.
+    pub client_id: String,
+    /// The resource server its tokens are for.
+    pub audience: String,
+    /// The permissions asked for at login, separated by spaces; `None`: all that the user has.
+    pub scope: Option<String>,
+    /// The generations of its refresh token.
+    pub refresh: RefreshState,
+    /// When the password was checked.
+    pub auth_time: UnixTime,
+    /// When the session began.
+    pub created_at: UnixTime,
+    /// When it ends unless it is refreshed before.
+    pub idle_expires_at: UnixTime,
+    /// When it ends however often it is refreshed.
+    pub expires_at: UnixTime,
+    /// When it was ended; expiry leaves this empty.
+    pub ended_at: Option<UnixTime>,
+    /// `User-Agent` of the login.
+    pub user_agent: Option<String>,
+    /// Client address of the login.
+    pub address: Option<String>,
+}
+
+/// What a session knows of its refresh tokens: `accepted <= floor < outstanding <= generation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshState {
+    /// The newest generation the client has shown us.
+    pub accepted: Generation,
+    /// Generations up to this one are void, except that `accepted` may be repeated.
+    pub floor: Generation,
+    /// The newest generation we have answered with.
+    pub generation: Generation,
+    /// When we last answered with a new generation.
+    pub refreshed_at: UnixTime,
+    /// The key that authenticates the token of `generation`.
+    pub mac_key_id: u32,
+}
+
+/// What a refresh token means that the normal statement did not accept, judged from the session as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The token is outstanding after all: another statement moved the session in between.
+    Outstanding,
+    /// A repeated request: the same answer again.
+    Retry,
+    /// The answer was lost: one more outstanding token.
+    Recover,
+    /// An older duplicate that arrived late: refused, nothing more.
+    LateDuplicate,
+    /// The other holder moved past this token: the session ends.
+    Reused,
+    /// Issued by us, but unknown to this database: it was restored from an older backup.
+    Ahead,
+    /// The session was ended.
+    Ended,
+    /// The session is past its idle or absolute expiry.
+    Expired,
+}
+
+/// How lost answers and repeated requests are told apart.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshPolicy {
+    /// A request repeated within this time gets the same answer; zero turns that off.
+    pub grace: Seconds,
+    /// Whether a client whose answer was lost may recover later than `grace`.
+    pub recovery: bool,
+}
+
+impl Session {
+    /// Decides what a presented generation means (DESIGN section 4, steps 1 to 6).
+    ///
+    /// `now` is the clock all replicas share. The session is judged first, because an ended session outranks everything else.
+    ///
+    /// Source: RFC 9700 §4.14.2, with recovery of lost answers added.
+    pub fn judge(&self, presented: Generation, now: UnixTime, policy: RefreshPolicy) -> Verdict {
+        let state = self.refresh;
+        let in_grace = now - state.refreshed_at < policy.grace;
+        if self.ended_at.is_some() {
+            Verdict::Ended
+        } else if now >= self.expires_at || now >= self.idle_expires_at {
+            Verdict::Expired
+        } else if presented > state.generation {
+            Verdict::Ahead
+        } else if presented > state.floor {
+            Verdict::Outstanding
+        } else if presented == state.accepted && in_grace {
+            Verdict::Retry
+        } else if presented == state.accepted && policy.recovery {
+            Verdict::Recover
+        } else if in_grace {
+            Verdict::LateDuplicate
+        } else {
+            Verdict::Reused
+        }
+    }
+
+    /// Whether the session's tokens may still be used at `now`.
+    pub fn is_alive(&self, now: UnixTime) -> bool {
+        self.ended_at.is_none() && now < self.expires_at && now < self.idle_expires_at
+    }
+}

@@ -1,0 +1,82 @@
+//! Who is calling one of the service's own endpoints.
+
+use verifier::{NoExtra, Verified, VerifyError};
+
+use crate::app::{App, Door};
+use crate::domain::authority::Authority;
+use crate::domain::session::SessionId;
+use crate::domain::user::{PermissionSet, UserId};
+use crate::keys::keyring::RingError;
+use crate::store::StoreError;
+
+/// A caller whose token is good and whose session is alive at this moment.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who it is.
+    pub user_id: UserId,
+    /// The normalised user name.
+    pub username: String,
+    /// The session of the token.
+    pub session_id: SessionId,
+    /// The application acting for the user.
+    pub client_id: String,
+    /// The user's roles as they are now.
+    pub roles: Vec<String>,
+    /// The permissions in the token that the user still has.
+    pub permissions: PermissionSet,
+}
+
+impl Caller {
+    /// What the caller may grant and whom they may change.
+    pub fn authority(&self) -> Authority {
+        Authority::Operator(self.permissions.clone())
+    }
+}
+
+/// Why a caller was turned away.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The token is not good.
+    #[error(transparent)]
+    Token(#[from] VerifyError),
+    /// The session has ended since the token was issued.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The token and the user do not both have this permission.
+    #[error("the permission {0} is missing")]
+    Forbidden(&'static str),
+    /// The key table cannot be read.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Verifies the token as any resource server would, and then looks the session up: a logout binds here at once.
+pub async fn authenticate(app: &App, bearer: &str, door: Door) -> Result<Caller, AuthError> {
+    let token = verify(app, bearer, door)?;
+    let session_id = token.session_id().and_then(SessionId::parse).ok_or(AuthError::SessionEnded)?;
+    let live = app.store.find_session(session_id).await?.ok_or(AuthError::SessionEnded)?;
+    // The statement saw a newer key table: the token's key may be among those that were compromised.
+    if app.keyring.catch_up(&app.store, &live.seen).await? {
+        verify(app, bearer, door)?;
+    }
+    if !live.session.is_alive(live.seen.now) || live.user.disabled_at.is_some() {
+        return Err(AuthError::SessionEnded);
+    }
+    let in_token: String = token.scopes().collect::<Vec<_>>().join(" ");
+    let in_token = PermissionSet::parse(&in_token).unwrap_or_default();
+    Ok(Caller {
+        user_id: live.session.user_id,
+        username: live.user.username,
+        session_id,
+        client_id: live.session.client_id,
+        roles: live.user.roles,
+        permissions: live.user.permissions.intersection(&in_token),
+    })
+}
+
+fn verify(app: &App, bearer: &str, door: Door) -> Result<Verified<NoExtra>, VerifyError> {
+    app.expected(door).verify(bearer, app.keyring.snapshot().key_set(), app.clock.now())
+}

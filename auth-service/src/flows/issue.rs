@@ -1,0 +1,114 @@
+//! Turns a session into tokens. The only place that signs access tokens.
+
+use std::fmt;
+
+use verifier::{Seconds, UnixTime};
+
+use crate::app::App;
+use crate::domain::access::{AccessClaims, expiry, granted};
+use crate::domain::refresh::RefreshClaims;
+use crate::domain::user::PermissionSet;
+use crate::keys::keyring::{LeaseError, RingError};
+use crate::keys::signer::SignatureError;
+use crate::store::LiveSession;
+use secrecy::SecretString;
+
+/// What a client gets for a password or a refresh token.
+pub struct TokenPair {
+    /// Signed, compact JWS.
+    pub access_token: SecretString,
+    /// Seconds that the access token still lives.
+    pub expires_in: Seconds,
+    /// Opaque to clients.
+    pub refresh_token: SecretString,
+    /// Seconds that the session still lives if it is not refreshed.
+    pub refresh_expires_in: Seconds,
+    /// The permissions granted, separated by spaces.
+    pub scope: String,
+    /// The session.
+    pub session_id: String,
+}
+
+impl fmt::Debug for TokenPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenPair").field("session_id", &self.session_id).finish_non_exhaustive()
+    }
+}
+
+/// Why a replica that works otherwise cannot issue a token now. Another replica may; the caller tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The right to sign has run out, or there is no key.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// Our clock is too far from the database's.
+    #[error("this replica's clock is {} s away from the database's", .0.0)]
+    Clock(Seconds),
+    /// The signature failed.
+    #[error(transparent)]
+    Sign(#[from] SignatureError),
+}
+
+impl From<RingError> for IssueError {
+    fn from(error: RingError) -> Self {
+        Self::Lease(error.into())
+    }
+}
+
+/// Signs the pair that belongs to the session's newest generation, dated `refreshed_at`: the same session gives the same answer.
+pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, IssueError> {
+    let LiveSession { session, user, seen } = live;
+    app.clock_guard.observe(seen, &*app.clock);
+    if let Some(off_by) = app.clock_guard.off_by(app.config.clock_bound) {
+        return Err(IssueError::Clock(off_by));
+    }
+    app.keyring.catch_up(&app.store, seen).await?;
+    let key = app.keyring.active(app.algorithm_for(&session.audience), seen)?;
+    let mac_key = app
+        .keyring
+        .find_mac_key(&app.store, session.refresh.mac_key_id)
+        .await?
+        .ok_or(LeaseError::NoActiveKey(crate::domain::key::Chain::RefreshMac))?;
+
+    let refresh = RefreshClaims {
+        mac_key_id: session.refresh.mac_key_id,
+        session_id: session.id,
+        generation: session.refresh.generation,
+    };
+    let asked_for = session.scope.as_deref().map(PermissionSet::parse);
+    // An unreadable scope cannot have been written by us; it grants nothing rather than everything.
+    let asked_for = asked_for.map(Result::unwrap_or_default);
+    let scope = granted(&user.permissions, asked_for.as_ref()).to_string();
+    let iat = session.refresh.refreshed_at;
+    let margin = app.config.leeway + app.config.clock_bound * 2;
+    let exp = expiry(iat, app.config.access_token_ttl, &key.schedule, margin);
+    let access_token = key.signer.sign(&AccessClaims {
+        iss: &app.config.issuer,
+        sub: session.user_id.to_string(),
+        aud: &session.audience,
+        exp,
+        iat,
+        nbf: iat,
+        jti: refresh.token_id(&mac_key),
+        sid: session.id.to_string(),
+        client_id: &session.client_id,
+        scope: &scope,
+        roles: &user.roles,
+        auth_time: session.auth_time,
+        amr: ["pwd"],
+        extra: &user.claims,
+    })?;
+    Ok(TokenPair {
+        access_token: access_token.into(),
+        expires_in: left(exp, seen.now),
+        refresh_token: refresh.seal(&mac_key),
+        refresh_expires_in: left(session.idle_expires_at.min(session.expires_at), seen.now),
+        scope,
+        session_id: session.id.to_string(),
+    })
+}
+
+
+fn left(until: UnixTime, now: UnixTime) -> Seconds {
+    (until - now).max(Seconds(0))
+}

@@ -1,0 +1,213 @@
+//! Exchanges a password for a session.
+
+use std::net::IpAddr;
+
+use ring::digest;
+use verifier::Seconds;
+
+use super::issue::{IssueError, TokenPair, issue};
+use crate::app::App;
+use crate::config::ADMIN_AUDIENCE;
+use crate::domain::access::FIRST_PARTY;
+use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::ADMIN_PERMISSIONS;
+use crate::domain::login::{FORGET_AFTER, FREE_BY_ADDRESS, FREE_BY_NAME};
+use crate::domain::password::Password;
+use crate::domain::session::SessionId;
+use crate::domain::user::{PermissionSet, Username};
+use crate::domain::{random_16, user::UserId};
+use crate::entropy::EntropyError;
+use crate::hashing::HashError;
+use crate::store::{LoginAttempt, LoginSubject, NewSession, StoreError};
+
+/// What a client presents to log in.
+#[derive(Debug)]
+pub struct LoginRequest {
+    /// As typed.
+    pub username: String,
+    /// As typed.
+    pub password: Password,
+    /// The resource server the tokens shall be for.
+    pub audience: Option<String>,
+    /// The permissions the tokens shall carry, separated by spaces.
+    pub scope: Option<String>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The client's address; `None` when a balancer that is not trusted hides it.
+    pub address: Option<IpAddr>,
+    /// The `User-Agent` header.
+    pub user_agent: Option<String>,
+}
+
+/// Why a login was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// Unknown, disabled, without a password, or the password is wrong. Callers learn no more.
+    #[error("the user name or the password is wrong")]
+    InvalidCredentials,
+    /// Too many failures of this name or this address.
+    #[error("too many attempts; the next one may come in {} s", .0.0)]
+    Throttled(Seconds),
+    /// The audience does not exist, or is not for this user.
+    #[error("the audience is not one that this user may ask for")]
+    InvalidTarget,
+    /// The scope is malformed, or asks for a permission that the user lacks.
+    #[error("the scope asks for a permission that the user does not have")]
+    InvalidScope,
+    /// Hashing is saturated.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No token can be signed.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// Checks the password and starts a session.
+///
+/// Unknown, disabled and password-less users cost the same hash and get the same answer. Limits are checked before any hash, by
+/// what was presented, whether or not such a user exists.
+pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginError> {
+    // A name that nobody can have is looked up as the empty name: it finds nobody, and costs the same.
+    let name = Username::parse(&request.username).ok().map(|name| name.to_string());
+    let keys = FailureKeys::new(name.as_deref().unwrap_or(&request.username), request.origin.address);
+    let attempt = app
+        .store
+        .login_attempt(name.unwrap_or_default(), keys.name.clone(), keys.address.clone())
+        .await?;
+    if let Some(wait) = wait(&attempt) {
+        return Err(LoginError::Throttled(wait));
+    }
+    let usable = attempt.subject.as_ref().filter(|subject| subject.disabled_at.is_none());
+    let stored = usable.and_then(|subject| subject.password_hash.clone());
+    let verification = app.hashing.verify(request.password.clone(), stored).await?;
+    let Some(subject) = attempt.subject.filter(|_| verification.matches) else {
+        let event = AuditEvent::new(EventKind::LoginRefused)
+            .detail(format!("name {}", &keys.name[..16]))
+            .from_address(request.origin.address.map(|address| address.to_string()));
+        app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
+        return Err(LoginError::InvalidCredentials);
+    };
+    let rehashed = if verification.needs_rehash {
+        // Saturation must not refuse a login whose password was found good.
+        app.hashing.hash(request.password.clone()).await.ok().map(|hash| hash.as_str().to_owned())
+    } else {
+        None
+    };
+    start_session(app, request, &subject, rehashed).await
+}
+
+async fn start_session(
+    app: &App,
+    request: LoginRequest,
+    subject: &LoginSubject,
+    rehashed: Option<String>,
+) -> Result<TokenPair, LoginError> {
+    let (audience, scope) = target(app, &request, subject.id).await?;
+    let id = SessionId::from_random(random_16(&*app.entropy)?);
+    let address = request.origin.address.map(|address| address.to_string());
+    let mac_key_id = app
+        .keyring
+        .current_mac_key(app.clock.now())
+        .ok_or(crate::keys::keyring::LeaseError::NoActiveKey(crate::domain::key::Chain::RefreshMac))
+        .map_err(IssueError::from)?;
+    let new = NewSession {
+        id,
+        user_id: subject.id,
+        credential_version: subject.credential_version,
+        rehashed,
+        client_id: FIRST_PARTY.to_owned(),
+        audience: audience.clone(),
+        scope,
+        mac_key_id,
+        idle_ttl: app.config.refresh_idle_ttl,
+        absolute_ttl: app.config.refresh_absolute_ttl,
+        max_sessions: app.config.max_sessions_per_user,
+        user_agent: request.origin.user_agent,
+        address: address.clone(),
+    };
+    let event = AuditEvent::new(EventKind::Login)
+        .by(subject.id)
+        .in_session(id)
+        .from_address(address)
+        .detail(format!("audience {audience}"));
+    match app.store.create_session(new, event).await? {
+        Some(live) => Ok(issue(app, &live).await?),
+        None => Err(LoginError::InvalidCredentials),
+    }
+}
+
+/// The audience and the scope, if this user may have them.
+async fn target(
+    app: &App,
+    request: &LoginRequest,
+    user: UserId,
+) -> Result<(String, Option<String>), LoginError> {
+    let audience = request.audience.clone().unwrap_or_else(|| app.config.audiences[0].clone());
+    let is_admin = audience == ADMIN_AUDIENCE;
+    if !is_admin && !app.config.audiences.contains(&audience) {
+        return Err(LoginError::InvalidTarget);
+    }
+    if !is_admin && request.scope.is_none() {
+        return Ok((audience, None));
+    }
+    let held = app.store.find_user(user).await?.ok_or(LoginError::InvalidCredentials)?.permissions;
+    if is_admin && !ADMIN_PERMISSIONS.iter().any(|permission| held.contains(permission)) {
+        return Err(LoginError::InvalidTarget);
+    }
+    let Some(scope) = &request.scope else { return Ok((audience, None)) };
+    let asked_for = PermissionSet::parse(scope).map_err(|_| LoginError::InvalidScope)?;
+    if asked_for.is_empty() || !held.is_superset(&asked_for) {
+        return Err(LoginError::InvalidScope);
+    }
+    Ok((audience, Some(asked_for.to_string())))
+}
+
+fn wait(attempt: &LoginAttempt) -> Option<Seconds> {
+    let by_name = attempt.name_failures.and_then(|failures| failures.wait(FREE_BY_NAME, attempt.now));
+    let by_address = attempt.address_failures.and_then(|failures| failures.wait(FREE_BY_ADDRESS, attempt.now));
+    by_name.max(by_address)
+}
+
+/// Names of the counters: hashed, because people type passwords into the name field.
+pub(super) struct FailureKeys {
+    name: String,
+    /// Empty when the address is not known.
+    address: String,
+}
+
+impl FailureKeys {
+    pub(super) fn new(name: &str, address: Option<IpAddr>) -> Self {
+        Self {
+            name: hashed("name", name.as_bytes()),
+            address: address.map(|address| hashed("address", &network_of(address))).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        [&self.name, &self.address].into_iter().filter(|key| !key.is_empty()).cloned().collect()
+    }
+}
+
+/// An IPv6 client owns its /64, and can use any address in it.
+fn network_of(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets()[..8].to_vec(),
+    }
+}
+
+fn hashed(kind: &str, value: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, &[kind.as_bytes(), b"\0", value].concat());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

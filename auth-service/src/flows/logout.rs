@@ -1,0 +1,64 @@
+//! Ends a session with one of its own tokens.
+
+use verifier::VerifyError;
+
+use super::refresh::check;
+use crate::app::{App, Door};
+use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::session::{EndReason, SessionId};
+use crate::keys::keyring::RingError;
+use crate::store::StoreError;
+
+/// What shows that the caller holds the session. It need not be in date: nobody is kept from logging out.
+#[derive(Debug)]
+pub enum LogoutCredential {
+    /// A refresh token of any generation.
+    RefreshToken(secrecy::SecretString),
+    /// An access token.
+    Bearer(secrecy::SecretString),
+}
+
+/// Why a logout was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LogoutError {
+    /// Neither a refresh token nor an access token of ours.
+    #[error("the token is not valid")]
+    Invalid,
+    /// The key table cannot be read.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<VerifyError> for LogoutError {
+    fn from(_: VerifyError) -> Self {
+        Self::Invalid
+    }
+}
+
+/// Ends the session. Succeeds also when it had ended or expired before.
+pub async fn logout(app: &App, credential: LogoutCredential) -> Result<(), LogoutError> {
+    let id = session_of(app, &credential).await?;
+    let event = AuditEvent::new(EventKind::Logout).in_session(id);
+    app.store.end_session(id, EndReason::Logout, event).await?;
+    Ok(())
+}
+
+async fn session_of(app: &App, credential: &LogoutCredential) -> Result<SessionId, LogoutError> {
+    use secrecy::ExposeSecret as _;
+    match credential {
+        LogoutCredential::RefreshToken(token) => {
+            let claims = check(app, token.expose_secret()).await?;
+            claims.map(|claims| claims.session_id).ok_or(LogoutError::Invalid)
+        }
+        LogoutCredential::Bearer(token) => {
+            let snapshot = app.keyring.snapshot();
+            let expected = app.expected(Door::Public).danger_accept_expired();
+            let verified: verifier::Verified =
+                expected.verify(token.expose_secret(), snapshot.key_set(), app.clock.now())?;
+            verified.session_id().and_then(SessionId::parse).ok_or(LogoutError::Invalid)
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! One file per thing a caller can do: load, decide, compare-and-set, sign.
+
+mod authenticate;
+mod issue;
+mod login;
+mod logout;
+mod password;
+mod refresh;
+pub mod roles;
+pub mod rotate_keys;
+pub mod sessions;
+pub mod start;
+pub mod users;
+
+pub use authenticate::{AuthError, Caller, authenticate};
+pub use issue::{IssueError, TokenPair};
+pub use login::{LoginError, LoginRequest, Origin, login};
+pub use logout::{LogoutCredential, LogoutError, logout};
+pub use password::{PasswordChangeError, change_own_password};
+pub use refresh::{RefreshError, refresh};

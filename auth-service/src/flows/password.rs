@@ -1,0 +1,88 @@
+//! Users change their own password.
+
+use super::authenticate::Caller;
+use super::login::{FailureKeys, Origin};
+use crate::app::App;
+use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Authority;
+use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
+use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
+use crate::domain::user::Username;
+use crate::hashing::HashError;
+use crate::store::{StoreError, UserChange, UserWrite};
+use verifier::Seconds;
+
+/// Why a password was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordChangeError {
+    /// The current password is wrong.
+    #[error("the current password is wrong")]
+    InvalidCredentials,
+    /// Too many wrong current passwords.
+    #[error("too many attempts; the next one may come in {} s", .0.0)]
+    Throttled(Seconds),
+    /// The new password would be too easy to guess.
+    #[error("the new password {0}")]
+    Weak(#[from] WeakPassword),
+    /// Hashing is saturated.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Changes the caller's password and ends their other sessions. A stolen access token is not enough: the current password is
+/// asked for, under the limits of a login.
+pub async fn change_own_password(
+    app: &App,
+    caller: &Caller,
+    current: Password,
+    new: Password,
+    origin: &Origin,
+) -> Result<(), PasswordChangeError> {
+    let keys = FailureKeys::new(&caller.username, None);
+    let [name_key] = <[String; 1]>::try_from(keys.all()).unwrap_or_default();
+    let attempt = app.store.login_attempt(caller.username.clone(), name_key, String::new()).await?;
+    if let Some(wait) = attempt.name_failures.and_then(|failures| failures.wait(FREE_BY_NAME, attempt.now)) {
+        return Err(PasswordChangeError::Throttled(wait));
+    }
+    let subject = attempt.subject.ok_or(PasswordChangeError::InvalidCredentials)?;
+    let verification = app.hashing.verify(current, subject.password_hash).await?;
+    let address = origin.address.map(|address| address.to_string());
+    if !verification.matches {
+        let event = AuditEvent::new(EventKind::PasswordRefused)
+            .by(caller.user_id)
+            .in_session(caller.session_id)
+            .from_address(address);
+        app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
+        return Err(PasswordChangeError::InvalidCredentials);
+    }
+    check_strength(app, &new, &caller.username)?;
+    let change = UserChange {
+        password_hash: Some(app.hashing.hash(new).await?),
+        keep_session: Some(caller.session_id),
+        credential_version: Some(subject.credential_version),
+        ..UserChange::default()
+    };
+    let event = AuditEvent::new(EventKind::PasswordChanged)
+        .by(caller.user_id)
+        .on(caller.user_id)
+        .in_session(caller.session_id)
+        .from_address(address);
+    match app.store.change_user(caller.user_id, change, Authority::Unlimited, event).await? {
+        UserWrite::Done(_) => Ok(()),
+        // Changed or deleted since the password was checked.
+        _ => Err(PasswordChangeError::InvalidCredentials),
+    }
+}
+
+/// Applies the password rules for a user with this name.
+pub(super) fn check_strength(app: &App, password: &Password, username: &str) -> Result<(), WeakPassword> {
+    let policy = PasswordPolicy { min_length: app.config.password_min_length };
+    match Username::parse(username) {
+        Ok(username) => policy.check(password, &username),
+        // Stored names were parsed before they were stored.
+        Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,122 @@
+//! Exchanges a refresh token (DESIGN section 4).
+
+use verifier::Seconds;
+
+use super::issue::{IssueError, TokenPair, issue};
+use crate::app::App;
+use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::refresh::{RefreshClaims, UncheckedRefreshToken};
+use crate::domain::session::{EndReason, RefreshPolicy, Verdict};
+use crate::keys::keyring::{LeaseError, RingError};
+use crate::store::{Advance, LiveSession, StoreError};
+
+/// Each try loses only to another request that moved the same session.
+const TRIES: usize = 8;
+
+/// Why a refresh token was not exchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// Not ours, or its session is over. Callers learn no more.
+    #[error("the refresh token is not valid")]
+    Invalid,
+    /// The token had been moved past: the session was ended.
+    #[error("the refresh token was used before; the session was ended")]
+    Reused,
+    /// Other requests kept moving the session.
+    #[error("the session is being refreshed by many requests at once")]
+    Contended,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No token can be signed.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+}
+
+impl From<RingError> for RefreshError {
+    fn from(error: RingError) -> Self {
+        Self::Issue(error.into())
+    }
+}
+
+/// Exchanges `token` for the next pair. N parallel or repeated calls give one successor; a lost answer is recovered.
+pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> {
+    let shown = check(app, token).await?.ok_or(RefreshError::Invalid)?;
+    let mut step = Advance::Outstanding(shown.generation);
+    for _ in 0..TRIES {
+        if let Some(live) = advance(app, &shown, step).await? {
+            record(app, &live, step).await?;
+            return Ok(issue(app, &live).await?);
+        }
+        let live = app.store.find_session(shown.session_id).await?.ok_or(RefreshError::Invalid)?;
+        step = match next(app, &shown, &live).await? {
+            Next::Answer => return Ok(issue(app, &live).await?),
+            Next::Step(step) => step,
+        };
+    }
+    Err(RefreshError::Contended)
+}
+
+/// The claims of a token whose MAC is ours. A wrong MAC costs no database work.
+pub(super) async fn check(app: &App, token: &str) -> Result<Option<RefreshClaims>, RingError> {
+    let Some(unchecked) = UncheckedRefreshToken::parse(token) else { return Ok(None) };
+    let key = app.keyring.find_mac_key(&app.store, unchecked.mac_key_id()).await?;
+    Ok(key.and_then(|key| unchecked.check(&key)))
+}
+
+enum Next {
+    /// The same answer as before.
+    Answer,
+    Step(Advance),
+}
+
+/// What to do when the session did not take the step.
+async fn next(app: &App, shown: &RefreshClaims, live: &LiveSession) -> Result<Next, RefreshError> {
+    let LiveSession { session, user, seen } = live;
+    if user.disabled_at.is_some() {
+        return Err(RefreshError::Invalid);
+    }
+    let policy =
+        RefreshPolicy { grace: app.config.refresh_grace, recovery: app.config.refresh_recovery };
+    let generation = session.refresh.generation;
+    match session.judge(shown.generation, seen.now, policy) {
+        Verdict::Outstanding => Ok(Next::Step(Advance::Outstanding(shown.generation))),
+        Verdict::Retry => Ok(Next::Answer),
+        Verdict::Recover => Ok(Next::Step(Advance::Recover { accepted: shown.generation, generation })),
+        Verdict::Ahead => Ok(Next::Step(Advance::FastForward { presented: shown.generation, generation })),
+        Verdict::Reused => {
+            let event = event(EventKind::RefreshReuse, live);
+            app.store.end_session(session.id, EndReason::RefreshReuse, event).await?;
+            Err(RefreshError::Reused)
+        }
+        Verdict::LateDuplicate | Verdict::Ended | Verdict::Expired => Err(RefreshError::Invalid),
+    }
+}
+
+async fn advance(
+    app: &App,
+    shown: &RefreshClaims,
+    step: Advance,
+) -> Result<Option<LiveSession>, RefreshError> {
+    let mac_key_id = app
+        .keyring
+        .current_mac_key(app.clock.now())
+        .ok_or(LeaseError::NoActiveKey(crate::domain::key::Chain::RefreshMac))
+        .map_err(IssueError::from)?;
+    let idle_ttl: Seconds = app.config.refresh_idle_ttl;
+    Ok(app.store.advance_session(shown.session_id, step, mac_key_id, idle_ttl).await?)
+}
+
+/// The normal step is not recorded: it happens every few minutes for every client.
+async fn record(app: &App, live: &LiveSession, step: Advance) -> Result<(), StoreError> {
+    let kind = match step {
+        Advance::Outstanding(_) => return Ok(()),
+        Advance::Recover { .. } => EventKind::RefreshRecovered,
+        Advance::FastForward { .. } => EventKind::RefreshFastForwarded,
+    };
+    app.store.record(event(kind, live)).await
+}
+
+fn event(kind: EventKind, live: &LiveSession) -> AuditEvent {
+    AuditEvent::new(kind).by(live.session.user_id).in_session(live.session.id)
+}

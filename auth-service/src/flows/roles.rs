@@ -1,0 +1,47 @@
+//! Operators manage roles.
+
+use super::users::Actor;
+use crate::app::App;
+use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::user::{PermissionSet, RoleName};
+use crate::store::{RoleWrite, StoreError};
+
+/// Why a role was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    /// There is no such role.
+    #[error("there is no such role")]
+    NotFound,
+    /// The actor lacks permissions that the role has or would get.
+    #[error("the role has, or would get, permissions that you do not have")]
+    Escalation,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Creates a role or replaces its permissions; acts at the next refresh of everyone who has it. Answers whether it is new.
+pub async fn put(
+    app: &App,
+    actor: Actor,
+    name: &RoleName,
+    permissions: PermissionSet,
+) -> Result<bool, RoleError> {
+    let event = AuditEvent::new(EventKind::RoleChanged).by(&actor.name).on(name).detail(&permissions);
+    let outcome = app.store.put_role(name.to_string(), permissions, actor.authority, event).await?;
+    done(outcome).map(|()| outcome == RoleWrite::Created)
+}
+
+/// Deletes a role and takes it from everyone who has it.
+pub async fn delete(app: &App, actor: Actor, name: &RoleName) -> Result<(), RoleError> {
+    let event = AuditEvent::new(EventKind::RoleDeleted).by(&actor.name).on(name);
+    done(app.store.delete_role(name.to_string(), actor.authority, event).await?)
+}
+
+fn done(outcome: RoleWrite) -> Result<(), RoleError> {
+    match outcome {
+        RoleWrite::Created | RoleWrite::Changed => Ok(()),
+        RoleWrite::NotFound => Err(RoleError::NotFound),
+        RoleWrite::Escalation => Err(RoleError::Escalation),
+    }
+}

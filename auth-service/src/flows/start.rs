@@ -1,0 +1,208 @@
+//! What a replica does before it serves: master key, schema, keys, first administrator.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret as _, SecretString};
+use verifier::Clock;
+
+use super::rotate_keys::{RotateError, continue_chain, make_key};
+use crate::app::{App, ClockGuard, rotation_policy};
+use crate::config::{Config, Database};
+use crate::domain::key::Chain;
+use crate::domain::password::Password;
+use crate::domain::user::UserId;
+use crate::domain::{random_16, random_name};
+use crate::entropy::{Entropy, EntropyError};
+use crate::hashing::{HashError, HashPool};
+use crate::keys::keyring::{KeyRing, RingError};
+use crate::keys::sealing::{MasterKeyError, MasterKeys};
+use crate::store::{Bootstrap, NewUser, SqlStore, StoreError};
+
+/// The user that the bootstrap creates.
+pub const ADMIN_USERNAME: &str = "admin";
+
+/// Why a replica does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No master key is configured.
+    #[error(
+        "no master key: set AUTH_MASTER_KEY_FILE to a file with 32 random bytes in base64 (`head -c 32 /dev/urandom | base64 > master.key`), the same on every replica"
+    )]
+    NoMasterKey,
+    /// The configured master key file is not there. It is never created in its place: that would be another key.
+    #[error("the master key file {} does not exist", .0.display())]
+    MissingMasterKey(PathBuf),
+    /// The master keys cannot be read.
+    #[error("the master key list cannot be used: {0}")]
+    MasterKey(#[from] MasterKeyError),
+    /// A file or folder cannot be used.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The first keys could not be made.
+    #[error(transparent)]
+    Keys(#[from] RotateError),
+    /// The threads that hash passwords cannot be started.
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
+    /// The first password could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// The first administrator's password, known to the replica that created them.
+#[derive(Debug)]
+pub enum FirstPassword {
+    /// Made up now; nobody else knows it.
+    Generated(SecretString),
+    /// Taken from the configuration.
+    Configured,
+}
+
+/// Opens the database and brings its schema up to date. Creates a SQLite file and its folder.
+pub async fn open_store(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: &dyn Entropy,
+) -> Result<SqlStore, StartError> {
+    let replica = random_name("replica", entropy)?;
+    let store = match config.database() {
+        Database::Sqlite { path } => {
+            create_folder(&path)?;
+            SqlStore::open_sqlite(&path, clock, &replica).await?
+        }
+        Database::Postgres => {
+            SqlStore::connect_postgres(config.database_url.expose_secret(), clock, &replica).await?
+        }
+    };
+    store.migrate().await?;
+    Ok(store)
+}
+
+/// Builds everything a request may use: opens the database, founds or continues the key chains, takes over the keys.
+pub async fn start(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<App, StartError> {
+    // The master key first: without it nothing must be created in a database.
+    if let Database::Sqlite { path } = config.database() {
+        create_folder(&path)?;
+    }
+    let master = Arc::new(master_keys(&config, &*entropy)?);
+    let store = open_store(&config, Arc::clone(&clock), &*entropy).await?;
+    // Proves that the existing keys can be opened, before any is added.
+    let table = store.key_table().await?;
+    KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), config.key_publish_ahead)?;
+    for chain in config.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]) {
+        if table.rows.iter().any(|row| row.chain == chain) {
+            continue;
+        }
+        let candidate = make_key(chain, Arc::clone(&master), Arc::clone(&entropy)).await?;
+        continue_chain(&store, chain, candidate, rotation_policy(&config, chain)).await?;
+    }
+    let table = store.key_table().await?;
+    let keyring = KeyRing::new(&table, master, Arc::clone(&clock), config.key_publish_ahead)?;
+    let (permits, queue) = (config.hash_permits, config.hash_queue);
+    let hashing = HashPool::start(config.hash_policy(), permits, queue, Arc::clone(&entropy))
+        .map_err(StartError::Threads)?;
+    let clock_guard = ClockGuard::default();
+    clock_guard.observe(&table.seen, &*clock);
+    Ok(App {
+        hashing: Arc::new(hashing),
+        config: Arc::new(config),
+        store,
+        keyring: Arc::new(keyring),
+        clock,
+        entropy,
+        clock_guard: Arc::new(clock_guard),
+        draining: Arc::new(AtomicBool::new(false)),
+    })
+}
+
+/// Creates the first administrator, if nobody ever did. `Some` for the one replica that did it, after the commit.
+pub async fn bootstrap(app: &App) -> Result<Option<FirstPassword>, StartError> {
+    if app.store.is_bootstrapped().await? {
+        return Ok(None);
+    }
+    let (password, first) = match &app.config.bootstrap_admin_password {
+        Some(configured) => (configured.clone(), FirstPassword::Configured),
+        None => {
+            let generated = SecretString::from(generated_password(&*app.entropy)?);
+            (generated.clone(), FirstPassword::Generated(generated))
+        }
+    };
+    let hash = app.hashing.hash(Password::new(password.expose_secret().to_owned())).await?;
+    let admin = NewUser {
+        id: UserId::from_random(random_16(&*app.entropy)?),
+        username: ADMIN_USERNAME.to_owned(),
+        password_hash: hash,
+        roles: Vec::new(),
+        claims: serde_json::Map::new(),
+    };
+    Ok(match app.store.bootstrap(admin).await? {
+        Bootstrap::Won => Some(first),
+        Bootstrap::AlreadyDone => None,
+    })
+}
+
+/// 144 random bits, 24 characters.
+fn generated_password(entropy: &dyn Entropy) -> Result<String, EntropyError> {
+    let mut bytes = [0; 18];
+    entropy.fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn master_keys(config: &Config, entropy: &dyn Entropy) -> Result<MasterKeys, StartError> {
+    if let Some(keys) = &config.master_key {
+        return Ok(MasterKeys::parse(keys.expose_secret())?);
+    }
+    let path = config.master_key_path().ok_or(StartError::NoMasterKey)?;
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(MasterKeys::parse(zeroize::Zeroizing::new(text).as_str())?),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            if config.master_key_file.is_some() {
+                return Err(StartError::MissingMasterKey(path));
+            }
+            let text = MasterKeys::generate(entropy)?;
+            write_secret(&path, text.as_bytes()).map_err(|cause| StartError::File { path, cause })?;
+            Ok(MasterKeys::parse(&text)?)
+        }
+        Err(cause) => Err(StartError::File { path, cause }),
+    }
+}
+
+/// Writes a new file that only its owner can read, and makes it durable: keys sealed under it are.
+pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn create_folder(file: &Path) -> Result<(), StartError> {
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => fs::create_dir_all(folder)
+            .map_err(|cause| StartError::File { path: folder.to_owned(), cause }),
+        None => Ok(()),
+    }
+}

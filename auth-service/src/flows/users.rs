@@ -1,0 +1,168 @@
+//! Operators manage users; the command line does the same with [`Authority::Unlimited`].
+
+use serde_json::{Map, Value};
+
+use super::password::check_strength;
+use crate::app::App;
+use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Authority;
+use crate::domain::password::{Password, WeakPassword};
+use crate::domain::random_16;
+use crate::domain::user::{RoleName, UserId, Username, UsernameError};
+use crate::entropy::EntropyError;
+use crate::hashing::HashError;
+use crate::store::{NewUser, StoreError, UserChange, UserRow, UserWrite};
+
+/// Who makes a change, and with which rights.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// As the audit log names them.
+    pub name: String,
+    /// What they may grant and whom they may change.
+    pub authority: Authority,
+}
+
+impl Actor {
+    /// The command line of a machine that can open the database.
+    pub fn command_line() -> Self {
+        Self { name: "cli".to_owned(), authority: Authority::Unlimited }
+    }
+}
+
+/// A user to be created, as typed.
+#[derive(Debug)]
+pub struct UserRequest {
+    /// The name to log in with.
+    pub username: String,
+    /// The first password.
+    pub password: Password,
+    /// Names of existing roles.
+    pub roles: Vec<String>,
+    /// Extra claims.
+    pub claims: Map<String, Value>,
+}
+
+/// What to change; what is `None` stays.
+#[derive(Debug, Default)]
+pub struct UserPatch {
+    /// All roles from now on.
+    pub roles: Option<Vec<String>>,
+    /// All extra claims from now on.
+    pub claims: Option<Map<String, Value>>,
+    /// Whether the user may log in.
+    pub disabled: Option<bool>,
+}
+
+/// Why a user was not created or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// The name cannot be used.
+    #[error("the user name {0}")]
+    InvalidUsername(#[from] UsernameError),
+    /// The name belongs to someone else.
+    #[error("the user name is taken")]
+    UsernameTaken,
+    /// The password would be too easy to guess.
+    #[error("the password {0}")]
+    WeakPassword(#[from] WeakPassword),
+    /// A claim is not among `extra_claims` of the configuration.
+    #[error("the claim `{0}` is not among `extra_claims` of the configuration")]
+    InvalidClaim(String),
+    /// There is no such role.
+    #[error("there is no role `{0}`")]
+    UnknownRole(String),
+    /// There is no such user.
+    #[error("there is no such user")]
+    NotFound,
+    /// The actor lacks permissions that the user has or would get.
+    #[error("the user has, or would get, permissions that you do not have")]
+    Escalation,
+    /// Hashing is saturated.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// Creates a user.
+pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<UserRow, UserError> {
+    let username = Username::parse(&request.username)?;
+    check_claims(app, &request.claims)?;
+    check_roles(&request.roles)?;
+    check_strength(app, &request.password, username.as_str())?;
+    let new = NewUser {
+        id: UserId::from_random(random_16(&*app.entropy)?),
+        username: username.to_string(),
+        password_hash: app.hashing.hash(request.password).await?,
+        roles: request.roles,
+        claims: request.claims,
+    };
+    let event = AuditEvent::new(EventKind::UserCreated)
+        .by(&actor.name)
+        .on(new.id)
+        .detail(format!("roles {}", new.roles.join(" ")));
+    done(app.store.create_user(new, actor.authority, event).await?)
+}
+
+/// Changes roles, claims or the right to log in. Disabling ends the user's sessions; roles act at the next refresh.
+pub async fn change(app: &App, actor: Actor, id: UserId, patch: UserPatch) -> Result<UserRow, UserError> {
+    if let Some(claims) = &patch.claims {
+        check_claims(app, claims)?;
+    }
+    if let Some(roles) = &patch.roles {
+        check_roles(roles)?;
+    }
+    let mut words = Vec::new();
+    words.extend(patch.roles.as_ref().map(|roles| format!("roles {}", roles.join(" "))));
+    words.extend(patch.claims.as_ref().map(|_| "claims".to_owned()));
+    words.extend(patch.disabled.map(|disabled| if disabled { "disabled" } else { "enabled" }.to_owned()));
+    let event = AuditEvent::new(EventKind::UserChanged).by(&actor.name).on(id).detail(words.join(", "));
+    let UserPatch { roles, claims, disabled } = patch;
+    let change = UserChange { roles, claims, disabled, ..UserChange::default() };
+    done(app.store.change_user(id, change, actor.authority, event).await?)
+}
+
+/// Sets a password and ends the user's sessions.
+pub async fn set_password(app: &App, actor: Actor, id: UserId, password: Password) -> Result<UserRow, UserError> {
+    let user = app.store.find_user(id).await?.ok_or(UserError::NotFound)?;
+    check_strength(app, &password, &user.username)?;
+    let hash = app.hashing.hash(password).await?;
+    let change = UserChange { password_hash: Some(hash), ..UserChange::default() };
+    let event = AuditEvent::new(EventKind::PasswordChanged).by(&actor.name).on(id);
+    done(app.store.change_user(id, change, actor.authority, event).await?)
+}
+
+/// Deletes a user with their sessions.
+pub async fn delete(app: &App, actor: Actor, id: UserId) -> Result<(), UserError> {
+    let event = AuditEvent::new(EventKind::UserDeleted).by(&actor.name).on(id);
+    done(app.store.delete_user(id, actor.authority, event).await?).map(drop)
+}
+
+fn done(outcome: UserWrite) -> Result<UserRow, UserError> {
+    match outcome {
+        UserWrite::Done(user) => Ok(*user),
+        UserWrite::NotFound => Err(UserError::NotFound),
+        UserWrite::NameTaken => Err(UserError::UsernameTaken),
+        UserWrite::UnknownRole(name) => Err(UserError::UnknownRole(name)),
+        UserWrite::Escalation => Err(UserError::Escalation),
+    }
+}
+
+fn check_claims(app: &App, claims: &Map<String, Value>) -> Result<(), UserError> {
+    match claims.keys().find(|name| !app.config.extra_claims.contains(name)) {
+        Some(name) => Err(UserError::InvalidClaim(name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// A name that no role can have names no role; the database never sees it.
+fn check_roles(names: &[String]) -> Result<(), UserError> {
+    match names.iter().find(|name| RoleName::parse(name).is_err()) {
+        Some(name) => Err(UserError::UnknownRole(name.clone())),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,376 @@
+//! The keys of this replica: a snapshot of the key table, and the right to use it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ring::{digest, hmac};
+use tokio::sync::Mutex;
+use verifier::{Algorithm, Clock, JwkSet, KeySet, Kid, Seconds, UnixTime};
+
+use super::material::purpose;
+use super::sealing::{MasterKeys, OpenError};
+use super::signer::Signer;
+use crate::domain::key::{Chain, ChainKey, KeyPhase, KeySchedule};
+use crate::store::{Confirmation, KeyRow, KeyTable, SqlStore, StoreError};
+
+/// An unknown MAC key id makes us look for it, but not more often than this.
+const UNKNOWN_MAC_KEY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What this replica knows of the key table, and how fresh that is.
+#[derive(Debug)]
+pub struct KeyRing {
+    snapshot: ArcSwap<Snapshot>,
+    document: ArcSwapOption<Document>,
+    /// Monotonic milliseconds when a question was sent whose answer confirmed the snapshot.
+    confirmed_at_ms: AtomicU64,
+    mac_key_missed_at_ms: AtomicU64,
+    problem: ArcSwapOption<String>,
+    reloading: Mutex<()>,
+    master: Arc<MasterKeys>,
+    clock: Arc<dyn Clock>,
+    publish_ahead: Duration,
+}
+
+/// The key table as it was read at one instant.
+#[derive(Debug)]
+pub struct Snapshot {
+    changes: i64,
+    keys: Vec<RingKey>,
+    key_set: KeySet,
+}
+
+/// A key of the ring.
+#[derive(Debug)]
+pub struct RingKey {
+    /// The row it was read from.
+    pub row: KeyRow,
+    use_: KeyUse,
+}
+
+#[derive(Clone, Debug)]
+enum KeyUse {
+    Sign(Arc<Signer>),
+    Mac(hmac::Key),
+    /// Expired and erased.
+    None,
+}
+
+/// A key that may sign now.
+#[derive(Clone, Debug)]
+pub struct ActiveKey {
+    /// Signs tokens.
+    pub signer: Arc<Signer>,
+    /// When the key ends, which bounds the life of its tokens.
+    pub schedule: KeySchedule,
+}
+
+/// Why this replica may not sign.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The key table was not confirmed recently enough (rule K4).
+    #[error("the signing lease has run out")]
+    Expired,
+    /// No key of that algorithm is active.
+    #[error("no active {0} key")]
+    NoActiveKey(Chain),
+    /// A key cannot be opened.
+    #[error("{0}")]
+    Unusable(#[from] RingError),
+}
+
+/// Why the key table could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A sealed key cannot be opened with our master keys.
+    #[error("key {kid} cannot be opened: {cause}")]
+    Open {
+        /// The key.
+        kid: Kid,
+        /// What is missing or wrong.
+        cause: OpenError,
+    },
+    /// A secret opened, but is not a key of its algorithm.
+    #[error("key {0} is damaged")]
+    Damaged(Kid),
+}
+
+/// The JWKS as it is served: rendered once per change.
+#[derive(Debug)]
+pub struct Document {
+    /// JSON.
+    pub body: bytes::Bytes,
+    /// Strong, with quotes.
+    pub etag: String,
+    changes: i64,
+    /// The second from which another set of keys is published.
+    until: UnixTime,
+}
+
+/// How long a cache may keep a JWKS answer, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLife {
+    /// `max-age`.
+    pub max_age: i64,
+    /// `stale-while-revalidate`.
+    pub stale_while_revalidate: i64,
+}
+
+impl KeyRing {
+    /// Takes over a key table. Fails when a key in use cannot be opened.
+    pub fn new(
+        table: &KeyTable,
+        master: Arc<MasterKeys>,
+        clock: Arc<dyn Clock>,
+        publish_ahead: Seconds,
+    ) -> Result<Self, RingError> {
+        let snapshot = Snapshot::open(table, &master, None)?;
+        Ok(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            document: ArcSwapOption::empty(),
+            confirmed_at_ms: AtomicU64::new(millis(table.seen.asked_at)),
+            mac_key_missed_at_ms: AtomicU64::new(0),
+            problem: ArcSwapOption::empty(),
+            reloading: Mutex::new(()),
+            master,
+            clock,
+            publish_ahead: publish_ahead.into(),
+        })
+    }
+
+    /// The keys as last read.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The master keys that open and seal this ring.
+    pub fn master(&self) -> &Arc<MasterKeys> {
+        &self.master
+    }
+
+    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same change counter confirms it, another
+    /// one reloads it. Answers whether it was reloaded.
+    pub async fn catch_up(&self, store: &SqlStore, seen: &Confirmation) -> Result<bool, RingError> {
+        if self.snapshot.load().changes == seen.changes {
+            self.confirmed_at_ms.fetch_max(millis(seen.asked_at), Ordering::AcqRel);
+            return Ok(false);
+        }
+        let _turn = self.reloading.lock().await;
+        // Loaded while we waited, by someone whose statement saw the same change.
+        if self.snapshot.load().changes == seen.changes {
+            return Ok(true);
+        }
+        self.reload(store).await.map(|()| true)
+    }
+
+    async fn reload(&self, store: &SqlStore) -> Result<(), RingError> {
+        let table = store.key_table().await?;
+        match Snapshot::open(&table, &self.master, Some(&self.snapshot.load())) {
+            Ok(snapshot) => {
+                self.snapshot.store(Arc::new(snapshot));
+                self.confirmed_at_ms.fetch_max(millis(table.seen.asked_at), Ordering::AcqRel);
+                self.problem.store(None);
+                Ok(())
+            }
+            Err(error) => {
+                self.problem.store(Some(Arc::new(error.to_string())));
+                Err(error)
+            }
+        }
+    }
+
+    /// The key that may sign for `algorithm` now, after [`catch_up`](Self::catch_up) with the same statement.
+    ///
+    /// Asks again how much time has passed since the statement was sent: a replica that was paused in between must not sign
+    /// with what it knew before.
+    pub fn active(&self, algorithm: Algorithm, seen: &Confirmation) -> Result<ActiveKey, LeaseError> {
+        let paused_for = self.clock.monotonic().saturating_sub(seen.asked_at);
+        if paused_for >= self.publish_ahead {
+            return Err(LeaseError::Expired);
+        }
+        let now = seen.now + Seconds(i64::try_from(paused_for.as_secs()).unwrap_or(i64::MAX));
+        let chain = Chain::Signing(algorithm);
+        let snapshot = self.snapshot.load();
+        let active = snapshot.chain(chain).find(|key| key.row.key.schedule.phase(now).may_sign());
+        match active.map(|key| (&key.use_, key.row.key.schedule)) {
+            Some((KeyUse::Sign(signer), schedule)) => Ok(ActiveKey { signer: Arc::clone(signer), schedule }),
+            _ => Err(LeaseError::NoActiveKey(chain)),
+        }
+    }
+
+    /// The MAC key with this id.
+    pub fn mac_key(&self, id: u32) -> Option<hmac::Key> {
+        let snapshot = self.snapshot.load();
+        let key = snapshot.chain(Chain::RefreshMac).find(|key| key.row.key.generation == i64::from(id))?;
+        match &key.use_ {
+            KeyUse::Mac(mac) => Some(mac.clone()),
+            _ => None,
+        }
+    }
+
+    /// As [`mac_key`](Self::mac_key); looks into the database for an unknown id, at most once a second.
+    pub async fn find_mac_key(&self, store: &SqlStore, id: u32) -> Result<Option<hmac::Key>, RingError> {
+        if let Some(key) = self.mac_key(id) {
+            return Ok(Some(key));
+        }
+        let now = millis(self.clock.monotonic());
+        let last = self.mac_key_missed_at_ms.load(Ordering::Acquire);
+        let is_due = last == 0 || now.saturating_sub(last) >= millis(UNKNOWN_MAC_KEY_PAUSE);
+        let is_ours = is_due
+            && self
+                .mac_key_missed_at_ms
+                .compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
+        if is_ours {
+            let seen = store.key_changes().await?;
+            self.catch_up(store, &seen).await?;
+        }
+        Ok(self.mac_key(id))
+    }
+
+    /// The id of the MAC key for new refresh tokens. Any published key would do: all replicas know it, or look for it.
+    pub fn current_mac_key(&self, now: UnixTime) -> Option<u32> {
+        let snapshot = self.snapshot.load();
+        let newest_in = |phase| {
+            snapshot
+                .chain(Chain::RefreshMac)
+                .filter(|key| key.row.key.schedule.phase(now) == phase)
+                .filter_map(|key| u32::try_from(key.row.key.generation).ok())
+                .max()
+        };
+        [KeyPhase::Active, KeyPhase::Pending, KeyPhase::Retiring].into_iter().find_map(newest_in)
+    }
+
+    /// The JWKS at `now`.
+    pub fn document(&self, now: UnixTime) -> Arc<Document> {
+        let snapshot = self.snapshot.load();
+        if let Some(document) = self.document.load_full()
+            && document.changes == snapshot.changes
+            && now < document.until
+        {
+            return document;
+        }
+        let document = Arc::new(snapshot.render(now));
+        self.document.store(Some(Arc::clone(&document)));
+        document
+    }
+
+    /// How long a cache may keep the JWKS (rule K8): `longest`, but not beyond the lease.
+    pub fn cache_life(&self, longest: Seconds, clock_bound: Seconds) -> CacheLife {
+        let lease_left = seconds(self.publish_ahead.saturating_sub(self.confirmed_for())) - clock_bound * 2;
+        // A fifth of max-age is added as stale-while-revalidate, so the lease left is six fifths of it.
+        let max_age = longest.0.min(lease_left.0 * 5 / 6).max(0);
+        CacheLife { max_age, stale_while_revalidate: max_age / 5 }
+    }
+
+    /// How long ago the question was sent whose answer last confirmed the ring.
+    pub fn confirmed_for(&self) -> Duration {
+        let confirmed_at = Duration::from_millis(self.confirmed_at_ms.load(Ordering::Acquire));
+        self.clock.monotonic().saturating_sub(confirmed_at)
+    }
+
+    /// Whether the ring is fresh enough to be ready (rule K8): a quarter of `publish_ahead`.
+    pub fn is_fresh(&self) -> bool {
+        self.confirmed_for() < self.publish_ahead / 4
+    }
+
+    /// Why the newest key table could not be taken over, if so.
+    pub fn problem(&self) -> Option<Arc<String>> {
+        self.problem.load_full()
+    }
+}
+
+impl Snapshot {
+    fn open(table: &KeyTable, master: &MasterKeys, before: Option<&Self>) -> Result<Self, RingError> {
+        let keys = table
+            .rows
+            .iter()
+            .map(|row| Ok(RingKey { use_: open(row, master, before)?, row: row.clone() }))
+            .collect::<Result<Vec<_>, RingError>>()?;
+        let jwks = jwks(&keys, table.seen.changes, table.seen.now);
+        let key_set = KeySet::from_jwks(&jwks)
+            .map_err(|_| RingError::Damaged(keys.first().map_or_else(|| Kid::from("?"), |key| key.row.key.kid.clone())))?;
+        Ok(Self { changes: table.seen.changes, keys, key_set })
+    }
+
+    /// How often the key table had been changed.
+    pub fn changes(&self) -> i64 {
+        self.changes
+    }
+
+    /// All keys, by chain and generation.
+    pub fn keys(&self) -> &[RingKey] {
+        &self.keys
+    }
+
+    /// The key with this name.
+    pub fn find(&self, kid: &str) -> Option<&RingKey> {
+        self.keys.iter().find(|key| key.row.key.kid.as_str() == kid)
+    }
+
+    /// The keys that verify our own tokens.
+    pub fn key_set(&self) -> &KeySet {
+        &self.key_set
+    }
+
+    /// The places of a chain's keys.
+    pub fn chain_keys(&self, chain: Chain) -> Vec<ChainKey> {
+        self.chain(chain).map(|key| key.row.key.clone()).collect()
+    }
+
+    fn chain(&self, chain: Chain) -> impl Iterator<Item = &RingKey> {
+        self.keys.iter().filter(move |key| key.row.chain == chain)
+    }
+
+    fn render(&self, now: UnixTime) -> Document {
+        let body = serde_json::to_vec(&jwks(&self.keys, self.changes, now)).expect("keys are plain strings");
+        let hash = digest::digest(&digest::SHA256, &body);
+        let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let until = self.keys.iter().filter_map(|key| key.row.key.schedule.next_change(now)).min();
+        Document {
+            body: body.into(),
+            etag: format!("\"{hex}\""),
+            changes: self.changes,
+            until: until.unwrap_or(UnixTime(i64::MAX)),
+        }
+    }
+}
+
+fn jwks(keys: &[RingKey], changes: i64, now: UnixTime) -> JwkSet {
+    let published = keys.iter().filter(|key| key.row.key.schedule.phase(now).is_published());
+    JwkSet {
+        keys: published.filter_map(|key| key.row.public_jwk.clone()).collect(),
+        auth_ring: u64::try_from(changes).ok(),
+    }
+}
+
+/// Parses a key once; one that an earlier snapshot holds is taken over.
+fn open(row: &KeyRow, master: &MasterKeys, before: Option<&Snapshot>) -> Result<KeyUse, RingError> {
+    let Some(sealed) = &row.sealed else { return Ok(KeyUse::None) };
+    if let Some(known) = before.and_then(|before| before.find(row.key.kid.as_str())) {
+        return Ok(known.use_.clone());
+    }
+    let kid = &row.key.kid;
+    let secret = master
+        .open(sealed, &super::material::row(kid), purpose(row.chain))
+        .map_err(|cause| RingError::Open { kid: kid.clone(), cause })?;
+    Ok(match row.chain {
+        Chain::RefreshMac => KeyUse::Mac(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
+        Chain::Signing(algorithm) => {
+            let signer = Signer::new(kid.clone(), algorithm, &secret);
+            KeyUse::Sign(Arc::new(signer.map_err(|_| RingError::Damaged(kid.clone()))?))
+        }
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn seconds(duration: Duration) -> Seconds {
+    Seconds(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
+}

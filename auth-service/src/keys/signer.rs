@@ -1,0 +1,111 @@
+//! A private key that signs compact JWS (RFC 7515 §7.1). Parsed once, used for every token.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use serde::Serialize;
+use verifier::{Algorithm, Kid};
+
+/// Signs under one key.
+pub struct Signer {
+    kid: Kid,
+    /// The encoded header and the dot after it: the same for every token of this key.
+    head: String,
+    pair: Pair,
+    random: SystemRandom,
+}
+
+enum Pair {
+    Ed25519(Ed25519KeyPair),
+    P256(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// Why a token could not be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// The claims do not serialise.
+    #[error("the claims cannot be written as JSON")]
+    Claims(#[from] serde_json::Error),
+    /// ring refused; it does not say why.
+    #[error("the signature could not be made")]
+    Sign,
+}
+
+impl Signer {
+    /// Parses the secret that [`generate`](super::material::generate) made for `algorithm`.
+    #[expect(clippy::disallowed_methods, reason = "ring signs with its own random source only")]
+    pub fn new(kid: Kid, algorithm: Algorithm, secret: &[u8]) -> Result<Self, ring::error::KeyRejected> {
+        let random = SystemRandom::new();
+        let pair = match algorithm {
+            Algorithm::EdDSA => Pair::Ed25519(Ed25519KeyPair::from_seed_unchecked(secret)?),
+            Algorithm::ES256 => {
+                Pair::P256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, secret, &random)?)
+            }
+            Algorithm::RS256 => Pair::Rsa(RsaKeyPair::from_pkcs8(secret)?),
+        };
+        let header = jsonwebtoken::Header {
+            typ: Some("at+jwt".to_owned()),
+            kid: Some(kid.as_str().to_owned()),
+            ..jsonwebtoken::Header::new(header_algorithm(algorithm))
+        };
+        let json = serde_json::to_vec(&header).expect("a header is plain strings");
+        Ok(Self { kid, head: URL_SAFE_NO_PAD.encode(json) + ".", pair, random })
+    }
+
+    /// Names the key, as the header of its tokens does.
+    pub fn kid(&self) -> &Kid {
+        &self.kid
+    }
+
+    /// `header.claims.signature`.
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, SignatureError> {
+        let json = serde_json::to_vec(claims)?;
+        let signature_room = 1 + 512;
+        let mut token = String::with_capacity(self.head.len() + json.len() * 4 / 3 + signature_room);
+        token.push_str(&self.head);
+        URL_SAFE_NO_PAD.encode_string(&json, &mut token);
+        match &self.pair {
+            Pair::Ed25519(pair) => {
+                let signature = pair.sign(token.as_bytes());
+                append(&mut token, signature.as_ref());
+            }
+            Pair::P256(pair) => {
+                let signature =
+                    pair.sign(&self.random, token.as_bytes()).map_err(|_| SignatureError::Sign)?;
+                append(&mut token, signature.as_ref());
+            }
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &self.random, token.as_bytes(), &mut signature)
+                    .map_err(|_| SignatureError::Sign)?;
+                append(&mut token, &signature);
+            }
+        }
+        Ok(token)
+    }
+}
+
+fn append(token: &mut String, signature: &[u8]) {
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, token);
+}
+
+fn header_algorithm(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+    match algorithm {
+        Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
+        Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
+        Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
+    }
+}

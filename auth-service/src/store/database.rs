@@ -1,0 +1,370 @@
+//! The two databases behind one small surface: send a statement, get rows. What they do differently stands here.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use sqlx::pool::{PoolConnection, PoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, Sqlite};
+use verifier::{Clock, UnixTime};
+
+use super::StoreError;
+
+/// How long a statement waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
+/// Few enough that three replicas fit into PostgreSQL's default of 100 connections, enough to keep a group commit busy.
+const POSTGRES_CONNECTIONS: u32 = 16;
+const SQLITE_READERS: u32 = 4;
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connected database.
+///
+/// In every statement `{now}` stands for the clock that all replicas share, in seconds: the server's on PostgreSQL, the injected one on
+/// SQLite. It takes the first parameter, so the arguments of a statement that mentions it count from `$2`.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    pools: Pools,
+    clock: Arc<dyn Clock>,
+    /// Seconds added to PostgreSQL's clock. Always zero outside tests.
+    shift: Arc<AtomicI64>,
+}
+
+#[derive(Clone, Debug)]
+enum Pools {
+    /// SQLite has one writer at a time; a second writing connection would only wait for the lock.
+    Sqlite {
+        writer: Pool<Sqlite>,
+        readers: Pool<Sqlite>,
+    },
+    Postgres(Pool<Postgres>),
+}
+
+const SQLITE_NOW: &str = "$1";
+/// The start of the statement, so that it sees one instant.
+const POSTGRES_NOW: &str = "(FLOOR(EXTRACT(EPOCH FROM statement_timestamp()))::BIGINT + $1)";
+
+/// An argument of a statement. Only two column types exist, which is what lets both databases share all SQL.
+#[derive(Clone, Debug)]
+pub(crate) enum Argument {
+    Int(Option<i64>),
+    Text(Option<String>),
+}
+
+impl From<i64> for Argument {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+impl From<UnixTime> for Argument {
+    fn from(value: UnixTime) -> Self {
+        Self::Int(Some(value.0))
+    }
+}
+impl From<Option<UnixTime>> for Argument {
+    fn from(value: Option<UnixTime>) -> Self {
+        Self::Int(value.map(|at| at.0))
+    }
+}
+impl From<String> for Argument {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+impl From<&str> for Argument {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+impl From<Option<String>> for Argument {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// Arguments of a statement, in the order of its placeholders.
+macro_rules! arguments {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::database::Argument::from($value)),*] };
+}
+pub(crate) use arguments;
+
+/// A row of an answer.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+macro_rules! column {
+    ($self:expr, $index:expr) => {
+        match $self {
+            Row::Sqlite(row) => row.try_get($index),
+            Row::Postgres(row) => row.try_get($index),
+        }
+        .map_err(StoreError::from)
+    };
+}
+
+impl Row {
+    pub(crate) fn int(&self, index: usize) -> Result<i64, StoreError> {
+        column!(self, index)
+    }
+    pub(crate) fn int_if_any(&self, index: usize) -> Result<Option<i64>, StoreError> {
+        column!(self, index)
+    }
+    pub(crate) fn text(&self, index: usize) -> Result<String, StoreError> {
+        column!(self, index)
+    }
+    pub(crate) fn text_if_any(&self, index: usize) -> Result<Option<String>, StoreError> {
+        column!(self, index)
+    }
+    pub(crate) fn time(&self, index: usize) -> Result<UnixTime, StoreError> {
+        self.int(index).map(UnixTime)
+    }
+    pub(crate) fn time_if_any(&self, index: usize) -> Result<Option<UnixTime>, StoreError> {
+        Ok(self.int_if_any(index)?.map(UnixTime))
+    }
+}
+
+macro_rules! fetch {
+    ($connection:expr, $sql:expr, $arguments:expr, $kind:path) => {{
+        let mut query = sqlx::query(AssertSqlSafe($sql));
+        for argument in $arguments {
+            query = match argument {
+                Argument::Int(value) => query.bind(value),
+                Argument::Text(value) => query.bind(value),
+            };
+        }
+        let rows = query.fetch_all($connection).await?;
+        Ok::<_, StoreError>(rows.into_iter().map($kind).collect())
+    }};
+}
+
+impl Database {
+    /// Opens the file, creating it if it is missing.
+    pub(crate) async fn open_sqlite(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged logout or rotation must survive a power loss.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(SQLITE_BUSY_TIMEOUT);
+        let writer =
+            pool::<Sqlite>().max_connections(1).idle_timeout(None).connect_with(options.clone()).await?;
+        let readers = pool::<Sqlite>().max_connections(SQLITE_READERS).connect_lazy_with(options);
+        Ok(Self::new(Pools::Sqlite { writer, readers }, clock))
+    }
+
+    /// Connects to a server.
+    pub(crate) async fn connect_postgres(url: &str, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        // The back stop in the server; the deadline of a request is shorter.
+        let options = options.application_name("auth-service").options([("statement_timeout", "5s")]);
+        let connections = pool::<Postgres>().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
+        Ok(Self::new(Pools::Postgres(connections), clock))
+    }
+
+    fn new(pools: Pools, clock: Arc<dyn Clock>) -> Self {
+        Self { pools, clock, shift: Arc::default() }
+    }
+
+    /// Moves PostgreSQL's clock as seen by this store, as a manual clock moves SQLite's.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn shift_server_clock(&self, seconds: i64) {
+        self.shift.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.pools, Pools::Postgres(_))
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Waits until every connection is returned, and closes them.
+    pub(crate) async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// Runs a statement that only reads.
+    pub(crate) async fn read(&self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
+        let mut lease = match &self.pools {
+            Pools::Sqlite { readers, .. } => Lease::sqlite(readers).await?,
+            Pools::Postgres(pool) => Lease::postgres(pool).await?,
+        };
+        lease.once(self.prepare(sql, arguments)).await
+    }
+
+    /// Runs one statement that writes, as a transaction of its own.
+    pub(crate) async fn write(&self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
+        self.lease_writer().await?.once(self.prepare(sql, arguments)).await
+    }
+
+    /// Starts a transaction that may write. Dropped without [`commit`](Transaction::commit), it leaves no trace.
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        let mut lease = self.lease_writer().await?;
+        lease
+            .command(match self.pools {
+                // A transaction that reads first and writes later could fail at once with "database is locked".
+                Pools::Sqlite { .. } => "BEGIN IMMEDIATE",
+                // A paused replica must not commit an old decision later (rule K5).
+                Pools::Postgres(_) => "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'",
+            })
+            .await?;
+        Ok(Transaction { lease, database: self.clone() })
+    }
+
+    async fn lease_writer(&self) -> Result<Lease, StoreError> {
+        match &self.pools {
+            Pools::Sqlite { writer, .. } => Lease::sqlite(writer).await,
+            Pools::Postgres(pool) => Lease::postgres(pool).await,
+        }
+    }
+
+    fn prepare(&self, sql: &str, mut arguments: Vec<Argument>) -> (String, Vec<Argument>) {
+        if !sql.contains("{now}") {
+            return (sql.to_owned(), arguments);
+        }
+        let (now, argument) = match self.pools {
+            Pools::Sqlite { .. } => (SQLITE_NOW, self.clock.now().0),
+            Pools::Postgres(_) => (POSTGRES_NOW, self.shift.load(Ordering::SeqCst)),
+        };
+        arguments.insert(0, Argument::from(argument));
+        (sql.replace("{now}", now), arguments)
+    }
+}
+
+fn pool<DB: sqlx::Database>() -> PoolOptions<DB> {
+    // No ping before use: on a frozen server the ping would eat the whole deadline, and a broken connection shows
+    // itself with the statement.
+    PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false)
+}
+
+/// A transaction; see [`Database::begin`].
+pub(crate) struct Transaction {
+    lease: Lease,
+    database: Database,
+}
+
+impl Transaction {
+    /// Runs one statement of the transaction.
+    pub(crate) async fn fetch(&mut self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
+        let prepared = self.database.prepare(sql, arguments);
+        self.lease.fetch(prepared).await
+    }
+
+    /// The first row of a statement's answer, if any.
+    pub(crate) async fn first(&mut self, sql: &str, arguments: Vec<Argument>) -> Result<Option<Row>, StoreError> {
+        Ok(self.fetch(sql, arguments).await?.into_iter().next())
+    }
+
+    /// Runs statements without arguments, as a migration holds them.
+    pub(crate) async fn command(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.lease.command(sql).await
+    }
+
+    /// Makes the transaction permanent. After an error the outcome is unknown.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        self.lease.command("COMMIT").await?;
+        self.lease.give_back();
+        Ok(())
+    }
+
+    /// Undoes the transaction and keeps the connection.
+    pub(crate) async fn rollback(mut self) -> Result<(), StoreError> {
+        self.lease.command("ROLLBACK").await?;
+        self.lease.give_back();
+        Ok(())
+    }
+}
+
+/// A connection in use. Unless it is given back it is closed, because nobody knows in which state it is.
+struct Lease(Option<Connection>);
+
+enum Connection {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Lease {
+    async fn sqlite(pool: &Pool<Sqlite>) -> Result<Self, StoreError> {
+        Ok(Self(Some(Connection::Sqlite(pool.acquire().await?))))
+    }
+
+    async fn postgres(pool: &Pool<Postgres>) -> Result<Self, StoreError> {
+        Ok(Self(Some(Connection::Postgres(pool.acquire().await?))))
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("a lease is used before it is given back")
+    }
+
+    async fn fetch(&mut self, (sql, arguments): (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {
+        match self.connection() {
+            Connection::Sqlite(connection) => fetch!(&mut **connection, sql, arguments, Row::Sqlite),
+            Connection::Postgres(connection) => fetch!(&mut **connection, sql, arguments, Row::Postgres),
+        }
+    }
+
+    async fn once(&mut self, prepared: (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {
+        let answer = self.fetch(prepared).await;
+        // A statement that the server refused leaves the connection usable; a broken connection does not.
+        if answer.as_ref().map_or_else(StoreError::is_refusal, |_| true) {
+            self.give_back();
+        }
+        answer
+    }
+
+    async fn command(&mut self, sql: &str) -> Result<(), StoreError> {
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        match self.connection() {
+            Connection::Sqlite(connection) => statement.execute(&mut **connection).await.map(drop)?,
+            Connection::Postgres(connection) => statement.execute(&mut **connection).await.map(drop)?,
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &mut self.0 {
+            Some(Connection::Sqlite(connection)) => connection.close_on_drop(),
+            Some(Connection::Postgres(connection)) => connection.close_on_drop(),
+            None => {}
+        }
+    }
+}
+
+/// Runs `operation` to its end even if the caller leaves, and answers the caller within `deadline`.
+///
+/// A statement that was sent keeps its connection until the server answers: to give up on the connection as well would let a frozen
+/// server collect ever more of them. `abandon_after` bounds that.
+pub(super) async fn detached<T: Send + 'static>(
+    deadline: Duration,
+    abandon_after: Duration,
+    operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    let task = tokio::spawn(async move {
+        tokio::time::timeout(abandon_after, operation).await.unwrap_or(Err(StoreError::Timeout))
+    });
+    match tokio::time::timeout(deadline, task).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(failed)) => Err(StoreError::Crashed(failed)),
+        Err(_) => Err(StoreError::Timeout),
+    }
+}

@@ -1,0 +1,93 @@
+//! Brings the schema up to date. Append-only; a migration tolerates the previous release.
+
+use ring::digest;
+
+use super::database::{Transaction, arguments};
+use super::{SqlStore, StoreError};
+
+struct Migration {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($version:literal $name:literal),* $(,)?) => {
+        [$(Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../../../migrations/", $name, ".sql")),
+        }),*]
+    };
+}
+
+const MIGRATIONS: [Migration; 4] =
+    migrations![1 "0001_users", 2 "0002_sessions", 3 "0003_keys", 4 "0004_audit"];
+
+/// Any constant; PostgreSQL has one space of advisory lock numbers a database.
+const LOCK: i64 = 0x6175_7468;
+const POSTGRES_ONLY: &str = "-- postgres: ";
+
+impl SqlStore {
+    /// Applies the migrations that are missing, in one transaction. Any number of replicas may call it at once; on PostgreSQL
+    /// it takes a lock that ends with the transaction, so it works through a pooler.
+    ///
+    /// Answers the names of the migrations it applied.
+    pub async fn migrate(&self) -> Result<Vec<&'static str>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        if self.db.is_postgres() {
+            tx.fetch("SELECT pg_advisory_xact_lock($1)::TEXT", arguments![LOCK]).await?;
+        }
+        tx.command(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (
+                version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL)",
+        )
+        .await?;
+        let newest = newest_version(&mut tx).await?;
+        let known = MIGRATIONS.len();
+        if newest > MIGRATIONS[known - 1].version {
+            return Err(StoreError::Schema(format!(
+                "the database was migrated to version {newest} by a newer release; this one knows {known}. Start the newer release"
+            )));
+        }
+        let mut applied = Vec::new();
+        for migration in &MIGRATIONS {
+            let digest = digest_of(migration.sql);
+            let recorded = tx
+                .first("SELECT digest FROM schema_migrations WHERE version = $1", arguments![migration.version])
+                .await?;
+            if let Some(row) = recorded {
+                if row.text(0)? != digest {
+                    return Err(StoreError::Schema(format!(
+                        "migration {} was applied to this database with another content than this program has",
+                        migration.name
+                    )));
+                }
+                continue;
+            }
+            tx.command(&self.translated(migration.sql)).await?;
+            tx.fetch(
+                "INSERT INTO schema_migrations (version, name, digest) VALUES ($1, $2, $3)",
+                arguments![migration.version, migration.name, digest],
+            )
+            .await?;
+            applied.push(migration.name);
+        }
+        tx.commit().await?;
+        Ok(applied)
+    }
+
+    /// Lines for one database only stand in comments that the other one skips.
+    fn translated(&self, sql: &str) -> String {
+        if self.db.is_postgres() { sql.replace(POSTGRES_ONLY, "") } else { sql.to_owned() }
+    }
+}
+
+async fn newest_version(tx: &mut Transaction) -> Result<i64, StoreError> {
+    let row = tx.first("SELECT version FROM schema_migrations ORDER BY version DESC LIMIT 1", Vec::new()).await?;
+    row.map_or(Ok(0), |row| row.int(0))
+}
+
+fn digest_of(sql: &str) -> String {
+    digest::digest(&digest::SHA256, sql.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,162 @@
+//! All SQL of the service. Every public method is one transaction, retried when the database asks for it.
+//!
+//! One text serves SQLite and PostgreSQL; [`database`] hides what differs. A method that authorises a token also returns a
+//! [`Confirmation`]: the instant on the shared clock and the state of the key table that it saw.
+
+mod audit;
+mod bootstrap;
+mod database;
+mod keys;
+mod login;
+mod migrations;
+mod roles;
+mod sessions;
+mod users;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use verifier::{Clock, UnixTime};
+
+pub use audit::{AuditCursor, AuditRow};
+pub use bootstrap::Bootstrap;
+pub use keys::{KeyRow, KeyTable, Resealed};
+pub use login::{LoginAttempt, LoginSubject};
+pub use roles::RoleWrite;
+pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
+pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
+
+use audit::AuditLog;
+use database::{Database, Row};
+
+/// The time a request may spend on its database work altogether.
+const REQUEST_BUDGET: Duration = Duration::from_millis(1_800);
+/// How long an unanswered statement may keep its connection.
+const ABANDON_AFTER: Duration = Duration::from_secs(30);
+const TRIES: usize = 4;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not answer in time; the outcome of a write is unknown.
+    #[error("the database did not answer in time")]
+    Timeout,
+    /// The database failed or cannot be reached.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The code that ran the statement panicked.
+    #[error("a database task crashed: {0}")]
+    Crashed(tokio::task::JoinError),
+    /// A row holds what no version of the service writes.
+    #[error("unreadable row in {table}: {what}")]
+    Unreadable {
+        /// The table of the row.
+        table: &'static str,
+        /// What about it cannot be read; never a secret.
+        what: String,
+    },
+    /// The schema is newer than this program, or was changed by hand.
+    #[error("{0}")]
+    Schema(String),
+}
+
+impl StoreError {
+    /// The server answered and refused this statement; the connection is in order.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(_)) | Self::Unreadable { .. })
+    }
+
+    /// The database asks to run the transaction again (serialisation failure, deadlock).
+    fn is_transient(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("40001" | "40P01"))
+    }
+}
+
+/// What a statement that authorises a token saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The shared clock.
+    pub now: UnixTime,
+    /// How often the key table was changed.
+    pub changes: i64,
+    /// Our monotonic clock just before the statement was sent.
+    pub asked_at: Duration,
+}
+
+/// Users, sessions, keys and the audit log in one shared database.
+#[derive(Clone, Debug)]
+pub struct SqlStore {
+    db: Database,
+    audit: Arc<AuditLog>,
+}
+
+tokio::task_local! {
+    static BUDGET: Cell<Duration>;
+}
+
+/// Runs a request's future so that all its database work together takes at most 1.8 s.
+pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
+    BUDGET.scope(Cell::new(REQUEST_BUDGET), request).await
+}
+
+impl SqlStore {
+    /// Opens a SQLite file, creating it if it is missing. `replica` names this process in the audit log.
+    pub async fn open_sqlite(path: &Path, clock: Arc<dyn Clock>, replica: &str) -> Result<Self, StoreError> {
+        Ok(Self::new(Database::open_sqlite(path, clock).await?, replica))
+    }
+
+    /// Connects to PostgreSQL. `replica` names this process in the audit log.
+    pub async fn connect_postgres(url: &str, clock: Arc<dyn Clock>, replica: &str) -> Result<Self, StoreError> {
+        Ok(Self::new(Database::connect_postgres(url, clock).await?, replica))
+    }
+
+    fn new(db: Database, replica: &str) -> Self {
+        Self { db, audit: Arc::new(AuditLog::new(replica)) }
+    }
+
+    /// Moves PostgreSQL's clock as this store sees it, as a manual clock moves SQLite's.
+    #[cfg(feature = "test-util")]
+    pub fn shift_server_clock(&self, seconds: i64) {
+        self.db.shift_server_clock(seconds);
+    }
+
+    /// Closes all connections once they are idle.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
+    /// Runs one unit of database work within the request's budget; see [`database::detached`].
+    async fn run<T, F>(&self, work: impl Fn(Self) -> F + Send + 'static) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let store = self.clone();
+        let budget = BUDGET.try_with(Cell::get).unwrap_or(REQUEST_BUDGET);
+        let started = self.db.clock().monotonic();
+        let answer = database::detached(budget, ABANDON_AFTER, async move {
+            for _ in 1..TRIES {
+                match work(store.clone()).await {
+                    Err(error) if error.is_transient() => {}
+                    answer => return answer,
+                }
+            }
+            work(store).await
+        })
+        .await;
+        let spent = self.db.clock().monotonic().saturating_sub(started);
+        // Outside of a request there is no budget to charge.
+        let _ = BUDGET.try_with(|left| left.set(left.get().saturating_sub(spent)));
+        answer
+    }
+}
+
+fn only(rows: Vec<Row>, table: &'static str) -> Result<Row, StoreError> {
+    rows.into_iter()
+        .next()
+        .ok_or_else(|| StoreError::Unreadable { table, what: "the row that always exists is missing".to_owned() })
+}

@@ -1,0 +1,383 @@
+//! Sessions: created under the lock of their user, moved on by compare-and-set.
+
+use std::time::Duration;
+
+use verifier::{Seconds, UnixTime};
+
+use super::database::{Argument, Row, Transaction, arguments};
+use super::{Confirmation, SqlStore, StoreError};
+use crate::domain::audit::AuditEvent;
+use crate::domain::refresh::Generation;
+use crate::domain::session::{EndReason, RefreshState, Session, SessionId};
+use crate::domain::user::{PermissionSet, UserId};
+
+/// A session together with its user's present rights, read in one statement.
+#[derive(Clone, Debug)]
+pub struct LiveSession {
+    /// The session.
+    pub session: Session,
+    /// Its user.
+    pub user: SessionUser,
+    /// What the statement saw.
+    pub seen: Confirmation,
+}
+
+/// What a token says about its user, as it is now.
+#[derive(Clone, Debug)]
+pub struct SessionUser {
+    /// The normalised user name.
+    pub username: String,
+    /// Sorted names.
+    pub roles: Vec<String>,
+    /// The permissions of all roles together.
+    pub permissions: PermissionSet,
+    /// Extra claims.
+    pub claims: serde_json::Map<String, serde_json::Value>,
+    /// When the user was disabled.
+    pub disabled_at: Option<UnixTime>,
+}
+
+/// A session to be created.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Who logged in.
+    pub user_id: UserId,
+    /// The credential version whose password was checked; another one by now refuses the login.
+    pub credential_version: i64,
+    /// A better hash of the same password, when the policy asks for one.
+    pub rehashed: Option<String>,
+    /// The application acting for the user.
+    pub client_id: String,
+    /// The resource server.
+    pub audience: String,
+    /// Permissions asked for.
+    pub scope: Option<String>,
+    /// The key that will authenticate the first refresh token.
+    pub mac_key_id: u32,
+    /// Life without refresh.
+    pub idle_ttl: Seconds,
+    /// Life altogether.
+    pub absolute_ttl: Seconds,
+    /// How many sessions the user may have; the oldest ends. 0: no limit.
+    pub max_sessions: u32,
+    /// `User-Agent` of the login.
+    pub user_agent: Option<String>,
+    /// Client address of the login.
+    pub address: Option<String>,
+}
+
+/// A step of a session's refresh token, made only if the session still is as the caller saw it.
+#[derive(Clone, Copy, Debug)]
+pub enum Advance {
+    /// The presented generation is outstanding: the normal case.
+    Outstanding(Generation),
+    /// The answer to `accepted` was lost; `generation` is the newest one seen.
+    Recover {
+        /// The generation that was shown again.
+        accepted: Generation,
+        /// The newest generation when we looked.
+        generation: Generation,
+    },
+    /// The presented generation is ahead of the database (restored from a backup); `generation` is the newest one seen.
+    FastForward {
+        /// The generation that was shown.
+        presented: Generation,
+        /// The newest generation when we looked.
+        generation: Generation,
+    },
+}
+
+/// Columns of a [`LiveSession`], in the order of [`read_live`]. Correlated by the table's own name, which both databases
+/// accept in RETURNING.
+const LIVE: &str = "id, user_id, client_id, audience, scope, accepted, floor, generation, refreshed_at, mac_key_id,
+    auth_time, created_at, idle_expires_at, expires_at, ended_at, user_agent, address,
+    (SELECT username FROM users WHERE users.id = sessions.user_id),
+    (SELECT string_agg(role, ' ') FROM user_roles WHERE user_roles.user_id = sessions.user_id),
+    (SELECT string_agg(permissions, ' ') FROM roles JOIN user_roles ON role = name WHERE user_roles.user_id = sessions.user_id),
+    (SELECT claims FROM users WHERE users.id = sessions.user_id),
+    (SELECT disabled_at FROM users WHERE users.id = sessions.user_id),
+    {now}, (SELECT changes FROM key_ring)";
+
+const ALIVE: &str = "ended_at IS NULL AND expires_at > {now} AND idle_expires_at > {now}";
+
+impl SqlStore {
+    /// Creates a session and records the login, in one transaction that first locks the user.
+    ///
+    /// `None`: the user is disabled or deleted, or the password was changed since it was checked. So no login with an old password
+    /// can slip past the change.
+    pub async fn create_session(
+        &self,
+        new: NewSession,
+        event: AuditEvent,
+    ) -> Result<Option<LiveSession>, StoreError> {
+        self.run(move |store| {
+            let (new, event) = (new.clone(), event.clone());
+            async move {
+                let mut audit = store.audit.open().await?;
+                let asked_at = store.db.clock().monotonic();
+                let mut tx = store.db.begin().await?;
+                if !lock_user(&mut tx, &new).await? {
+                    audit.rollback(tx).await?;
+                    return Ok(None);
+                }
+                let live = insert(&mut tx, &new, asked_at).await?;
+                enforce_limit(&mut tx, &new).await?;
+                audit.append(&mut tx, live.seen.now, &event).await?;
+                audit.commit(tx).await?;
+                Ok(Some(live))
+            }
+        })
+        .await
+    }
+
+    /// Moves a session's refresh token one step. One statement, one round trip; of any number of callers with the same step one
+    /// gets the session.
+    ///
+    /// `None`: the session is not (or no longer) as the step expects it, or has ended or expired, or its user is disabled.
+    pub async fn advance_session(
+        &self,
+        id: SessionId,
+        step: Advance,
+        mac_key_id: u32,
+        idle_ttl: Seconds,
+    ) -> Result<Option<LiveSession>, StoreError> {
+        self.run(move |store| async move {
+            let asked_at = store.db.clock().monotonic();
+            let (set, expected, shown, seen) = match step {
+                Advance::Outstanding(presented) => (
+                    "accepted = $5, floor = generation, generation = generation + 1",
+                    "floor < $5 AND $5 <= generation",
+                    presented,
+                    None,
+                ),
+                Advance::Recover { accepted, generation } => (
+                    "generation = generation + 1",
+                    "accepted = $5 AND generation = $6",
+                    accepted,
+                    Some(generation),
+                ),
+                Advance::FastForward { presented, generation } => (
+                    "accepted = $5, floor = $5, generation = $5 + 1",
+                    "generation = $6 AND generation < $5",
+                    presented,
+                    Some(generation),
+                ),
+            };
+            let sql = format!(
+                "UPDATE sessions SET {set}, mac_key_id = $3, refreshed_at = {{now}}, idle_expires_at = {{now}} + $4
+                  WHERE id = $2 AND {expected} AND {ALIVE}
+                    AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND disabled_at IS NULL)
+                 RETURNING {LIVE}"
+            );
+            let mut arguments =
+                arguments![id.to_string(), i64::from(mac_key_id), idle_ttl.0, i64::from(shown)];
+            arguments.extend(seen.map(|generation| Argument::from(i64::from(generation))));
+            let rows = store.db.write(&sql, arguments).await?;
+            rows.first().map(|row| read_live(row, asked_at)).transpose()
+        })
+        .await
+    }
+
+    /// The session as it is now, also when it has ended or expired.
+    pub async fn find_session(&self, id: SessionId) -> Result<Option<LiveSession>, StoreError> {
+        self.run(move |store| async move {
+            let asked_at = store.db.clock().monotonic();
+            let sql = format!("SELECT {LIVE} FROM sessions WHERE id = $2");
+            let rows = store.db.read(&sql, arguments![id.to_string()]).await?;
+            rows.first().map(|row| read_live(row, asked_at)).transpose()
+        })
+        .await
+    }
+
+    /// Ends a session and records `event`. A session that already ended keeps its first end, and nothing is recorded.
+    ///
+    /// Answers whether this call ended it.
+    pub async fn end_session(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+        event: AuditEvent,
+    ) -> Result<bool, StoreError> {
+        self.end_where("id = $2", id.to_string(), String::new(), reason, event).await.map(|ended| ended > 0)
+    }
+
+    /// Ends all of a user's sessions except one, and records `event` if there were any. Answers how many.
+    pub async fn end_sessions_of(
+        &self,
+        user: UserId,
+        except: Option<SessionId>,
+        reason: EndReason,
+        event: AuditEvent,
+    ) -> Result<u64, StoreError> {
+        let except = except.map(|id| id.to_string()).unwrap_or_default();
+        self.end_where("user_id = $2", user.to_string(), except, reason, event).await
+    }
+
+    async fn end_where(
+        &self,
+        which: &'static str,
+        id: String,
+        except: String,
+        reason: EndReason,
+        event: AuditEvent,
+    ) -> Result<u64, StoreError> {
+        self.run(move |store| {
+            let (id, except, event) = (id.clone(), except.clone(), event.clone());
+            async move {
+                let mut audit = store.audit.open().await?;
+                let mut tx = store.db.begin().await?;
+                let ended = end(&mut tx, which, id, except, reason).await?;
+                let Some(now) = ended.now else {
+                    audit.rollback(tx).await?;
+                    return Ok(0);
+                };
+                audit.append(&mut tx, now, &event).await?;
+                audit.commit(tx).await?;
+                Ok(ended.count)
+            }
+        })
+        .await
+    }
+
+    /// A user's live sessions, newest first; at most `limit`, after a place that an earlier answer ended with.
+    pub async fn sessions_of(
+        &self,
+        user: UserId,
+        after: Option<(UnixTime, String)>,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.run(move |store| {
+            let (at, id) = after.clone().unwrap_or((UnixTime(i64::MAX), String::new()));
+            async move {
+                let asked_at = store.db.clock().monotonic();
+                let sql = format!(
+                    "SELECT {LIVE} FROM sessions WHERE user_id = $2 AND {ALIVE} AND (created_at, id) < ($3, $4)
+                      ORDER BY created_at DESC, id DESC LIMIT $5"
+                );
+                let arguments = arguments![user.to_string(), at, id, i64::from(limit)];
+                let rows = store.db.read(&sql, arguments).await?;
+                rows.iter().map(|row| read_live(row, asked_at).map(|live| live.session)).collect()
+            }
+        })
+        .await
+    }
+
+    /// Deletes sessions that have been over for `keep_for`, at most `limit` of them. Answers how many.
+    pub async fn purge_sessions(&self, keep_for: Seconds, limit: u32) -> Result<u64, StoreError> {
+        self.run(move |store| async move {
+            let sql = "DELETE FROM sessions WHERE id IN
+                (SELECT id FROM sessions WHERE expires_at < {now} - $2 ORDER BY expires_at LIMIT $3) RETURNING 1";
+            let rows = store.db.write(sql, arguments![keep_for.0, i64::from(limit)]).await?;
+            Ok(rows.len() as u64)
+        })
+        .await
+    }
+}
+
+pub(super) struct Ended {
+    pub(super) count: u64,
+    /// The shared clock, when anything was ended.
+    pub(super) now: Option<UnixTime>,
+}
+
+/// Ends the live sessions that `which` selects by `$2`, except one.
+pub(super) async fn end(
+    tx: &mut Transaction,
+    which: &str,
+    id: String,
+    except: String,
+    reason: EndReason,
+) -> Result<Ended, StoreError> {
+    let sql = format!(
+        "UPDATE sessions SET ended_at = {{now}}, end_reason = $4 WHERE {which} AND id <> $3 AND ended_at IS NULL RETURNING ended_at"
+    );
+    let rows = tx.fetch(&sql, arguments![id, except, reason.as_str()]).await?;
+    Ok(Ended { count: rows.len() as u64, now: rows.first().map(|row| row.time(0)).transpose()? })
+}
+
+async fn lock_user(tx: &mut Transaction, new: &NewSession) -> Result<bool, StoreError> {
+    let sql = "UPDATE users SET last_login_at = {now}, password_hash = COALESCE($4, password_hash)
+                WHERE id = $2 AND disabled_at IS NULL AND credential_version = $3 RETURNING id";
+    let arguments = arguments![new.user_id.to_string(), new.credential_version, new.rehashed.clone()];
+    Ok(tx.first(sql, arguments).await?.is_some())
+}
+
+async fn insert(tx: &mut Transaction, new: &NewSession, asked_at: Duration) -> Result<LiveSession, StoreError> {
+    let sql = format!(
+        "INSERT INTO sessions (id, user_id, client_id, audience, scope, accepted, floor, generation, mac_key_id, refreshed_at,
+            auth_time, created_at, idle_expires_at, expires_at, user_agent, address)
+         VALUES ($2, $3, $4, $5, $6, 0, 0, 1, $7, {{now}}, {{now}}, {{now}}, {{now}} + $8, {{now}} + $9, $10, $11)
+         RETURNING {LIVE}"
+    );
+    let arguments = arguments![
+        new.id.to_string(),
+        new.user_id.to_string(),
+        new.client_id.as_str(),
+        new.audience.as_str(),
+        new.scope.clone(),
+        i64::from(new.mac_key_id),
+        new.idle_ttl.0,
+        new.absolute_ttl.0,
+        new.user_agent.clone(),
+        new.address.clone(),
+    ];
+    read_live(&super::only(tx.fetch(&sql, arguments).await?, "sessions")?, asked_at)
+}
+
+async fn enforce_limit(tx: &mut Transaction, new: &NewSession) -> Result<(), StoreError> {
+    if new.max_sessions == 0 {
+        return Ok(());
+    }
+    // The session just created has the newest time; among equals it must not be the one that ends.
+    let sql = format!(
+        "UPDATE sessions SET ended_at = {{now}}, end_reason = $5 WHERE id IN
+            (SELECT id FROM sessions WHERE user_id = $2 AND id <> $3 AND {ALIVE}
+              ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $4) RETURNING id"
+    );
+    let arguments = arguments![
+        new.user_id.to_string(),
+        new.id.to_string(),
+        i64::from(new.max_sessions) - 1,
+        EndReason::SessionLimit.as_str(),
+    ];
+    tx.fetch(&sql, arguments).await.map(drop)
+}
+
+fn read_live(row: &Row, asked_at: Duration) -> Result<LiveSession, StoreError> {
+    let unreadable = |what: &str| StoreError::Unreadable { table: "sessions", what: what.to_owned() };
+    let number = |index: usize| -> Result<u32, StoreError> {
+        u32::try_from(row.int(index)?).map_err(|_| unreadable("a number is out of range"))
+    };
+    let session = Session {
+        id: SessionId::parse(&row.text(0)?).ok_or_else(|| unreadable("id"))?,
+        user_id: UserId::parse(&row.text(1)?).ok_or_else(|| unreadable("user_id"))?,
+        client_id: row.text(2)?,
+        audience: row.text(3)?,
+        scope: row.text_if_any(4)?,
+        refresh: RefreshState {
+            accepted: number(5)?,
+            floor: number(6)?,
+            generation: number(7)?,
+            refreshed_at: row.time(8)?,
+            mac_key_id: number(9)?,
+        },
+        auth_time: row.time(10)?,
+        created_at: row.time(11)?,
+        idle_expires_at: row.time(12)?,
+        expires_at: row.time(13)?,
+        ended_at: row.time_if_any(14)?,
+        user_agent: row.text_if_any(15)?,
+        address: row.text_if_any(16)?,
+    };
+    let user = SessionUser {
+        username: row.text(17)?,
+        roles: super::users::sorted_words(row.text_if_any(18)?),
+        permissions: super::users::permissions(row.text_if_any(19)?)?,
+        claims: super::users::claims(&row.text(20)?)?,
+        disabled_at: row.time_if_any(21)?,
+    };
+    let seen = Confirmation { now: row.time(22)?, changes: row.int(23)?, asked_at };
+    Ok(LiveSession { session, user, seen })
+}

@@ -1,0 +1,346 @@
+//! Users: created, changed and deleted under the lock of their row.
+
+use serde_json::{Map, Value};
+use verifier::UnixTime;
+
+use super::database::{Row, Transaction, arguments};
+use super::{SqlStore, StoreError};
+use crate::domain::audit::AuditEvent;
+use crate::domain::authority::Authority;
+use crate::domain::password::PasswordHash;
+use crate::domain::session::{EndReason, SessionId};
+use crate::domain::user::{PermissionSet, UserId};
+
+/// A user as operators see them.
+#[derive(Clone, Debug)]
+pub struct UserRow {
+    /// The subject of their tokens.
+    pub id: UserId,
+    /// Normalised.
+    pub username: String,
+    /// Sorted names.
+    pub roles: Vec<String>,
+    /// The permissions of all roles together.
+    pub permissions: PermissionSet,
+    /// Extra claims.
+    pub claims: Map<String, Value>,
+    /// When they were created.
+    pub created_at: UnixTime,
+    /// When they were disabled.
+    pub disabled_at: Option<UnixTime>,
+}
+
+/// A user to be created.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// Their id.
+    pub id: UserId,
+    /// Normalised.
+    pub username: String,
+    /// Hash of their password.
+    pub password_hash: PasswordHash,
+    /// Names of roles, all of which must exist.
+    pub roles: Vec<String>,
+    /// Extra claims.
+    pub claims: Map<String, Value>,
+}
+
+/// What to change about a user; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    /// All their roles from now on.
+    pub roles: Option<Vec<String>>,
+    /// All their extra claims from now on.
+    pub claims: Option<Map<String, Value>>,
+    /// Whether they may log in. Disabling ends their sessions.
+    pub disabled: Option<bool>,
+    /// A new password. Ends their sessions, but not `keep_session`.
+    pub password_hash: Option<PasswordHash>,
+    /// The session in which they changed their own password.
+    pub keep_session: Option<SessionId>,
+    /// The credential version whose password was checked; another one by now refuses the change.
+    pub credential_version: Option<i64>,
+}
+
+/// What became of a change of a user.
+#[derive(Clone, Debug)]
+pub enum UserWrite {
+    /// Done; the user as they are now (or were, when they were deleted).
+    Done(Box<UserRow>),
+    /// There is no such user, or their credentials changed since they were checked.
+    NotFound,
+    /// The name belongs to someone else.
+    NameTaken,
+    /// There is no role with this name.
+    UnknownRole(String),
+    /// The actor lacks permissions that the user has or would get.
+    Escalation,
+}
+
+/// Where a page of users starts and how long it is.
+#[derive(Clone, Debug)]
+pub struct UserPage {
+    /// The user name after which the page starts.
+    pub after: Option<String>,
+    /// The greatest number of users.
+    pub limit: u32,
+}
+
+const COLUMNS: &str = "users.id, username,
+    (SELECT string_agg(role, ' ') FROM user_roles WHERE user_roles.user_id = users.id),
+    (SELECT string_agg(permissions, ' ') FROM roles JOIN user_roles ON role = name WHERE user_roles.user_id = users.id),
+    claims, created_at, disabled_at";
+
+impl SqlStore {
+    /// Creates a user and records `event`, if `authority` covers the roles.
+    pub async fn create_user(
+        &self,
+        new: NewUser,
+        authority: Authority,
+        event: AuditEvent,
+    ) -> Result<UserWrite, StoreError> {
+        self.run(move |store| {
+            let (new, authority, event) = (new.clone(), authority.clone(), event.clone());
+            async move {
+                let mut audit = store.audit.open().await?;
+                let mut tx = store.db.begin().await?;
+                let outcome = match insert(&mut tx, &new).await? {
+                    None => UserWrite::NameTaken,
+                    Some(now) => {
+                        let outcome = grant(&mut tx, new.id, &new.roles, &authority).await?;
+                        if matches!(outcome, UserWrite::Done(_)) {
+                            audit.append(&mut tx, now, &event).await?;
+                            audit.commit(tx).await?;
+                            return Ok(outcome);
+                        }
+                        outcome
+                    }
+                };
+                audit.rollback(tx).await?;
+                Ok(outcome)
+            }
+        })
+        .await
+    }
+
+    /// Changes a user and records `event`, if `authority` covers what they hold and what they get.
+    ///
+    /// Disabling and a new password first make every login that is under way fail, then end the sessions.
+    pub async fn change_user(
+        &self,
+        id: UserId,
+        change: UserChange,
+        authority: Authority,
+        event: AuditEvent,
+    ) -> Result<UserWrite, StoreError> {
+        self.run(move |store| {
+            let (change, authority, event) = (change.clone(), authority.clone(), event.clone());
+            async move {
+                let mut audit = store.audit.open().await?;
+                let mut tx = store.db.begin().await?;
+                let outcome = match lock(&mut tx, id, &change).await? {
+                    None => UserWrite::NotFound,
+                    Some((user, _)) if !authority.covers(&user.permissions) => UserWrite::Escalation,
+                    Some((user, now)) => {
+                        let outcome = apply(&mut tx, user, &change, &authority).await?;
+                        if matches!(outcome, UserWrite::Done(_)) {
+                            audit.append(&mut tx, now, &event).await?;
+                            audit.commit(tx).await?;
+                            return Ok(outcome);
+                        }
+                        outcome
+                    }
+                };
+                audit.rollback(tx).await?;
+                Ok(outcome)
+            }
+        })
+        .await
+    }
+
+    /// Deletes a user with their sessions and records `event`, if `authority` covers what they hold.
+    pub async fn delete_user(
+        &self,
+        id: UserId,
+        authority: Authority,
+        event: AuditEvent,
+    ) -> Result<UserWrite, StoreError> {
+        self.run(move |store| {
+            let (authority, event) = (authority.clone(), event.clone());
+            async move {
+                let mut audit = store.audit.open().await?;
+                let mut tx = store.db.begin().await?;
+                let outcome = match lock(&mut tx, id, &UserChange::default()).await? {
+                    None => UserWrite::NotFound,
+                    Some((user, _)) if !authority.covers(&user.permissions) => UserWrite::Escalation,
+                    Some((user, now)) => {
+                        tx.fetch("DELETE FROM users WHERE id = $1", arguments![id.to_string()]).await?;
+                        audit.append(&mut tx, now, &event).await?;
+                        audit.commit(tx).await?;
+                        return Ok(UserWrite::Done(Box::new(user)));
+                    }
+                };
+                audit.rollback(tx).await?;
+                Ok(outcome)
+            }
+        })
+        .await
+    }
+
+    /// The user with this id.
+    pub async fn find_user(&self, id: UserId) -> Result<Option<UserRow>, StoreError> {
+        self.find("users.id = $1", id.to_string()).await
+    }
+
+    /// The user with this normalised name.
+    pub async fn find_user_named(&self, username: &str) -> Result<Option<UserRow>, StoreError> {
+        self.find("username = $1", username.to_owned()).await
+    }
+
+    async fn find(&self, which: &'static str, value: String) -> Result<Option<UserRow>, StoreError> {
+        self.run(move |store| {
+            let value = value.clone();
+            async move {
+                let sql = format!("SELECT {COLUMNS} FROM users WHERE {which}");
+                store.db.read(&sql, arguments![value]).await?.first().map(read_user).transpose()
+            }
+        })
+        .await
+    }
+
+    /// A page of users, ordered by name.
+    pub async fn users(&self, page: UserPage) -> Result<Vec<UserRow>, StoreError> {
+        self.run(move |store| {
+            let page = page.clone();
+            async move {
+                let sql =
+                    format!("SELECT {COLUMNS} FROM users WHERE username > $1 ORDER BY username LIMIT $2");
+                let arguments = arguments![page.after.unwrap_or_default(), i64::from(page.limit)];
+                store.db.read(&sql, arguments).await?.iter().map(read_user).collect()
+            }
+        })
+        .await
+    }
+}
+
+/// Inserts the user without roles. `None`: the name is taken.
+pub(super) async fn insert(tx: &mut Transaction, new: &NewUser) -> Result<Option<UnixTime>, StoreError> {
+    let sql = "INSERT INTO users (id, username, password_hash, credential_version, claims, created_at)
+               VALUES ($2, $3, $4, 0, $5, {now}) ON CONFLICT DO NOTHING RETURNING created_at";
+    let arguments = arguments![
+        new.id.to_string(),
+        new.username.as_str(),
+        new.password_hash.as_str(),
+        Value::Object(new.claims.clone()).to_string(),
+    ];
+    tx.first(sql, arguments).await?.map(|row| row.time(0)).transpose()
+}
+
+/// Replaces the user's roles, if they exist and `authority` covers what the user then holds.
+pub(super) async fn grant(
+    tx: &mut Transaction,
+    id: UserId,
+    roles: &[String],
+    authority: &Authority,
+) -> Result<UserWrite, StoreError> {
+    tx.fetch("DELETE FROM user_roles WHERE user_id = $1", arguments![id.to_string()]).await?;
+    for role in roles {
+        let sql = "INSERT INTO user_roles (user_id, role) SELECT $1, name FROM roles WHERE name = $2
+                   ON CONFLICT (user_id, role) DO UPDATE SET role = excluded.role RETURNING role";
+        if tx.first(sql, arguments![id.to_string(), role.as_str()]).await?.is_none() {
+            return Ok(UserWrite::UnknownRole(role.clone()));
+        }
+    }
+    let user = reread(tx, id).await?;
+    Ok(if authority.covers(&user.permissions) { UserWrite::Done(Box::new(user)) } else { UserWrite::Escalation })
+}
+
+/// Locks the user's row; a change of credentials is counted at once, so that logins under way fail.
+async fn lock(
+    tx: &mut Transaction,
+    id: UserId,
+    change: &UserChange,
+) -> Result<Option<(UserRow, UnixTime)>, StoreError> {
+    let counts = change.password_hash.is_some() || change.disabled == Some(true);
+    let sql = format!(
+        "UPDATE users SET credential_version = credential_version + $3
+          WHERE id = $2 AND credential_version = COALESCE($4, credential_version) RETURNING {COLUMNS}, {{now}}"
+    );
+    let expected = super::database::Argument::Int(change.credential_version);
+    let mut arguments = arguments![id.to_string(), i64::from(counts)];
+    arguments.push(expected);
+    match tx.first(&sql, arguments).await? {
+        Some(row) => Ok(Some((read_user(&row)?, row.time(7)?))),
+        None => Ok(None),
+    }
+}
+
+async fn apply(
+    tx: &mut Transaction,
+    user: UserRow,
+    change: &UserChange,
+    authority: &Authority,
+) -> Result<UserWrite, StoreError> {
+    let id = user.id.to_string();
+    if let Some(claims) = &change.claims {
+        let json = Value::Object(claims.clone()).to_string();
+        tx.fetch("UPDATE users SET claims = $2 WHERE id = $1", arguments![id.as_str(), json]).await?;
+    }
+    if let Some(hash) = &change.password_hash {
+        tx.fetch("UPDATE users SET password_hash = $2 WHERE id = $1", arguments![id.as_str(), hash.as_str()])
+            .await?;
+        let keep = change.keep_session.map(|id| id.to_string()).unwrap_or_default();
+        super::sessions::end(tx, "user_id = $2", id.clone(), keep, EndReason::PasswordChanged).await?;
+    }
+    match change.disabled {
+        Some(true) => {
+            let sql = "UPDATE users SET disabled_at = COALESCE(disabled_at, {now}) WHERE id = $2";
+            tx.fetch(sql, arguments![id.as_str()]).await?;
+            super::sessions::end(tx, "user_id = $2", id, String::new(), EndReason::UserDisabled).await?;
+        }
+        Some(false) => {
+            tx.fetch("UPDATE users SET disabled_at = NULL WHERE id = $1", arguments![id]).await?;
+        }
+        None => {}
+    }
+    match &change.roles {
+        Some(roles) => grant(tx, user.id, roles, authority).await,
+        None => Ok(UserWrite::Done(Box::new(reread(tx, user.id).await?))),
+    }
+}
+
+async fn reread(tx: &mut Transaction, id: UserId) -> Result<UserRow, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM users WHERE users.id = $1");
+    read_user(&super::only(tx.fetch(&sql, arguments![id.to_string()]).await?, "users")?)
+}
+
+fn read_user(row: &Row) -> Result<UserRow, StoreError> {
+    Ok(UserRow {
+        id: UserId::parse(&row.text(0)?).ok_or_else(|| unreadable("id"))?,
+        username: row.text(1)?,
+        roles: sorted_words(row.text_if_any(2)?),
+        permissions: permissions(row.text_if_any(3)?)?,
+        claims: claims(&row.text(4)?)?,
+        created_at: row.time(5)?,
+        disabled_at: row.time_if_any(6)?,
+    })
+}
+
+pub(super) fn sorted_words(words: Option<String>) -> Vec<String> {
+    let mut words: Vec<String> =
+        words.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
+    words.sort_unstable();
+    words
+}
+
+pub(super) fn permissions(words: Option<String>) -> Result<PermissionSet, StoreError> {
+    PermissionSet::parse(&words.unwrap_or_default()).map_err(|_| unreadable("permissions"))
+}
+
+pub(super) fn claims(json: &str) -> Result<Map<String, Value>, StoreError> {
+    serde_json::from_str(json).map_err(|_| unreadable("claims"))
+}
+
+fn unreadable(what: &str) -> StoreError {
+    StoreError::Unreadable { table: "users", what: what.to_owned() }
+}
