@@ -1,0 +1,106 @@
+//! Chains of keys change under one lock.
+
+use auth_service::domain::audit::EventKind;
+use auth_service::domain::key::{self, Chain, ChainKey, Change, KeyPhase, RotationError, RotationPolicy};
+use auth_service::keys::material::NewKey;
+use auth_service::store::{KeyRow, KeyTable};
+use verifier::{Algorithm, Kid, Seconds, UnixTime};
+
+use crate::bed::{Bed, race};
+
+const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
+const POLICY: RotationPolicy =
+    RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(50) };
+
+type Decision = Result<Vec<Change>, RotationError>;
+
+fn candidate(name: &str) -> NewKey {
+    NewKey { kid: Kid::from(name), public_jwk: None, sealed: format!("sealed {name}") }
+}
+
+fn go_on(keys: &[ChainKey], founding: bool, now: UnixTime) -> Decision {
+    Ok(key::successor_if_due(keys, &POLICY, founding, now))
+}
+
+fn rotate(keys: &[ChainKey], _founding: bool, now: UnixTime) -> Decision {
+    key::announce(keys, &POLICY, now)
+}
+
+async fn change(bed: &Bed, chain: Chain, name: &str, decide: fn(&[ChainKey], bool, UnixTime) -> Decision) -> Decision {
+    bed.store.change_keys(chain, Some(candidate(name)), "test".to_owned(), decide).await.unwrap()
+}
+
+fn phases(table: &KeyTable, chain: Chain) -> Vec<KeyPhase> {
+    let in_chain = |row: &&KeyRow| row.chain == chain;
+    table.rows.iter().filter(in_chain).map(|row| row.key.schedule.phase(table.seen.now)).collect()
+}
+
+/// 64 callers with a key of their own each; answers how many announced it.
+async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision) -> usize {
+    let answers = race(bed, |store| {
+        let name: String = bed.fresh().iter().map(|byte| format!("{byte:02x}")).collect();
+        async move { store.change_keys(CHAIN, Some(candidate(&name)), "test".to_owned(), decide).await.unwrap() }
+    })
+    .await;
+    answers.iter().filter(|answer| answer.as_ref().is_ok_and(|changes| !changes.is_empty())).count()
+}
+
+pub(crate) async fn one_of_64_rotations_wins(bed: Bed) {
+    assert_eq!(winners(&bed, go_on).await, 1, "the first key");
+    assert_eq!(winners(&bed, rotate).await, 1, "its successor");
+    let table = bed.store.key_table().await.unwrap();
+    assert_eq!(phases(&table, CHAIN), [KeyPhase::Active, KeyPhase::Pending]);
+    let [old, new] = &table.rows[..] else { panic!("two keys") };
+    let end = old.key.schedule.end.expect("it has a successor");
+    assert_eq!(end.retires_at, new.key.schedule.activates_at);
+    assert_eq!(end.expires_at, end.retires_at + POLICY.tail);
+    assert_eq!(winners(&bed, rotate).await, 0, "a second successor has to wait");
+    assert_eq!(bed.recorded(EventKind::KeyAnnounced).await, 2);
+}
+
+pub(crate) async fn one_of_64_compromises_acts(bed: Bed) {
+    change(&bed, CHAIN, "first", go_on).await.unwrap();
+    let acted = winners(&bed, |keys, _, now| Ok(key::compromise(keys, 1, &POLICY, now))).await;
+    assert_eq!(acted, 1);
+    let table = bed.store.key_table().await.unwrap();
+    assert_eq!(phases(&table, CHAIN), [KeyPhase::Expired, KeyPhase::Active]);
+    assert!(table.rows[0].key.compromised_at.is_some());
+    assert_eq!(bed.recorded(EventKind::KeyCompromised).await, 1);
+}
+
+pub(crate) async fn chains_are_founded_at_once_and_added_with_notice(bed: Bed) {
+    let added = Chain::Signing(Algorithm::ES256);
+    change(&bed, CHAIN, "a", go_on).await.unwrap();
+    // Until the first administrator exists, nobody can hold a token, so every chain may start at once.
+    change(&bed, Chain::RefreshMac, "mac", go_on).await.unwrap();
+    bed.store.bootstrap(bed.new_user("admin", &[])).await.unwrap();
+    change(&bed, added, "b", go_on).await.unwrap();
+    let table = bed.store.key_table().await.unwrap();
+    assert_eq!(phases(&table, CHAIN), [KeyPhase::Active]);
+    assert_eq!(phases(&table, Chain::RefreshMac), [KeyPhase::Active]);
+    assert_eq!(phases(&table, added), [KeyPhase::Pending]);
+}
+
+pub(crate) async fn expired_private_keys_are_erased(bed: Bed) {
+    change(&bed, CHAIN, "old", go_on).await.unwrap();
+    change(&bed, CHAIN, "new", rotate).await.unwrap();
+    bed.advance(POLICY.publish_ahead.0 + POLICY.tail.0 - 2);
+    assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 0);
+    bed.advance(2);
+    assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 1);
+    let table = bed.store.key_table().await.unwrap();
+    let sealed: Vec<_> = table.rows.iter().map(|row| (row.key.kid.as_str(), row.sealed.is_some())).collect();
+    assert_eq!(sealed, [("old", false), ("new", true)]);
+}
+
+pub(crate) async fn every_change_is_counted(bed: Bed) {
+    let changes = async || bed.store.key_changes().await.unwrap().changes;
+    let before = changes().await;
+    change(&bed, CHAIN, "a", go_on).await.unwrap();
+    assert_eq!(changes().await, before + 1);
+    change(&bed, CHAIN, "b", go_on).await.unwrap();
+    assert_eq!(changes().await, before + 1, "nothing was due, so nothing changed");
+    change(&bed, CHAIN, "c", rotate).await.unwrap();
+    assert_eq!(changes().await, before + 2);
+    assert_eq!(bed.store.key_table().await.unwrap().seen.changes, before + 2);
+}
