@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::domain::login::FORGET_AFTER;
 use crate::flows::rotate_keys;
 
-const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Ended sessions are kept this long after they could last be refreshed, for whoever investigates.
 const KEEP_SESSIONS_FOR: Seconds = Seconds(86_400);
 /// Rows deleted in one transaction, so that none of them is long.

@@ -12,7 +12,20 @@ pub const FIRST_PARTY: &str = "first-party";
 
 /// Names that no extra claim may have.
 pub const RESERVED_CLAIMS: [&str; 14] = [
-    "iss", "sub", "aud", "exp", "iat", "nbf", "jti", "sid", "client_id", "scope", "roles", "auth_time", "amr", "cnf",
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "sid",
+    "client_id",
+    "scope",
+    "roles",
+    "auth_time",
+    "amr",
+    "cnf",
 ];
 
 /// What an access token says. Serialises to the claims on the wire.

@@ -1,5 +1,7 @@
 //! What the audit log records.
 
+use std::fmt;
+
 use ring::digest;
 use verifier::UnixTime;
 
@@ -78,19 +80,19 @@ impl AuditEvent {
 
     /// Says who did it.
     #[must_use]
-    pub fn by(self, actor: impl ToString) -> Self {
+    pub fn by(self, actor: impl fmt::Display) -> Self {
         Self { actor: Some(actor.to_string()), ..self }
     }
 
     /// Says to whom or what it happened.
     #[must_use]
-    pub fn on(self, subject: impl ToString) -> Self {
+    pub fn on(self, subject: impl fmt::Display) -> Self {
         Self { subject: Some(subject.to_string()), ..self }
     }
 
     /// Says in which session it happened.
     #[must_use]
-    pub fn in_session(self, id: impl ToString) -> Self {
+    pub fn in_session(self, id: impl fmt::Display) -> Self {
         Self { session_id: Some(id.to_string()), ..self }
     }
 
@@ -102,7 +104,7 @@ impl AuditEvent {
 
     /// Adds a remark.
     #[must_use]
-    pub fn detail(self, detail: impl ToString) -> Self {
+    pub fn detail(self, detail: impl fmt::Display) -> Self {
         Self { detail: Some(detail.to_string()), ..self }
     }
 
@@ -128,6 +130,6 @@ impl AuditEvent {
             context.update(&length.to_be_bytes());
             context.update(field.unwrap_or_default().as_bytes());
         }
-        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        super::hex(context.finish().as_ref())
     }
 }

@@ -35,7 +35,8 @@ impl Authority {
         match self {
             Self::Unlimited => true,
             Self::Operator(held) => {
-                ADMIN_PERMISSIONS.iter().all(|permission| held.contains(permission)) || held.is_superset(permissions)
+                ADMIN_PERMISSIONS.iter().all(|permission| held.contains(permission))
+                    || held.is_superset(permissions)
             }
         }
     }

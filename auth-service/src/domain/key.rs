@@ -272,17 +272,13 @@ pub fn compromise(
                 generation: pending.generation,
                 schedule: KeySchedule { activates_at: now, ..pending.schedule },
             }),
-            None => changes.push(Change::Announce {
-                generation: next_generation,
-                schedule: KeySchedule::starting(now),
-            }),
+            None => changes
+                .push(Change::Announce { generation: next_generation, schedule: KeySchedule::starting(now) }),
         },
         KeyPhase::Pending => {
             let at = now + policy.publish_ahead;
-            changes.push(Change::Announce {
-                generation: next_generation,
-                schedule: KeySchedule::starting(at),
-            });
+            changes
+                .push(Change::Announce { generation: next_generation, schedule: KeySchedule::starting(at) });
             if let Some(active) = in_phase(chain, KeyPhase::Active, now) {
                 changes.push(Change::Reschedule {
                     generation: active.generation,

@@ -45,8 +45,19 @@ mod tests {
     #[test]
     fn first_failures_are_free_then_the_wait_doubles_to_a_minute() {
         let waits: Vec<Option<i64>> = (3..14).map(|count| wait(count, 0)).collect();
-        let expected =
-            [None, None, Some(1), Some(2), Some(4), Some(8), Some(16), Some(32), Some(60), Some(60), Some(60)];
+        let expected = [
+            None,
+            None,
+            Some(1),
+            Some(2),
+            Some(4),
+            Some(8),
+            Some(16),
+            Some(32),
+            Some(60),
+            Some(60),
+            Some(60),
+        ];
         assert_eq!(waits, expected);
         assert_eq!(wait(i64::MAX, 0), Some(60));
     }

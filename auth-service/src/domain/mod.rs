@@ -22,6 +22,17 @@ pub fn random_16(entropy: &dyn Entropy) -> Result<[u8; 16], EntropyError> {
     Ok(bytes)
 }
 
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
+        }
+    }
+    text
+}
+
 /// `prefix-` and 128 random bits, base64url.
 pub fn random_name(prefix: &str, entropy: &dyn Entropy) -> Result<String, EntropyError> {
     Ok(format!("{prefix}-{}", URL_SAFE_NO_PAD.encode(random_16(entropy)?)))

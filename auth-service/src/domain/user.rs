@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, fmt};
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 use uuid::Uuid;
-use verifier::UnixTime;
 
 /// Names a user for ever; the claim `sub`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,34 +30,6 @@ impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)
     }
-}
-
-/// A user as others may see them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct User {
-    /// The id, which never changes.
-    pub id: UserId,
-    /// The name to log in with.
-    pub username: Username,
-    /// The roles given to the user.
-    pub roles: BTreeSet<RoleName>,
-    /// What the roles add up to.
-    pub permissions: PermissionSet,
-    /// Extra claims for the user's tokens.
-    pub claims: serde_json::Map<String, serde_json::Value>,
-    /// When the user was created.
-    pub created_at: UnixTime,
-    /// Since when the user may not log in.
-    pub disabled_at: Option<UnixTime>,
-}
-
-/// A named set of permissions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Role {
-    /// The name by which users are given it.
-    pub name: RoleName,
-    /// What it allows.
-    pub permissions: PermissionSet,
 }
 
 /// Why a text is no user name. The message follows "the user name".

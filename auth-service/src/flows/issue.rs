@@ -108,7 +108,6 @@ pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, Is
     })
 }
 
-
 fn left(until: UnixTime, now: UnixTime) -> Seconds {
     (until - now).max(Seconds(0))
 }

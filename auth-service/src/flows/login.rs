@@ -15,7 +15,7 @@ use crate::domain::login::{FORGET_AFTER, FREE_BY_ADDRESS, FREE_BY_NAME};
 use crate::domain::password::Password;
 use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, Username};
-use crate::domain::{random_16, user::UserId};
+use crate::domain::{hex, random_16, user::UserId};
 use crate::entropy::EntropyError;
 use crate::hashing::HashError;
 use crate::store::{LoginAttempt, LoginSubject, NewSession, StoreError};
@@ -81,10 +81,8 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     // A name that nobody can have is looked up as the empty name: it finds nobody, and costs the same.
     let name = Username::parse(&request.username).ok().map(|name| name.to_string());
     let keys = FailureKeys::new(name.as_deref().unwrap_or(&request.username), request.origin.address);
-    let attempt = app
-        .store
-        .login_attempt(name.unwrap_or_default(), keys.name.clone(), keys.address.clone())
-        .await?;
+    let attempt =
+        app.store.login_attempt(name.unwrap_or_default(), keys.name.clone(), keys.address.clone()).await?;
     if let Some(wait) = wait(&attempt) {
         return Err(LoginError::Throttled(wait));
     }
@@ -175,7 +173,8 @@ async fn target(
 
 fn wait(attempt: &LoginAttempt) -> Option<Seconds> {
     let by_name = attempt.name_failures.and_then(|failures| failures.wait(FREE_BY_NAME, attempt.now));
-    let by_address = attempt.address_failures.and_then(|failures| failures.wait(FREE_BY_ADDRESS, attempt.now));
+    let by_address =
+        attempt.address_failures.and_then(|failures| failures.wait(FREE_BY_ADDRESS, attempt.now));
     by_name.max(by_address)
 }
 
@@ -209,5 +208,5 @@ fn network_of(address: IpAddr) -> Vec<u8> {
 
 fn hashed(kind: &str, value: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, &[kind.as_bytes(), b"\0", value].concat());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.as_ref())
 }

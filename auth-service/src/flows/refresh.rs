@@ -76,8 +76,7 @@ async fn next(app: &App, shown: &RefreshClaims, live: &LiveSession) -> Result<Ne
     if user.disabled_at.is_some() {
         return Err(RefreshError::Invalid);
     }
-    let policy =
-        RefreshPolicy { grace: app.config.refresh_grace, recovery: app.config.refresh_recovery };
+    let policy = RefreshPolicy { grace: app.config.refresh_grace, recovery: app.config.refresh_recovery };
     let generation = session.refresh.generation;
     match session.judge(shown.generation, seen.now, policy) {
         Verdict::Outstanding => Ok(Next::Step(Advance::Outstanding(shown.generation))),

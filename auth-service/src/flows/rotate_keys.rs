@@ -91,26 +91,31 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<(KeyRow, Op
     let candidate = candidate(app, chain).await?;
     let new_kid = candidate.kid.clone();
     let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::compromise(keys, generation, &policy, now));
-    let changes = app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await?.unwrap_or_default();
+    let changes =
+        app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await?.unwrap_or_default();
     read_back(app).await?;
     let snapshot = app.keyring.snapshot();
     let key = snapshot.find(kid).ok_or(RotateError::NotFound)?.row.clone();
     let promoted = changes.iter().find_map(|change| match change {
-        Change::Reschedule { generation: other, schedule } if *other > generation && schedule.end.is_none() => Some(*other),
+        Change::Reschedule { generation: other, schedule }
+            if *other > generation && schedule.end.is_none() =>
+        {
+            Some(*other)
+        }
         _ => None,
     });
-    let successor = snapshot
-        .keys()
-        .iter()
-        .map(|key| &key.row)
-        .find(|row| row.key.kid == new_kid || (row.chain == chain && Some(row.key.generation) == promoted));
+    let successor =
+        snapshot.keys().iter().map(|key| &key.row).find(|row| {
+            row.key.kid == new_kid || (row.chain == chain && Some(row.key.generation) == promoted)
+        });
     Ok((key, successor.cloned()))
 }
 
 /// Announces every successor that is due, and winds down chains that are no longer configured. Cheap when nothing is due.
 pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
     let now = app.clock.now();
-    for chain in app.config.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]) {
+    for chain in app.config.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac])
+    {
         let policy = app.rotation_policy(chain);
         if key::successor_if_due(&app.keyring.snapshot().chain_keys(chain), &policy, false, now).is_empty() {
             continue;
@@ -140,9 +145,8 @@ pub(super) async fn continue_chain(
     candidate: NewKey,
     policy: RotationPolicy,
 ) -> Result<(), StoreError> {
-    let decide = move |keys: &[ChainKey], founding: bool, now| {
-        Ok(key::successor_if_due(keys, &policy, founding, now))
-    };
+    let decide =
+        move |keys: &[ChainKey], founding: bool, now| Ok(key::successor_if_due(keys, &policy, founding, now));
     store.change_keys(chain, Some(candidate), "system".to_owned(), decide).await.map(drop)
 }
 

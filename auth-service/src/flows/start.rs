@@ -145,12 +145,11 @@ pub async fn bootstrap(app: &App) -> Result<Option<FirstPassword>, StartError> {
     if app.store.is_bootstrapped().await? {
         return Ok(None);
     }
-    let (password, first) = match &app.config.bootstrap_admin_password {
-        Some(configured) => (configured.clone(), FirstPassword::Configured),
-        None => {
-            let generated = SecretString::from(generated_password(&*app.entropy)?);
-            (generated.clone(), FirstPassword::Generated(generated))
-        }
+    let (password, first) = if let Some(configured) = &app.config.bootstrap_admin_password {
+        (configured.clone(), FirstPassword::Configured)
+    } else {
+        let generated = SecretString::from(generated_password(&*app.entropy)?);
+        (generated.clone(), FirstPassword::Generated(generated))
     };
     let hash = app.hashing.hash(Password::new(password.expose_secret().to_owned())).await?;
     let admin = NewUser {
@@ -201,8 +200,9 @@ pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn create_folder(file: &Path) -> Result<(), StartError> {
     match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => fs::create_dir_all(folder)
-            .map_err(|cause| StartError::File { path: folder.to_owned(), cause }),
+        Some(folder) => {
+            fs::create_dir_all(folder).map_err(|cause| StartError::File { path: folder.to_owned(), cause })
+        }
         None => Ok(()),
     }
 }

@@ -127,7 +127,12 @@ pub async fn change(app: &App, actor: Actor, id: UserId, patch: UserPatch) -> Re
 }
 
 /// Sets a password and ends the user's sessions.
-pub async fn set_password(app: &App, actor: Actor, id: UserId, password: Password) -> Result<UserRow, UserError> {
+pub async fn set_password(
+    app: &App,
+    actor: Actor,
+    id: UserId,
+    password: Password,
+) -> Result<UserRow, UserError> {
     let user = app.store.find_user(id).await?.ok_or(UserError::NotFound)?;
     check_strength(app, &password, &user.username)?;
     let hash = app.hashing.hash(password).await?;

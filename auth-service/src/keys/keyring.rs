@@ -12,6 +12,7 @@ use verifier::{Algorithm, Clock, JwkSet, KeySet, Kid, Seconds, UnixTime};
 use super::material::purpose;
 use super::sealing::{MasterKeys, OpenError};
 use super::signer::Signer;
+use crate::domain::hex;
 use crate::domain::key::{Chain, ChainKey, KeyPhase, KeySchedule};
 use crate::store::{Confirmation, KeyRow, KeyTable, SqlStore, StoreError};
 
@@ -292,8 +293,9 @@ impl Snapshot {
             .map(|row| Ok(RingKey { use_: open(row, master, before)?, row: row.clone() }))
             .collect::<Result<Vec<_>, RingError>>()?;
         let jwks = jwks(&keys, table.seen.changes, table.seen.now);
-        let key_set = KeySet::from_jwks(&jwks)
-            .map_err(|_| RingError::Damaged(keys.first().map_or_else(|| Kid::from("?"), |key| key.row.key.kid.clone())))?;
+        let key_set = KeySet::from_jwks(&jwks).map_err(|_| {
+            RingError::Damaged(keys.first().map_or_else(|| Kid::from("?"), |key| key.row.key.kid.clone()))
+        })?;
         Ok(Self { changes: table.seen.changes, keys, key_set })
     }
 
@@ -329,11 +331,10 @@ impl Snapshot {
     fn render(&self, now: UnixTime) -> Document {
         let body = serde_json::to_vec(&jwks(&self.keys, self.changes, now)).expect("keys are plain strings");
         let hash = digest::digest(&digest::SHA256, &body);
-        let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let until = self.keys.iter().filter_map(|key| key.row.key.schedule.next_change(now)).min();
         Document {
             body: body.into(),
-            etag: format!("\"{hex}\""),
+            etag: format!("\"{}\"", hex(&hash.as_ref()[..16])),
             changes: self.changes,
             until: until.unwrap_or(UnixTime(i64::MAX)),
         }

@@ -1,7 +1,9 @@
 //! Private key material: made once, sealed, stored.
 
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
+};
 use rsa::pkcs8::EncodePrivateKey as _;
 use rsa::rand_core;
 use verifier::{Algorithm, Jwk, Kid};
@@ -80,8 +82,8 @@ fn ed25519(entropy: &dyn Entropy) -> Result<Made, KeyMaterialError> {
 #[expect(clippy::disallowed_methods, reason = "ring makes ECDSA keys from its own random source only")]
 fn p256() -> Result<Made, KeyMaterialError> {
     let random = SystemRandom::new();
-    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-        .map_err(generate_error)?;
+    let document =
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(generate_error)?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
         .map_err(generate_error)?;
     let public = Jwk::p256(pair.public_key().as_ref()).map_err(generate_error)?;
@@ -90,8 +92,7 @@ fn p256() -> Result<Made, KeyMaterialError> {
 
 /// The secret is a PKCS #8 document.
 fn rsa(entropy: &dyn Entropy) -> Result<Made, KeyMaterialError> {
-    let private =
-        rsa::RsaPrivateKey::new(&mut FromEntropy(entropy), RSA_BITS).map_err(generate_error)?;
+    let private = rsa::RsaPrivateKey::new(&mut FromEntropy(entropy), RSA_BITS).map_err(generate_error)?;
     let document = Zeroizing::new(private.to_pkcs8_der().map_err(generate_error)?.as_bytes().to_vec());
     let pair = RsaKeyPair::from_pkcs8(&document).map_err(generate_error)?;
     let public: ring::rsa::PublicKeyComponents<Vec<u8>> = pair.public().into();

@@ -11,6 +11,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::digest;
 use zeroize::Zeroizing;
 
+use crate::domain::hex;
 use crate::entropy::{Entropy, EntropyError};
 
 /// Bytes of a master key.
@@ -34,7 +35,9 @@ impl fmt::Debug for MasterKeys {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum MasterKeyError {
     /// There is no key in it.
-    #[error("it holds no key; write 32 random bytes in base64 on one line, as `head -c 32 /dev/urandom | base64` prints them")]
+    #[error(
+        "it holds no key; write 32 random bytes in base64 on one line, as `head -c 32 /dev/urandom | base64` prints them"
+    )]
     Empty,
     /// A line is not a key. Names the line, never its content.
     #[error("line {line} is not 32 bytes in base64")]
@@ -125,8 +128,7 @@ impl MasterKeys {
             .iter()
             .find(|key| key.id == id)
             .ok_or_else(|| OpenError::UnknownMasterKey(id.chars().take(16).collect()))?;
-        let mut bytes =
-            Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).map_err(|_| OpenError::Altered)?);
+        let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).map_err(|_| OpenError::Altered)?);
         let (nonce, text) = bytes.split_first_chunk_mut::<NONCE_LEN>().ok_or(OpenError::Altered)?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = master
@@ -146,10 +148,7 @@ impl MasterKey {
     fn new(bytes: &[u8]) -> Self {
         let mut input = Zeroizing::new(b"auth-service master key id".to_vec());
         input.extend_from_slice(bytes);
-        let id = digest::digest(&digest::SHA256, &input).as_ref()[..4]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = hex(&digest::digest(&digest::SHA256, &input).as_ref()[..4]);
         let key = UnboundKey::new(&AES_256_GCM, bytes).expect("the length was checked by the caller");
         Self { id, key: LessSafeKey::new(key) }
     }
@@ -173,17 +172,17 @@ mod tests {
     fn first_key_seals_and_all_open() {
         let (old, both) =
             (MasterKeys::parse(&master(&[1])).unwrap(), MasterKeys::parse(&master(&[2, 1])).unwrap());
-        let sealed = old.seal(b"secret", "keys/a", "sign", &SystemEntropy).unwrap();
+        let sealed = old.seal(b"secret", "keys/a", "sign", &SystemEntropy::new()).unwrap();
         assert_eq!(both.open(&sealed, "keys/a", "sign").unwrap().as_slice(), b"secret");
         assert!(old.is_current(&sealed) && !both.is_current(&sealed));
-        let resealed = both.seal(b"secret", "keys/a", "sign", &SystemEntropy).unwrap();
+        let resealed = both.seal(b"secret", "keys/a", "sign", &SystemEntropy::new()).unwrap();
         assert!(matches!(old.open(&resealed, "keys/a", "sign"), Err(OpenError::UnknownMasterKey(_))));
     }
 
     #[test]
     fn value_of_another_row_or_purpose_does_not_open() {
         let keys = MasterKeys::parse(&master(&[1])).unwrap();
-        let sealed = keys.seal(b"secret", "keys/a", "sign", &SystemEntropy).unwrap();
+        let sealed = keys.seal(b"secret", "keys/a", "sign", &SystemEntropy::new()).unwrap();
         assert_eq!(keys.open(&sealed, "keys/b", "sign").err(), Some(OpenError::Altered));
         assert_eq!(keys.open(&sealed, "keys/a", "mac").err(), Some(OpenError::Altered));
     }

@@ -154,7 +154,11 @@ impl SqlStore {
     }
 
     /// At most `limit` entries, oldest first, after a place that an earlier answer ended with.
-    pub async fn audit_page(&self, after: Option<AuditCursor>, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+    pub async fn audit_page(
+        &self,
+        after: Option<AuditCursor>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
         self.run(move |store| {
             let after = after.clone().unwrap_or(AuditCursor {
                 at: UnixTime(i64::MIN),

@@ -46,7 +46,8 @@ impl SqlStore {
                 let created = super::users::insert(&mut tx, &admin).await?.is_some();
                 if created {
                     let roles = [ADMIN_ROLE.to_owned()];
-                    let granted = super::users::grant(&mut tx, admin.id, &roles, &Authority::Unlimited).await?;
+                    let granted =
+                        super::users::grant(&mut tx, admin.id, &roles, &Authority::Unlimited).await?;
                     debug_assert!(matches!(granted, UserWrite::Done(_)));
                 }
                 let event = AuditEvent::new(EventKind::Bootstrap).by("system").on(admin.id);

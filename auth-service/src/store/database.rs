@@ -164,7 +164,8 @@ impl Database {
         let options: PgConnectOptions = url.parse()?;
         // The back stop in the server; the deadline of a request is shorter.
         let options = options.application_name("auth-service").options([("statement_timeout", "5s")]);
-        let connections = pool::<Postgres>().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
+        let connections =
+            pool::<Postgres>().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
         Ok(Self::new(Pools::Postgres(connections), clock))
     }
 
@@ -259,13 +260,21 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     /// Runs one statement of the transaction.
-    pub(crate) async fn fetch(&mut self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
+    pub(crate) async fn fetch(
+        &mut self,
+        sql: &str,
+        arguments: Vec<Argument>,
+    ) -> Result<Vec<Row>, StoreError> {
         let prepared = self.database.prepare(sql, arguments);
         self.lease.fetch(prepared).await
     }
 
     /// The first row of a statement's answer, if any.
-    pub(crate) async fn first(&mut self, sql: &str, arguments: Vec<Argument>) -> Result<Option<Row>, StoreError> {
+    pub(crate) async fn first(
+        &mut self,
+        sql: &str,
+        arguments: Vec<Argument>,
+    ) -> Result<Option<Row>, StoreError> {
         Ok(self.fetch(sql, arguments).await?.into_iter().next())
     }
 

@@ -89,7 +89,11 @@ impl SqlStore {
         decide: D,
     ) -> Result<Result<Vec<Change>, RotationError>, StoreError>
     where
-        D: Fn(&[ChainKey], bool, UnixTime) -> Result<Vec<Change>, RotationError> + Clone + Send + Sync + 'static,
+        D: Fn(&[ChainKey], bool, UnixTime) -> Result<Vec<Change>, RotationError>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
     {
         self.run(move |store| {
             let (candidate, actor, decide) = (candidate.clone(), actor.clone(), decide.clone());
@@ -149,7 +153,8 @@ impl SqlStore {
                 let mut replaced = 0;
                 let mut now = None;
                 for value in values {
-                    let sql = "UPDATE keys SET sealed_key = $4 WHERE kid = $2 AND sealed_key = $3 RETURNING {now}";
+                    let sql =
+                        "UPDATE keys SET sealed_key = $4 WHERE kid = $2 AND sealed_key = $3 RETURNING {now}";
                     let arguments = arguments![value.kid.as_str(), value.from, value.to];
                     if let Some(row) = tx.first(sql, arguments).await? {
                         replaced += 1;
@@ -229,7 +234,12 @@ async fn apply(
     changed.map(drop).ok_or_else(|| unreadable("a key changed although the key ring was locked"))
 }
 
-fn event_for(chain: Chain, before: &[ChainKey], change: &Change, candidate: Option<&NewKey>) -> Option<AuditEvent> {
+fn event_for(
+    chain: Chain,
+    before: &[ChainKey],
+    change: &Change,
+    candidate: Option<&NewKey>,
+) -> Option<AuditEvent> {
     match change {
         Change::Announce { generation, schedule } => Some(
             AuditEvent::new(EventKind::KeyAnnounced)

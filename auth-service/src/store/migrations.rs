@@ -4,6 +4,7 @@ use ring::digest;
 
 use super::database::{Transaction, arguments};
 use super::{SqlStore, StoreError};
+use crate::domain::hex;
 
 struct Migration {
     version: i64,
@@ -54,7 +55,10 @@ impl SqlStore {
         for migration in &MIGRATIONS {
             let digest = digest_of(migration.sql);
             let recorded = tx
-                .first("SELECT digest FROM schema_migrations WHERE version = $1", arguments![migration.version])
+                .first(
+                    "SELECT digest FROM schema_migrations WHERE version = $1",
+                    arguments![migration.version],
+                )
                 .await?;
             if let Some(row) = recorded {
                 if row.text(0)? != digest {
@@ -84,10 +88,11 @@ impl SqlStore {
 }
 
 async fn newest_version(tx: &mut Transaction) -> Result<i64, StoreError> {
-    let row = tx.first("SELECT version FROM schema_migrations ORDER BY version DESC LIMIT 1", Vec::new()).await?;
+    let row =
+        tx.first("SELECT version FROM schema_migrations ORDER BY version DESC LIMIT 1", Vec::new()).await?;
     row.map_or(Ok(0), |row| row.int(0))
 }
 
 fn digest_of(sql: &str) -> String {
-    digest::digest(&digest::SHA256, sql.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest::digest(&digest::SHA256, sql.as_bytes()).as_ref())
 }

@@ -110,7 +110,11 @@ impl SqlStore {
     }
 
     /// Connects to PostgreSQL. `replica` names this process in the audit log.
-    pub async fn connect_postgres(url: &str, clock: Arc<dyn Clock>, replica: &str) -> Result<Self, StoreError> {
+    pub async fn connect_postgres(
+        url: &str,
+        clock: Arc<dyn Clock>,
+        replica: &str,
+    ) -> Result<Self, StoreError> {
         Ok(Self::new(Database::connect_postgres(url, clock).await?, replica))
     }
 
@@ -156,7 +160,8 @@ impl SqlStore {
 }
 
 fn only(rows: Vec<Row>, table: &'static str) -> Result<Row, StoreError> {
-    rows.into_iter()
-        .next()
-        .ok_or_else(|| StoreError::Unreadable { table, what: "the row that always exists is missing".to_owned() })
+    rows.into_iter().next().ok_or_else(|| StoreError::Unreadable {
+        table,
+        what: "the row that always exists is missing".to_owned(),
+    })
 }

@@ -304,7 +304,11 @@ async fn lock_user(tx: &mut Transaction, new: &NewSession) -> Result<bool, Store
     Ok(tx.first(sql, arguments).await?.is_some())
 }
 
-async fn insert(tx: &mut Transaction, new: &NewSession, asked_at: Duration) -> Result<LiveSession, StoreError> {
+async fn insert(
+    tx: &mut Transaction,
+    new: &NewSession,
+    asked_at: Duration,
+) -> Result<LiveSession, StoreError> {
     let sql = format!(
         "INSERT INTO sessions (id, user_id, client_id, audience, scope, accepted, floor, generation, mac_key_id, refreshed_at,
             auth_time, created_at, idle_expires_at, expires_at, user_agent, address)

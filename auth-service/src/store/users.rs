@@ -252,7 +252,11 @@ pub(super) async fn grant(
         }
     }
     let user = reread(tx, id).await?;
-    Ok(if authority.covers(&user.permissions) { UserWrite::Done(Box::new(user)) } else { UserWrite::Escalation })
+    Ok(if authority.covers(&user.permissions) {
+        UserWrite::Done(Box::new(user))
+    } else {
+        UserWrite::Escalation
+    })
 }
 
 /// Locks the user's row; a change of credentials is counted at once, so that logins under way fail.

@@ -100,7 +100,11 @@ impl Bed {
     }
 
     pub(crate) async fn session(&self, user: UserId) -> LiveSession {
-        self.store.create_session(self.new_session(user), event()).await.unwrap().expect("the user may log in")
+        self.store
+            .create_session(self.new_session(user), event())
+            .await
+            .unwrap()
+            .expect("the user may log in")
     }
 
     /// How many audit entries of this kind there are.

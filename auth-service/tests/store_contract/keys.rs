@@ -1,6 +1,7 @@
 //! Chains of keys change under one lock.
 
 use auth_service::domain::audit::EventKind;
+use auth_service::domain::hex;
 use auth_service::domain::key::{self, Chain, ChainKey, Change, KeyPhase, RotationError, RotationPolicy};
 use auth_service::keys::material::NewKey;
 use auth_service::store::{KeyRow, KeyTable};
@@ -18,6 +19,7 @@ fn candidate(name: &str) -> NewKey {
     NewKey { kid: Kid::from(name), public_jwk: None, sealed: format!("sealed {name}") }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the store asks for a decision that may be refused")]
 fn go_on(keys: &[ChainKey], founding: bool, now: UnixTime) -> Decision {
     Ok(key::successor_if_due(keys, &POLICY, founding, now))
 }
@@ -26,7 +28,12 @@ fn rotate(keys: &[ChainKey], _founding: bool, now: UnixTime) -> Decision {
     key::announce(keys, &POLICY, now)
 }
 
-async fn change(bed: &Bed, chain: Chain, name: &str, decide: fn(&[ChainKey], bool, UnixTime) -> Decision) -> Decision {
+async fn change(
+    bed: &Bed,
+    chain: Chain,
+    name: &str,
+    decide: fn(&[ChainKey], bool, UnixTime) -> Decision,
+) -> Decision {
     bed.store.change_keys(chain, Some(candidate(name)), "test".to_owned(), decide).await.unwrap()
 }
 
@@ -37,11 +44,14 @@ fn phases(table: &KeyTable, chain: Chain) -> Vec<KeyPhase> {
 
 /// 64 callers with a key of their own each; answers how many announced it.
 async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision) -> usize {
-    let answers = race(bed, |store| {
-        let name: String = bed.fresh().iter().map(|byte| format!("{byte:02x}")).collect();
-        async move { store.change_keys(CHAIN, Some(candidate(&name)), "test".to_owned(), decide).await.unwrap() }
-    })
-    .await;
+    let answers =
+        race(bed, |store| {
+            let name = hex(&bed.fresh());
+            async move {
+                store.change_keys(CHAIN, Some(candidate(&name)), "test".to_owned(), decide).await.unwrap()
+            }
+        })
+        .await;
     answers.iter().filter(|answer| answer.as_ref().is_ok_and(|changes| !changes.is_empty())).count()
 }
 

@@ -36,10 +36,16 @@ where
     }
     for id in ids {
         let alive = bed.store.find_session(id).await.unwrap();
-        assert!(alive.is_none_or(|live| !live.session.is_alive(live.seen.now)), "session {id} got past the change");
+        assert!(
+            alive.is_none_or(|live| !live.session.is_alive(live.seen.now)),
+            "session {id} got past the change"
+        );
     }
     let late = NewSession { ..bed.new_session(user) };
-    assert!(bed.store.create_session(late, event()).await.unwrap().is_none(), "a login that checked the old state");
+    assert!(
+        bed.store.create_session(late, event()).await.unwrap().is_none(),
+        "a login that checked the old state"
+    );
 }
 
 pub(crate) async fn no_login_survives_a_password_change(bed: Bed) {
@@ -74,7 +80,10 @@ pub(crate) async fn no_login_survives_deletion(bed: Bed) {
 pub(crate) async fn failures_are_counted_and_forgotten(bed: Bed) {
     let forget_after = Seconds(900);
     race(&bed, |store| async move {
-        store.record_failure(vec!["name".to_owned(), "address".to_owned()], forget_after, event()).await.unwrap();
+        store
+            .record_failure(vec!["name".to_owned(), "address".to_owned()], forget_after, event())
+            .await
+            .unwrap();
     })
     .await;
     let attempt = async || {

@@ -62,7 +62,10 @@ pub(crate) async fn one_of_64_ends_is_recorded(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     let id = bed.session(user.id).await.session.id;
     let answers = race(&bed, |store| async move {
-        store.end_session(id, EndReason::RefreshReuse, AuditEvent::new(EventKind::RefreshReuse)).await.unwrap()
+        store
+            .end_session(id, EndReason::RefreshReuse, AuditEvent::new(EventKind::RefreshReuse))
+            .await
+            .unwrap()
     })
     .await;
     assert_eq!(answers.into_iter().filter(|ended| *ended).count(), 1);

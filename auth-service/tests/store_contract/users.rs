@@ -17,7 +17,8 @@ pub(crate) async fn one_of_64_takes_the_name(bed: Bed) {
         async move { store.create_user(new, Authority::Unlimited, event()).await.unwrap() }
     })
     .await;
-    let (done, taken): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| matches!(answer, UserWrite::Done(_)));
+    let (done, taken): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| matches!(answer, UserWrite::Done(_)));
     assert_eq!((done.len(), taken.len()), (1, 63));
     assert!(taken.iter().all(|answer| matches!(answer, UserWrite::NameTaken)));
     let page = UserPage { after: None, limit: 10 };
@@ -51,7 +52,8 @@ pub(crate) async fn nobody_grants_more_than_they_hold(bed: Bed) {
     assert!(matches!(outcome, UserWrite::Escalation), "granting a role");
     let outcome = bed.store.change_user(plain.id, give("clerk"), clerk.clone(), event()).await.unwrap();
     assert!(matches!(outcome, UserWrite::Done(_)), "granting what one holds");
-    let outcome = bed.store.change_user(keeper.id, UserChange::default(), clerk.clone(), event()).await.unwrap();
+    let outcome =
+        bed.store.change_user(keeper.id, UserChange::default(), clerk.clone(), event()).await.unwrap();
     assert!(matches!(outcome, UserWrite::Escalation), "changing someone more powerful");
     let outcome = bed.store.delete_user(keeper.id, clerk.clone(), event()).await.unwrap();
     assert!(matches!(outcome, UserWrite::Escalation), "deleting someone more powerful");
@@ -98,7 +100,10 @@ pub(crate) async fn audit_chain_holds_together(bed: Bed) {
     rows.sort_by_key(|row| row.place.seq);
     let mut prev = String::new();
     for (index, row) in rows.iter().enumerate() {
-        assert_eq!((row.place.seq, row.place.chain.as_str()), (i64::try_from(index).unwrap() + 1, "replica-a.1"));
+        assert_eq!(
+            (row.place.seq, row.place.chain.as_str()),
+            (i64::try_from(index).unwrap() + 1, "replica-a.1")
+        );
         assert_eq!(row.prev, prev);
         let event = AuditEvent::new(EventKind::Login).by("someone").detail("a\nb");
         assert_eq!(row.hash, event.chained_hash(&prev, &row.place.chain, row.place.seq, row.place.at));
