@@ -80,6 +80,12 @@ impl Client {
         other.with_header(header::AUTHORIZATION, &format!("Bearer {token}"))
     }
 
+    /// The same client, speaking to another address.
+    #[must_use]
+    pub fn at_address(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
+    }
+
     /// The same client, asking the balancer for one replica.
     #[must_use]
     pub fn at_replica(&self, number: usize) -> Self {
@@ -120,8 +126,12 @@ impl Client {
             request.headers_mut().insert(header::CONTENT_TYPE, value);
         }
         let exchange = async {
-            let (head, body) =
-                self.http.request(request).await.map_err(|error| Lost { why: format!("{error:?}") })?.into_parts();
+            let (head, body) = self
+                .http
+                .request(request)
+                .await
+                .map_err(|error| Lost { why: format!("{error:?}") })?
+                .into_parts();
             let body = body.collect().await.map_err(|error| Lost { why: format!("{error:?}") })?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body, took: start.elapsed() })
         };

@@ -19,7 +19,7 @@ use crate::process;
 use crate::random::Random;
 use crate::workdir::Workdir;
 use replica::Launch;
-pub use replica::Replica;
+pub use replica::{Replica, find_address, service};
 
 /// The user of the bootstrap.
 pub const ADMIN: &str = "admin";
@@ -53,6 +53,24 @@ impl Plan {
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((format!("AUTH_{}", key.to_uppercase()), value.to_owned()));
         self
+    }
+
+    /// A key schedule of seconds: a key is announced 8 s before it signs, and signs for 10 s.
+    ///
+    /// It obeys K1: ¾ × 8 s ≥ 2 s max-age + 0.4 s stale-while-revalidate + 0.5 s poll + 2 × 1 s clock bound.
+    #[must_use]
+    pub fn keys_of_seconds(self) -> Self {
+        self.set("key_publish_ahead", "8s")
+            .set("key_rotation_period", "10s")
+            .set("key_poll_interval", "500ms")
+            .set("jwks_max_age", "2s")
+            .set("clock_bound", "1s")
+            .set("leeway", "2s")
+    }
+
+    /// How many replicas it asks for.
+    pub const fn replicas(&self) -> usize {
+        self.replicas
     }
 
     /// The clock of replica `number` is wrong by so many seconds.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::client::Tokens;
 use crate::clock;
 use crate::jwt::Peek;
@@ -38,7 +40,8 @@ struct Issued {
 #[derive(Debug)]
 struct Published {
     replica: usize,
-    kids: Vec<String>,
+    /// Names and public keys.
+    keys: BTreeMap<String, String>,
     at: Duration,
 }
 
@@ -62,9 +65,17 @@ impl Ledger {
         access
     }
 
-    /// Replica number `replica` published `kids`.
-    pub fn published(&self, replica: usize, kids: Vec<String>) {
-        self.lock().published.push(Published { replica, kids, at: clock::since_epoch() });
+    /// Replica number `replica` published this JWKS. A member that belongs to a private key is a failure.
+    pub fn published(&self, replica: usize, jwks: &Value) {
+        let keys = jwks["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let private = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+        if keys.iter().any(|key| private.iter().any(|member| key.get(member).is_some())) {
+            self.failed(format!("replica {replica} published a private member"));
+        }
+        let keys =
+            keys.iter().map(|key| (key["kid"].as_str().unwrap_or_default().to_owned(), key.to_string()));
+        let published = Published { replica, keys: keys.collect(), at: clock::since_epoch() };
+        self.lock().published.push(published);
     }
 
     /// A resource server took a token.
@@ -139,7 +150,7 @@ impl Ledger {
             for replica in 0..replicas {
                 let seen = entries.published.iter().filter(|published| published.replica == replica);
                 let seen = seen
-                    .filter(|published| published.kids.iter().any(|name| name == kid))
+                    .filter(|published| published.keys.contains_key(kid))
                     .map(|published| published.at)
                     .min();
                 if seen.is_none_or(|seen| seen + lead > signed) {
@@ -150,6 +161,17 @@ impl Ledger {
             }
         }
         faults
+    }
+
+    /// Names under which more than one public key was published.
+    pub fn changed_keys(&self) -> Vec<String> {
+        let entries = self.lock();
+        let mut keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (kid, key) in entries.published.iter().flat_map(|published| &published.keys) {
+            keys.entry(kid).or_default().insert(key);
+        }
+        let changed = keys.into_iter().filter(|(_, keys)| keys.len() > 1);
+        changed.map(|(kid, keys)| format!("{kid} named {keys:?}")).collect()
     }
 
     /// Tokens signed by a key outside the time in which it may sign.
@@ -197,6 +219,8 @@ pub fn none(what: &str, violations: &[String]) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn peek(kid: &str, iat: i64) -> Peek {
@@ -234,13 +258,23 @@ mod tests {
     fn key_must_be_published_by_every_replica_long_enough_before_it_signs() {
         let ledger = ledger(vec![(None, "a", peek("first", 100)), (None, "b", peek("second", 109))]);
         for (replica, seconds) in [(0, 100), (1, 103)] {
-            let kids = vec!["second".to_owned()];
-            ledger.lock().published.push(Published { replica, kids, at: at(seconds) });
+            let keys = BTreeMap::from([("second".to_owned(), String::new())]);
+            ledger.lock().published.push(Published { replica, keys, at: at(seconds) });
         }
         assert_eq!(ledger.late_publications(2, Duration::from_secs(7), "first").len(), 0);
         assert_eq!(ledger.late_publications(2, Duration::from_secs(8), "first").len(), 1);
         assert_eq!(ledger.late_publications(3, Duration::from_secs(7), "first").len(), 1);
         assert_eq!(ledger.late_publications(2, Duration::from_secs(7), "none").len(), 2);
+    }
+
+    #[test]
+    fn name_for_two_keys_and_a_private_member_are_found() {
+        let ledger = Ledger::default();
+        ledger.published(0, &json!({ "keys": [{ "kid": "a", "x": "1" }] }));
+        ledger.published(1, &json!({ "keys": [{ "kid": "a", "x": "1" }] }));
+        assert_eq!((ledger.changed_keys().len(), ledger.failures().len()), (0, 0));
+        ledger.published(1, &json!({ "keys": [{ "kid": "a", "x": "2", "d": "3" }] }));
+        assert_eq!((ledger.changed_keys().len(), ledger.failures().len()), (1, 1));
     }
 
     #[test]

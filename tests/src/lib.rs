@@ -11,7 +11,8 @@
 //! - [`cluster`]: replicas of the service on one database; kill, pause, restart, wrong clocks.
 //! - [`postgres`]: a private database server and a synchronous standby.
 //! - [`balancer`]: a round-robin proxy that can misbehave.
-//! - [`client`], [`rude`]: well-formed requests and raw bytes.
+//! - [`client`], [`session`], [`rude`]: one request, a session kept alive as the contract says, raw bytes.
+//! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
 //! - [`ledger`], [`keys`], [`jwt`]: what must be true of everything that was issued.
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.
@@ -20,16 +21,19 @@
 //! `cargo build -p auth-service --bin auth-service` and `cargo build -p verifier --example resource_server`.
 
 pub mod balancer;
+pub mod checking;
 pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod jwt;
 pub mod keys;
 pub mod ledger;
+pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod random;
 pub mod resource_server;
 pub mod rude;
+pub mod session;
 pub mod wait;
 pub mod workdir;

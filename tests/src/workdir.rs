@@ -2,7 +2,7 @@
 //!
 //! A test can end in ways that run no destructor: it is killed, or it is a `static`. So each folder has a
 //! watchman, a shell that waits for the end of a pipe whose other end only this process holds. When the pipe
-//! closes, whatever the reason, it kills every process whose working directory is in the folder and removes it.
+//! closes, whatever the reason, it ends every process whose working directory is in the folder and removes it.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -13,16 +13,13 @@ const WATCHMAN: &str = r#"
 trap '' INT TERM HUP
 read -r _
 inside() {
-    for process in /proc/[0-9]*; do
-        case "$(readlink "$process/cwd")" in "$1" | "$1"/*) echo "${process#/proc/}" ;; esac
-    done
+    ls -ld /proc/[0-9]*/cwd | sed -n "s|.*/proc/\([0-9]*\)/cwd -> $1.*|\1|p"
 }
-for file in "$1"/*/postmaster.pid; do
-    [ -f "$file" ] && kill -QUIT "$(head -n 1 "$file")"
-done
-for round in 1 2; do
+for signal in QUIT KILL KILL; do
     living=$(inside "$1")
-    [ -n "$living" ] && kill -KILL $living
+    [ -n "$living" ] || break
+    kill "-$signal" $living
+    sleep 0.2
 done
 [ -n "$2" ] || rm -rf "$1"
 "#;

@@ -156,12 +156,12 @@ impl Launch {
 }
 
 /// The binary under test.
-fn service() -> PathBuf {
+pub fn service() -> PathBuf {
     process::built("auth-service", "-p auth-service --bin auth-service")
 }
 
 /// The address after `LISTENER http://` in what a starting process printed, once the line is complete.
-fn find_address(output: &str, listener: &str) -> Option<SocketAddr> {
+pub fn find_address(output: &str, listener: &str) -> Option<SocketAddr> {
     let (_, rest) = output.split_once(&format!("{listener} http://"))?;
     let (address, _) = rest.split_once(|next: char| next.is_whitespace() || next == '"')?;
     address.parse().ok()

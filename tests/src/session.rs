@@ -1,0 +1,94 @@
+//! A client application that keeps one session alive and does what the contract tells it to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::client::{Answer, Client, Lost, Tokens};
+use crate::ledger::Ledger;
+use crate::wait;
+
+/// One login and its newest refresh token. Every answer goes to the ledger.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    ledger: Arc<Ledger>,
+    tokens: Tokens,
+}
+
+/// How a refresh went.
+#[derive(Debug)]
+pub enum Refreshed {
+    /// New tokens.
+    Done,
+    /// No answer, or one that says to try again: the session is as good as before.
+    Later(String),
+    /// The session is over.
+    Refused(Answer),
+}
+
+impl Session {
+    /// Logs in; panics when that fails.
+    pub async fn log_in(client: &Client, ledger: &Arc<Ledger>, username: &str, password: &str) -> Self {
+        let answer = client.login(username, password).await.expect("an answer");
+        Self::from_login(client, ledger, &answer)
+    }
+
+    /// Goes on from the answer to a login; panics when it was refused.
+    pub fn from_login(client: &Client, ledger: &Arc<Ledger>, login: &Answer) -> Self {
+        let tokens = login.tokens();
+        ledger.issued(None, &tokens);
+        Self { client: client.clone(), ledger: Arc::clone(ledger), tokens }
+    }
+
+    /// The newest tokens.
+    pub const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Tries once to get new tokens.
+    pub async fn refresh(&mut self) -> Refreshed {
+        let client = self.client.clone();
+        self.refresh_at(&client).await
+    }
+
+    /// Tries once, at another address.
+    pub async fn refresh_at(&mut self, client: &Client) -> Refreshed {
+        let answer = client.refresh(&self.tokens.refresh).await;
+        self.take(answer)
+    }
+
+    /// Judges the answer to a refresh with the newest refresh token.
+    pub fn take(&mut self, answer: Result<Answer, Lost>) -> Refreshed {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(lost) => return Refreshed::Later(lost.why),
+        };
+        if let Some(tokens) = answer.find_tokens() {
+            self.ledger.issued(Some(&self.tokens.refresh), &tokens);
+            self.tokens = tokens;
+            return Refreshed::Done;
+        }
+        let later = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        if later.contains(&answer.status) {
+            Refreshed::Later(answer.to_string())
+        } else {
+            Refreshed::Refused(answer)
+        }
+    }
+
+    /// Tries until there are new tokens; panics when the session is over or when it takes longer than `within`.
+    pub async fn refresh_patiently(&mut self, within: Duration) {
+        let what = format!("session {} gets new tokens", self.tokens.session);
+        wait::until(&what, within, async || match self.refresh().await {
+            Refreshed::Done => Some(()),
+            Refreshed::Later(_) => {
+                wait::let_pass(Duration::from_millis(100)).await;
+                None
+            }
+            Refreshed::Refused(answer) => panic!("session {} was lost: {answer}", self.tokens.session),
+        })
+        .await;
+    }
+}
