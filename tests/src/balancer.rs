@@ -7,7 +7,6 @@
 mod backend;
 mod faults;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -169,7 +168,7 @@ async fn forward(routes: &Routes, request: Request<Incoming>) -> Result<Response
         // The copy goes to the next replica and its answer nowhere, as when a proxy times out and tries again.
         drop(deliver(routes, request.clone(), picked).await);
     }
-    let Ok(answer) = deliver(routes, request, picked).await;
+    let answer = deliver(routes, request, picked).await;
     match fault {
         Some(Fault::DropAnswer) => return Err(Dropped),
         Some(Fault::DelayAnswer(span)) => tokio::time::sleep(span).await,
@@ -183,22 +182,22 @@ async fn deliver(
     routes: &Routes,
     request: Request<Full<Bytes>>,
     picked: Option<usize>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Response<Full<Bytes>> {
     let may_repeat = matches!(*request.method(), Method::GET | Method::HEAD);
     let timeout = if may_repeat { READ_TIMEOUT } else { ISSUE_TIMEOUT };
     for backend in routes.candidates(request.uri().path(), picked) {
         match tokio::time::timeout(timeout, backend.call(request.clone())).await {
             Ok(Ok(mut answer)) => {
                 answer.headers_mut().insert(SERVED_BY, HeaderValue::from(backend.number()));
-                return Ok(answer);
+                return answer;
             }
             Ok(Err(error)) if error.is_connect() || may_repeat => {}
             Err(_) if may_repeat => {}
-            Ok(Err(_)) => return Ok(failure(StatusCode::BAD_GATEWAY)),
-            Err(_) => return Ok(failure(StatusCode::GATEWAY_TIMEOUT)),
+            Ok(Err(_)) => return failure(StatusCode::BAD_GATEWAY),
+            Err(_) => return failure(StatusCode::GATEWAY_TIMEOUT),
         }
     }
-    Ok(failure(StatusCode::SERVICE_UNAVAILABLE))
+    failure(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// An answer of the proxy itself: no body and no [`SERVED_BY`].

@@ -96,7 +96,7 @@ impl Cluster {
     pub async fn start(plan: Plan) -> Self {
         let dir = Workdir::new();
         let balancer = Balancer::start().await;
-        let random = Random::announced("passwords of the cluster");
+        let random = Random::fresh();
         let admin_password = format!("violet-{}", random.word(20));
         let master_key = dir.path().join("master.key");
         let bytes: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();

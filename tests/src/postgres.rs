@@ -44,7 +44,7 @@ impl Postgres {
         let binaries = Binaries::find();
         let dir = Workdir::new();
         binaries.give(dir.path());
-        let password = Random::announced("password of PostgreSQL").word(20);
+        let password = Random::fresh().word(20);
         let data = init(&binaries, &dir, &password);
         let server = (0..5)
             .find_map(|_| Server::start(&binaries, data.clone(), free_port()))

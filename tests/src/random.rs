@@ -12,11 +12,15 @@ pub struct Random {
 impl Random {
     /// Starts from `TESTS_SEED`, or from a fresh seed, and prints it with the name of the test.
     pub fn announced(test: &str) -> Self {
-        let seed = std::env::var_os("TESTS_SEED")
-            .and_then(|text| text.to_str()?.parse().ok())
-            .unwrap_or_else(|| RandomState::new().hash_one(test));
+        let given = std::env::var_os("TESTS_SEED").and_then(|text| text.to_str()?.parse().ok());
+        let seed = given.unwrap_or_else(|| Self::fresh().next());
         println!("{test}: TESTS_SEED={seed}");
         Self::from_seed(seed)
+    }
+
+    /// Starts somewhere else each time, for names and passwords that no test depends on.
+    pub fn fresh() -> Self {
+        Self::from_seed(RandomState::new().hash_one(std::process::id()))
     }
 
     /// Starts from `seed`.
