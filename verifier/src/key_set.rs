@@ -59,8 +59,10 @@ impl VerifyingKey {
         self.key.algorithm()
     }
 
-    /// Whether `signature` is this key's over `message`.
-    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether `signature` is this key's over `message`: the signature alone, for documents that are not access tokens.
+    /// For those, [`Expected::verify`](crate::Expected::verify) checks everything else as well.
+    #[must_use]
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.key {
             PublicKey::Ed25519(key) => {
                 signature::UnparsedPublicKey::new(&signature::ED25519, key).verify(message, signature)

@@ -1,9 +1,12 @@
 //! Checks access tokens offline.
 
+#[cfg(feature = "axum")]
+mod axum;
 mod base64url;
 mod builder;
 mod cache;
 mod claims;
+mod credential;
 mod error;
 mod freshness;
 mod header;
@@ -17,12 +20,17 @@ mod source;
 pub mod testing;
 mod time;
 mod token;
+#[cfg(feature = "tower")]
+mod tower;
 mod verifier;
 mod verify;
 mod weak;
 
+#[cfg(feature = "axum")]
+pub use axum::Auth;
 pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
+pub use credential::{AuthError, bearer_token};
 pub use error::{FetchError, Missing, Reason, VerifyError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
@@ -32,5 +40,7 @@ pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
 #[cfg(feature = "testing")]
 pub use time::ManualClock;
 pub use time::{Clock, Seconds, SystemClock, UnixTime};
+#[cfg(feature = "tower")]
+pub use tower::{RequirePermission, RequirePermissionService, VerifyLayer, VerifyService};
 pub use verifier::Verifier;
 pub use verify::{Expected, Verified};

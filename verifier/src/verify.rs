@@ -87,7 +87,7 @@ impl Expected {
         let signature = signature_room.decode(parts.signature).ok_or(Reason::NotJws)?;
 
         let key = find_key(&parts, keys)?;
-        if !key.signed(parts.signed.as_bytes(), signature) {
+        if !key.has_signed(parts.signed.as_bytes(), signature) {
             return Err(Reason::BadSignature.into());
         }
 
@@ -99,11 +99,6 @@ impl Expected {
         let custom = C::deserialize(&mut serde_json::Deserializer::from_str(json))
             .map_err(|_| Reason::CustomClaims)?;
         Ok(Verified { registered, kid: key.kid().clone(), claims: custom })
-    }
-
-    /// The audiences of which a token must name one.
-    pub(crate) fn audiences(&self) -> &[String] {
-        &self.audiences
     }
 
     fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {

@@ -1,0 +1,215 @@
+//! The middleware and the extractors: what comes through, and what the others are told.
+#![cfg(feature = "axum")]
+
+mod common;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use common::{AUDIENCE, ISSUER, NOW};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use verifier::testing::TestIssuer;
+use verifier::{
+    Auth, FetchError, FetchFuture, JwksRequest, JwksSource, ManualClock, RequirePermission, Verifier,
+    VerifyLayer,
+};
+
+#[derive(serde::Deserialize)]
+struct Tenant {
+    tenant: u32,
+}
+
+fn issuer_and_verifier() -> (TestIssuer, Verifier) {
+    let issuer = TestIssuer::new(ISSUER, AUDIENCE);
+    let clock = Arc::new(ManualClock::new(NOW));
+    let builder = Verifier::builder(ISSUER).audience(AUDIENCE).clock(clock).static_jwks(&issuer.jwks());
+    (issuer, builder.build().unwrap())
+}
+
+async fn who(Auth(user): Auth) -> String {
+    user.subject().to_owned()
+}
+
+async fn maybe_who(user: Option<Auth>) -> String {
+    user.map_or("nobody".to_owned(), |Auth(user)| user.subject().to_owned())
+}
+
+fn app(layer: VerifyLayer) -> Router {
+    Router::new()
+        .route("/who", get(who))
+        .route("/maybe", get(maybe_who))
+        .route("/ping", get(who).layer(RequirePermission::all(["ping"])))
+        .route("/both", get(who).layer(RequirePermission::all(["ping", "pong"])))
+        .route("/either", get(who).layer(RequirePermission::any(["pong", "ping"])))
+        .route("/neither", get(who).layer(RequirePermission::any(["pong", "pang"])))
+        .layer(layer)
+}
+
+async fn call(app: &Router, path: &str, credentials: &[&str]) -> Response<Body> {
+    let mut request = Request::get(path).body(Body::empty()).unwrap();
+    for credential in credentials {
+        request.headers_mut().append(header::AUTHORIZATION, HeaderValue::from_str(credential).unwrap());
+    }
+    app.clone().oneshot(request).await.unwrap()
+}
+
+async fn text(response: Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+/// Asserts everything about a refusal.
+async fn assert_refused(response: Response<Body>, status: u16, code: &str, challenge: Option<&str>) {
+    let header =
+        |name| response.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
+    assert_eq!(response.status(), status);
+    assert_eq!(header(header::WWW_AUTHENTICATE).as_deref(), challenge);
+    assert_eq!(header(header::CONTENT_TYPE).as_deref(), Some("application/problem+json"));
+    assert_eq!(header(header::RETRY_AFTER).is_some(), status == 503);
+    let mut body: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert!(body["title"].take().as_str().is_some_and(|title| !title.is_empty()));
+    assert_eq!(body, json!({ "type": "about:blank", "title": null, "status": status, "code": code }));
+}
+
+#[tokio::test]
+async fn good_token_comes_through_whatever_the_case_of_the_scheme() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let token = issuer.sign(&issuer.claims(NOW));
+    let app = app(verifier.layer());
+    for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
+        let response = call(&app, "/who", &[&format!("{scheme} {token}")]).await;
+        assert_eq!((response.status(), text(response).await), (StatusCode::OK, "alice".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn missing_token_is_challenged_without_an_error_code() {
+    let (_, verifier) = issuer_and_verifier();
+    let app = app(verifier.layer());
+    for credentials in [&[][..], &["Basic YWxpY2U6eA=="], &["DPoP abc"]] {
+        let response = call(&app, "/who", credentials).await;
+        assert_refused(response, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+    }
+}
+
+#[tokio::test]
+async fn malformed_or_repeated_credential_is_a_bad_request() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let good = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+    let app = app(verifier.layer());
+    let (folded, basic) = (format!("{good}, {good}"), "Basic YWxpY2U6eA==");
+    for credentials in [
+        &[&*good, &good][..],
+        &[&good, basic],
+        &[basic, &good],
+        &["Bearer"],
+        &["Bearer "],
+        &["Bearer a b"],
+        &[&folded],
+    ] {
+        let response = call(&app, "/who", credentials).await;
+        assert_refused(response, 400, "invalid_request", Some("Bearer error=\"invalid_request\"")).await;
+    }
+}
+
+#[tokio::test]
+async fn every_bad_token_gets_the_same_answer() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let mut expired = issuer.claims(NOW);
+    expired.exp = NOW;
+    expired.iat = NOW;
+    let expired = expired;
+    let stranger = TestIssuer::new(ISSUER, AUDIENCE);
+    let mut elsewhere = issuer.claims(NOW);
+    elsewhere.aud = vec!["other".into()];
+    let app = app(verifier.layer());
+    let late = verifier::AccessClaims { exp: NOW - verifier::Seconds(31), ..expired };
+    for token in
+        ["junk".to_owned(), issuer.sign(&late), stranger.sign(&stranger.claims(NOW)), issuer.sign(&elsewhere)]
+    {
+        let response = call(&app, "/who", &[&format!("Bearer {token}")]).await;
+        assert_refused(response, 401, "invalid_token", Some("Bearer error=\"invalid_token\"")).await;
+    }
+}
+
+#[tokio::test]
+async fn permissions_are_asked_for_one_by_one_or_together() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let good = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+    let app = app(verifier.layer());
+    assert_eq!(call(&app, "/ping", &[&good]).await.status(), 200);
+    assert_eq!(call(&app, "/either", &[&good]).await.status(), 200);
+    for (path, scope) in [("/both", "ping pong"), ("/neither", "pong pang")] {
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+        assert_refused(call(&app, path, &[&good]).await, 403, "insufficient_scope", Some(&challenge)).await;
+    }
+    assert_refused(call(&app, "/ping", &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+}
+
+#[tokio::test]
+async fn optional_layer_lets_nobody_through_as_nobody() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let good = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+    let app = app(verifier.layer().optional());
+    assert_eq!(text(call(&app, "/maybe", &[]).await).await, "nobody");
+    assert_eq!(text(call(&app, "/maybe", &[&good]).await).await, "alice");
+    for path in ["/who", "/ping"] {
+        assert_refused(call(&app, path, &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+    }
+    let response = call(&app, "/maybe", &["Bearer junk"]).await;
+    assert_refused(response, 401, "invalid_token", Some("Bearer error=\"invalid_token\"")).await;
+}
+
+#[tokio::test]
+async fn route_without_a_layer_lets_nobody_through() {
+    let app = Router::new()
+        .route("/who", get(who))
+        .route("/maybe", get(maybe_who))
+        .route("/ping", get(async || "pong").layer(RequirePermission::all(["ping"])));
+    for path in ["/who", "/maybe", "/ping"] {
+        assert_refused(call(&app, path, &["Bearer junk"]).await, 500, "internal_error", None).await;
+    }
+}
+
+#[tokio::test]
+async fn custom_claims_reach_the_handler_and_permissions_do_not_depend_on_them() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let mut claims = serde_json::to_value(issuer.claims(NOW)).unwrap();
+    claims["tenant"] = 7.into();
+    let good = format!("Bearer {}", issuer.sign(&claims));
+    let tenant = async |Auth(user): Auth<Tenant>| user.claims().tenant.to_string();
+    let app = Router::new()
+        .route("/tenant", get(tenant).layer(RequirePermission::all(["ping"])))
+        .route("/who", get(who))
+        .layer(verifier.layer_with_claims::<Tenant>());
+    assert_eq!(text(call(&app, "/tenant", &[&good]).await).await, "7");
+    assert_refused(call(&app, "/who", &[&good]).await, 500, "internal_error", None).await;
+}
+
+#[tokio::test]
+async fn inner_layer_overrules_the_outer_one() {
+    let ((issuer, outer), (_, inner)) = (issuer_and_verifier(), issuer_and_verifier());
+    let good = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+    let app = Router::new().route("/who", get(who)).layer(inner.layer()).layer(outer.layer());
+    let response = call(&app, "/who", &[&good]).await;
+    assert_refused(response, 401, "invalid_token", Some("Bearer error=\"invalid_token\"")).await;
+}
+
+#[tokio::test]
+async fn without_keys_the_answer_is_try_again_and_never_a_challenge() {
+    #[derive(Debug)]
+    struct Down;
+    impl JwksSource for Down {
+        fn fetch<'a>(&'a self, _: &'a JwksRequest) -> FetchFuture<'a> {
+            Box::pin(async { Err(FetchError::Status(500)) })
+        }
+    }
+    let (issuer, _) = issuer_and_verifier();
+    let good = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+    let verifier = Verifier::builder(ISSUER).audience(AUDIENCE).source(Down).build().unwrap();
+    assert_refused(call(&app(verifier.layer()), "/who", &[&good]).await, 503, "unavailable", None).await;
+}
