@@ -1,4 +1,58 @@
-//! Checks access tokens offline.
+//! Checks access tokens (RFC 9068) inside your own process: no call per request, no shared store, and no outage of the
+//! issuer in the way.
+//!
+//! # Quick start
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use verifier::{Auth, RequirePermission, Verifier};
+//!
+//! async fn list(Auth(user): Auth) -> String {
+//!     format!("orders of {}", user.subject())
+//! }
+//!
+//! # fn build() -> Result<(), verifier::BuildError> {
+//! let verifier = Verifier::builder("https://auth.example.com").audience("orders-api").build()?;
+//! let app: Router = Router::new()
+//!     .route("/orders", get(list).layer(RequirePermission::all(["orders:read"])))
+//!     .layer(verifier.layer());
+//! # Ok(()) }
+//! # build().unwrap();
+//! # }
+//! ```
+//!
+//! Without a framework, [`Verifier::verify`] takes the token and answers [`Verified`] or [`VerifyError`].
+//!
+//! # From the inside out
+//!
+//! - [`Expected::verify`] is a pure function of token, keys and time. Every check is there.
+//! - [`KeySet`] holds public keys that are ready to use, each bound to one [`Algorithm`].
+//! - [`Verifier`] adds a clock and a cache that keeps the key set current through a [`JwksSource`].
+//! - `VerifyLayer`, `RequirePermission` (feature `tower`) and `Auth` (feature `axum`) put it in front of handlers.
+//!
+//! # What is checked, in this order
+//!
+//! | | check | refused as |
+//! |---|---|---|
+//! | 1 | at most 8 KiB; three parts of canonical base64url without padding | `TooLong`, `NotJws` |
+//! | 2 | header: strict JSON, no name twice, no `crit`, `typ` is `at+jwt`, `alg` is ours, `kid` is there | `BadHeader`, `DuplicateName`, `CriticalHeader`, `WrongType`, `UnsupportedAlgorithm`, `MissingKid` |
+//! | 3 | the issuer publishes a key of this name, and it is for this algorithm | `UnknownKey`, `WrongAlgorithm` |
+//! | 4 | signature | `BadSignature` |
+//! | 5 | claims: strict JSON, no name twice, right types, the required ones there | `BadClaims`, `DuplicateName`, `BadClaim`, `MissingClaim` |
+//! | 6 | `iss` is the issuer, `aud` names this service | `WrongIssuer`, `WrongAudience` |
+//! | 7 | `nbf` ≤ now < `exp`, `iat` ≤ now, each with leeway; `exp` − `iat` ≤ 1 h | `Expired`, `NotYetValid`, `IssuedInFuture`, `LivesTooLong` |
+//! | 8 | your own claims have your types | `CustomClaims` |
+//! | 9 | permissions, where you ask for them | [`VerifyError::Forbidden`] |
+//!
+//! The first check that fails is the [`Reason`]. Unknown names in header and claims are accepted. Whatever a token names
+//! (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
+//!
+//! # When the issuer is away
+//!
+//! Keys in hand are used for up to 24 h. Only then, or before the first key set has arrived, the answer is
+//! [`VerifyError::Unavailable`]: 503, never 401, because a client that takes an outage for a bad token throws its session
+//! away.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -44,3 +98,8 @@ pub use time::{Clock, Seconds, SystemClock, UnixTime};
 pub use tower::{RequirePermission, RequirePermissionService, VerifyLayer, VerifyService};
 pub use verifier::Verifier;
 pub use verify::{Expected, Verified};
+
+/// The README's example, compiled.
+#[cfg(all(doctest, feature = "http", feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,6 @@
 //! The middleware and the extractors: what comes through, and what the others are told.
 #![cfg(feature = "axum")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The built-in client against a real socket.
 #![cfg(feature = "http")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Who fetches keys, when, and how long they stay trusted: a fake source and a clock that stands still.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! One test for each reason why a token is refused. Keys are fresh in every test; nothing is canned.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod common;
 
