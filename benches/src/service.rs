@@ -1,0 +1,86 @@
+//! Processes pinned to a CPU: the service, the database's server and the floor.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tests::cluster::{Cluster, Plan};
+
+/// Where servers run; the clients run on the other CPU.
+const SERVER_CPU: &str = "0";
+const CLIENT_CPU: &str = "1";
+
+/// Pins every thread of a process, also those it starts later.
+pub(crate) fn pin_server(id: u32) {
+    pin(id, SERVER_CPU);
+}
+
+/// Pins this process.
+pub(crate) fn pin_clients() {
+    pin(std::process::id(), CLIENT_CPU);
+}
+
+fn pin(id: u32, cpu: &str) {
+    let done = Command::new("taskset")
+        .args(["--all-tasks", "--cpu-list", "--pid", cpu, &id.to_string()])
+        .stdout(Stdio::null())
+        .status()
+        .expect("taskset is missing; install it with `apt-get install util-linux`");
+    assert!(done.success(), "taskset refused CPU {cpu}");
+}
+
+/// A service on a database, with nothing that limits a load from one address.
+pub(crate) async fn start(database_url: &str) -> Cluster {
+    let cluster = Cluster::start(Plan::new(1, database_url).set("log", "warn")).await;
+    pin_server(cluster.replicas()[0].id());
+    cluster
+}
+
+/// The floor as a process of its own; ended when dropped.
+pub(crate) struct Floor {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Floor {
+    /// Starts it on a database of its own.
+    pub(crate) fn start(database_url: &str) -> Self {
+        use std::io::{BufRead as _, BufReader};
+        let this = std::env::current_exe().expect("the path of this program");
+        let mut child = Command::new(this)
+            .args(["floor", database_url])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("the floor prints its address");
+        let address = line.trim().parse().expect("an address");
+        pin_server(child.id());
+        Self { child, address }
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing else to do about it here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Resident memory of a process, in MiB.
+pub(crate) fn resident_mib(id: u32) -> f64 {
+    let status = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("status"));
+    let status = status.expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib / 1024.0
+}
+
+/// Waits a little longer than the machine needs to settle.
+pub(crate) async fn settle() {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
