@@ -4,8 +4,8 @@
 //! cargo run -p verifier --example resource_server -- http://127.0.0.1:8080 api 127.0.0.1:9000
 //! ```
 //!
-//! What is not given as an argument comes from `ISSUER`, `AUDIENCE` and `ADDRESS`. Run as many as you like: they share
-//! nothing, and none of them needs the issuer to check a token.
+//! What is not given as an argument comes from `ISSUER`, `AUDIENCE` and `ADDRESS`. Run as many as you like:
+//! they share nothing, and none of them needs the issuer to check a token.
 
 use std::error::Error;
 

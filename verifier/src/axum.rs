@@ -31,8 +31,8 @@ use crate::verify::Verified;
 /// ```
 ///
 /// # Errors
-/// 401 when the caller sent no token and the layer permits that. 500 when no layer lies around the route, or one with
-/// other custom claims: nobody is let through by mistake.
+/// 401 when the caller sent no token and the layer permits that. 500 when no layer lies around the route, or
+/// one with other custom claims: nobody is let through by mistake.
 #[derive(Debug)]
 pub struct Auth<C = NoExtra>(pub Arc<Verified<C>>);
 

@@ -22,8 +22,9 @@ impl<const N: usize> Scratch<N> {
         Self { stack: [0; N], heap: Vec::new() }
     }
 
-    /// The bytes `text` spells, or `None` for padding, white space, the other alphabet, or spare bits that are not zero
-    /// (a second spelling of the same token would pass every cache and deny list keyed on its text).
+    /// The bytes `text` spells, or `None` for padding, white space, the other alphabet, or spare bits that
+    /// are not zero (a second spelling of the same token would pass every cache and deny list keyed on
+    /// its text).
     pub(crate) fn decode(&mut self, text: &str) -> Option<&[u8]> {
         // The length that `decode_slice` insists on, which rounds up to whole groups of four.
         let room = text.len().div_ceil(4) * 3;

@@ -39,13 +39,14 @@ pub enum BuildError {
     /// The issuer is empty.
     #[error("issuer is empty")]
     NoIssuer,
-    /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068 §4).
+    /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068
+    /// §4).
     #[error("audience is missing: name the service that this one is")]
     NoAudience,
     /// The URL of the key set cannot be used.
     #[error("key set URL {url:?}: {cause}")]
     BadUrl {
-        /// The URL as given or derived.
+        /// The URL as given or derived, without what stands before an `@`.
         url: String,
         /// What is wrong with it.
         cause: &'static str,
@@ -73,7 +74,8 @@ impl VerifierBuilder {
         }
     }
 
-    /// The name under which the issuer knows this service. Required; call it again for a service with several names.
+    /// The name under which the issuer knows this service. Required; call it again for a service with several
+    /// names.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
@@ -94,8 +96,8 @@ impl VerifierBuilder {
         Self { clock: Some(clock), ..self }
     }
 
-    /// Fetches keys from this URL instead of `<issuer>/.well-known/jwks.json`. It must be `https`, or `http` to the
-    /// machine itself.
+    /// Fetches keys from this URL instead of `<issuer>/.well-known/jwks.json`. It must be `https`, or `http`
+    /// to the machine itself.
     #[cfg(feature = "http")]
     pub fn jwks_url(self, url: impl Into<String>) -> Self {
         Self { keys: Keys::Url(url.into()), ..self }

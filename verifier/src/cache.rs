@@ -64,8 +64,8 @@ impl Held {
         Err(self.last_error.clone().unwrap_or(FetchError::NotFetched))
     }
 
-    /// What is held after an answer to a request sent at `asked_at`, and how long it is fresh. The answer is read as a
-    /// whole before it replaces anything.
+    /// What is held after an answer to a request sent at `asked_at`, and how long it is fresh. The answer is
+    /// read as a whole before it replaces anything.
     fn after(&self, answer: Fetched, asked_at: Duration) -> Result<(Self, Duration), FetchError> {
         let fresh = freshness::fresh_for(answer.max_age, answer.age);
         let expires_at = asked_at + KEPT_ON_ERRORS;
@@ -93,8 +93,8 @@ impl Held {
 pub(crate) enum Why {
     /// It is time: the first fetch, one ahead of staleness, or one after a failure.
     Due,
-    /// A token names a key that is not in the set. Has a budget of its own, so that a flood of made-up names can
-    /// neither delay the scheduled fetches nor multiply them.
+    /// A token names a key that is not in the set. Has a budget of its own, so that a flood of made-up names
+    /// can neither delay the scheduled fetches nor multiply them.
     UnknownKey,
 }
 
@@ -107,8 +107,8 @@ struct Turn {
     attempts: u32,
 }
 
-/// A fetch under way. Its task holds the sender and lets go of it when it ends, in whatever way: no flight can be left
-/// behind by a panic or a runtime that shuts down.
+/// A fetch under way. Its task holds the sender and lets go of it when it ends, in whatever way: no flight
+/// can be left behind by a panic or a runtime that shuts down.
 #[derive(Clone, Debug)]
 pub(crate) struct Flight(watch::Receiver<()>);
 
@@ -255,7 +255,8 @@ impl Drop for JwksCache {
     }
 }
 
-/// Held by the background task. When the task ends, be it with its runtime, the next caller may start another.
+/// Held by the background task. When the task ends, be it with its runtime, the next caller may start
+/// another.
 struct Tended(Arc<AtomicBool>);
 
 impl Drop for Tended {

@@ -11,7 +11,8 @@ use crate::time::UnixTime;
 
 /// The claims that RFC 9068 §2.2 defines, and ours. Other claims are read with a type of your own.
 ///
-/// Reading is strict: a claim of the wrong type is an error and never counts as absent, and no name may stand twice.
+/// Reading is strict: a claim of the wrong type is an error and never counts as absent, and no name may stand
+/// twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AccessClaims {
     /// The issuer's URL.
@@ -207,15 +208,16 @@ impl Found {
     }
 }
 
-/// Seconds, maybe with a fraction (RFC 7519 §2), rounded up. For a whole second t, both `t < exp` and `nbf <= t` are
-/// then the same question as before rounding.
+/// Seconds, maybe with a fraction (RFC 7519 §2), rounded up. For a whole second t, both `t < exp` and `nbf <=
+/// t` are then the same question as before rounding.
 struct NumericDate(UnixTime);
 
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// Beyond this a double no longer tells seconds apart.
         const EXACT: f64 = 9_007_199_254_740_992.0;
-        // `Number`, unlike i64, reads the same whichever features of serde_json the rest of the build has switched on.
+        // `Number`, unlike i64, reads the same whichever features of serde_json the rest of the build has
+        // switched on.
         let number = serde_json::Number::deserialize(deserializer)?;
         let whole = number.as_i64().or_else(|| {
             let up = number.as_f64()?.ceil();

@@ -20,7 +20,7 @@ pub enum AuthError {
     /// The token is bad, does not suffice, or cannot be checked.
     #[error(transparent)]
     Refused(#[from] VerifyError),
-    /// 500: the route asks who is calling, and no [`VerifyLayer`](crate::VerifyLayer) lies around it.
+    /// 500: the route asks who is calling, and no `VerifyLayer` lies around it.
     #[error("no VerifyLayer lies around this route")]
     NoLayer,
 }
@@ -36,8 +36,8 @@ impl AuthError {
         }
     }
 
-    /// The stable code in the body of the answer: `missing_token`, `invalid_request`, `internal_error`, or that of the
-    /// [`VerifyError`].
+    /// The stable code in the body of the answer: `missing_token`, `invalid_request`, `internal_error`, or
+    /// that of the [`VerifyError`].
     pub fn code(&self) -> &'static str {
         match self {
             Self::MissingToken => "missing_token",
@@ -58,8 +58,8 @@ impl AuthError {
         }
     }
 
-    /// The whole answer: status, challenge, `Retry-After`, and an RFC 9457 body with `code`. The reason why a token is
-    /// bad is not in it; log `self` for that.
+    /// The whole answer: status, challenge, `Retry-After`, and an RFC 9457 body with `code`. The reason why a
+    /// token is bad is not in it; log `self` for that.
     pub fn into_response<B: From<String>>(self) -> Response<B> {
         let (status, title) = (self.status(), self.title());
         let body = serde_json::json!({
@@ -107,8 +107,9 @@ impl AuthError {
 /// ```
 ///
 /// # Errors
-/// [`AuthError::MissingToken`] without the header or with another scheme. [`AuthError::MalformedCredential`] when the
-/// header stands twice, since a proxy may have looked at the other one, or holds more or less than one token.
+/// [`AuthError::MissingToken`] without the header or with another scheme. [`AuthError::MalformedCredential`]
+/// when the header stands twice, since a proxy may have looked at the other one, or holds more or less than
+/// one token.
 pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
     let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
     let credential = credentials.next().ok_or(AuthError::MissingToken)?;

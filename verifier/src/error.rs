@@ -11,8 +11,8 @@ use crate::time::{Seconds, UnixTime};
 
 /// Why a request may not go on.
 ///
-/// The variants are three different answers: the token is bad, the token is good but may not do this, and we cannot
-/// tell. No message contains a token or any part of one.
+/// The variants are three different answers: the token is bad, the token is good but may not do this, and we
+/// cannot tell. No message contains a token or any part of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
@@ -211,8 +211,8 @@ impl Missing {
         self.any
     }
 
-    /// `scope` lists what is needed (RFC 6750 §3). Its grammar has no quotes or control characters; should a permission
-    /// have one, the list is left out.
+    /// `scope` lists what is needed (RFC 6750 §3). Its grammar has no quotes or control characters; should a
+    /// permission have one, the list is left out.
     fn challenge(&self) -> Cow<'static, str> {
         let scope = self.permissions.join(" ");
         if scope.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {

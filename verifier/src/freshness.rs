@@ -1,7 +1,7 @@
 //! When a key set is fetched again: plain functions of durations.
 //!
-//! `spread` is a number in [-1, 1) that is drawn for each use, so that a fleet which started together does not ask
-//! together.
+//! `spread` is a number in [-1, 1) that is drawn for each use, so that a fleet which started together does
+//! not ask together.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::time::Seconds;
 
 /// How long a key set is trusted without the issuer confirming it.
 pub(crate) const KEPT_ON_ERRORS: Duration = Duration::from_secs(24 * 3600);
-/// The least time between fetches for unknown keys, counted from the start of the last one, whatever came of it.
+/// The least time between fetches for unknown keys, counted from the start of the last one, whatever came of
+/// it.
 pub(crate) const FORCED_COOLDOWN: Duration = Duration::from_secs(10);
 
 const FRESH_BY_DEFAULT: Duration = Duration::from_secs(300);
@@ -30,8 +31,8 @@ pub(crate) fn refresh_after(fresh: Duration, spread: f64) -> Duration {
     fresh.mul_f64(0.8 * (1.0 + 0.1 * spread)).max(BETWEEN_FETCHES)
 }
 
-/// From the `failures`-th failure in a row to the next fetch. With keys in hand there is no hurry; without, everyone
-/// waits for us.
+/// From the `failures`-th failure in a row to the next fetch. With keys in hand there is no hurry; without,
+/// everyone waits for us.
 pub(crate) fn retry_after(failures: u32, has_keys: bool, spread: f64) -> Duration {
     let (first, most) = if has_keys { (10.0, 60.0) } else { (1.0, 4.0) };
     let doubled = f64::min(first * f64::from(1_u32 << failures.saturating_sub(1).min(10)), most);

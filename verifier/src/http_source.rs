@@ -29,7 +29,9 @@ pub struct HttpSource {
 impl HttpSource {
     /// A source for `url`, which must be `https`, or `http` to the machine itself. Does not connect.
     pub fn new(url: &str) -> Result<Self, BuildError> {
-        let refuse = |cause| BuildError::BadUrl { url: url.to_owned(), cause };
+        // What stands before an `@` may be a password, and errors end up in logs.
+        let shown = url.rsplit_once('@').map_or(url, |(_, host)| host);
+        let refuse = |cause| BuildError::BadUrl { url: shown.to_owned(), cause };
         let uri = url.parse().map_err(|_| refuse("not a URL"))?;
         check_url(&uri).map_err(refuse)?;
         // The provider is named, so that nothing depends on what the rest of the process has installed.
@@ -111,8 +113,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The smallest `max-age` of all (RFC 9111 §4.2.1 leaves the choice when there are several). One that is no number means
-/// stale, as the same section advises.
+/// The smallest `max-age` of all (RFC 9111 §4.2.1 leaves the choice when there are several). One that is no
+/// number means stale, as the same section advises.
 fn max_age(headers: &HeaderMap) -> Option<Seconds> {
     headers
         .get_all(header::CACHE_CONTROL)

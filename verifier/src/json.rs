@@ -32,20 +32,21 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// The names of an object that we do not know, to notice one that stands twice. Empty, and free, for most tokens; a
-/// tree, because the header is read before anything about its sender is known.
+/// The names of an object that we do not know, to notice one that stands twice. Empty, and free, for most
+/// tokens; a tree, because the header is read before anything about its sender is known.
 #[derive(Default)]
 pub(crate) struct UnknownNames<'de>(BTreeSet<Cow<'de, str>>);
 
 impl<'de> UnknownNames<'de> {
-    /// `false` if the name was there before. Names arrive without their escapes, so `"a"` and `"\u0061"` are one.
+    /// `false` if the name was there before. Names arrive without their escapes, so `"a"` and `"\u0061"` are
+    /// one.
     pub(crate) fn insert(&mut self, name: Text<'de>) -> bool {
         self.0.insert(name.0)
     }
 }
 
-/// Any value, read and dropped. Unlike `serde::de::IgnoredAny` it goes through the depth limit of `serde_json` (128) and
-/// looks at escapes and numbers.
+/// Any value, read and dropped. Unlike `serde::de::IgnoredAny` it goes through the depth limit of
+/// `serde_json` (128) and looks at escapes and numbers.
 pub(crate) struct Skipped;
 
 impl<'de> Deserialize<'de> for Skipped {

@@ -33,8 +33,8 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm that foreign text names; unlike `from_str`, it knows that RFC 9864 calls `EdDSA` over Ed25519
-    /// `Ed25519`.
+    /// The algorithm that foreign text names; unlike `from_str`, it knows that RFC 9864 calls `EdDSA` over
+    /// Ed25519 `Ed25519`.
     pub(crate) fn from_wire(name: &str) -> Option<Self> {
         if name == "Ed25519" { Some(Self::EdDSA) } else { name.parse().ok() }
     }
@@ -132,7 +132,8 @@ impl Jwk {
         Self::named_by_thumbprint(PublicKey::Ed25519(*public_key))
     }
 
-    /// A P-256 key for `ES256`, named by its thumbprint. `point` is uncompressed: 0x04, then x and y, 65 bytes.
+    /// A P-256 key for `ES256`, named by its thumbprint. `point` is uncompressed: 0x04, then x and y, 65
+    /// bytes.
     pub fn p256(point: &[u8]) -> Result<Self, JwkError> {
         match <[u8; 65]>::try_from(point) {
             Ok(point @ [4, ..]) => Ok(Self::named_by_thumbprint(PublicKey::P256(point))),
@@ -140,7 +141,8 @@ impl Jwk {
         }
     }
 
-    /// An RSA key for `RS256`, named by its thumbprint. `n` and `e` are big-endian; leading zeros are dropped.
+    /// An RSA key for `RS256`, named by its thumbprint. `n` and `e` are big-endian; leading zeros are
+    /// dropped.
     pub fn rsa(n: &[u8], e: &[u8]) -> Result<Self, JwkError> {
         PublicKey::rsa(n, e).map(Self::named_by_thumbprint)
     }
@@ -174,7 +176,8 @@ impl Jwk {
 pub struct JwkSet {
     /// The published keys, in no particular order.
     pub keys: Vec<Jwk>,
-    /// The issuer's count of changes to its keys, so that an older set out of some cache is recognised as older.
+    /// The issuer's count of changes to its keys, so that an older set out of some cache is recognised as
+    /// older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_ring: Option<u64>,
 }

@@ -1,7 +1,8 @@
 //! Keys that are ready to check signatures, and how they are read from a JWKS.
 //!
-//! One bad key never fails the set: issuers publish keys for other uses and of kinds yet to come (RFC 7517 §5). What
-//! makes the *meaning* of the set doubtful does: a name that stands twice, or a document that is not a key set.
+//! One bad key never fails the set: issuers publish keys for other uses and of kinds yet to come (RFC 7517
+//! §5). What makes the *meaning* of the set doubtful does: a name that stands twice, or a document that is
+//! not a key set.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,8 +60,9 @@ impl VerifyingKey {
         self.key.algorithm()
     }
 
-    /// Whether `signature` is this key's over `message`: the signature alone, for documents that are not access tokens.
-    /// For those, [`Expected::verify`](crate::Expected::verify) checks everything else as well.
+    /// Whether `signature` is this key's over `message`: the signature alone, for documents that are not
+    /// access tokens. For those, [`Expected::verify`](crate::Expected::verify) checks everything else as
+    /// well.
     #[must_use]
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.key {
@@ -98,7 +100,8 @@ impl VerifyingKey {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerifyingKey>,
-    /// Header parts that good tokens of these keys are likely to have, sorted, each with the place of its key.
+    /// Header parts that good tokens of these keys are likely to have, sorted, each with the place of its
+    /// key.
     headers: Vec<(String, usize)>,
     auth_ring: Option<u64>,
 }
@@ -153,8 +156,8 @@ impl KeySet {
         self.auth_ring
     }
 
-    /// The key that the header part of a token names, for the spellings that can be told without decoding. `None` says
-    /// nothing about the token: read its header.
+    /// The key that the header part of a token names, for the spellings that can be told without decoding.
+    /// `None` says nothing about the token: read its header.
     pub(crate) fn find_by_header(&self, encoded: &str) -> Option<&VerifyingKey> {
         let at = self.headers.binary_search_by(|(header, _)| header.as_str().cmp(encoded)).ok()?;
         Some(&self.keys[self.headers[at].1])
@@ -196,8 +199,8 @@ fn usable(kid: Option<Kid>, key: Result<PublicKey, JwkError>) -> Result<Verifyin
     Ok(VerifyingKey { kid, key })
 }
 
-/// Most issuers write one of these. Each is kept only if the strict reader finds in it exactly this key, so that finding
-/// a header here is the same as having read it.
+/// Most issuers write one of these. Each is kept only if the strict reader finds in it exactly this key, so
+/// that finding a header here is the same as having read it.
 fn likely_headers(keys: &[VerifyingKey]) -> Vec<(String, usize)> {
     let spell = |index: usize, order: [usize; 3]| {
         let key = &keys[index];

@@ -1,5 +1,5 @@
-//! Checks access tokens (RFC 9068) inside your own process: no call per request, no shared store, and no outage of the
-//! issuer in the way.
+//! Checks access tokens (RFC 9068) inside your own process: no call per request, no shared store, and no
+//! outage of the issuer in the way.
 //!
 //! # Quick start
 //!
@@ -29,7 +29,8 @@
 //! - [`Expected::verify`] is a pure function of token, keys and time. Every check is there.
 //! - [`KeySet`] holds public keys that are ready to use, each bound to one [`Algorithm`].
 //! - [`Verifier`] adds a clock and a cache that keeps the key set current through a [`JwksSource`].
-//! - `VerifyLayer`, `RequirePermission` (feature `tower`) and `Auth` (feature `axum`) put it in front of handlers.
+//! - `VerifyLayer`, `RequirePermission` (feature `tower`) and `Auth` (feature `axum`) put it in front of
+//!   handlers.
 //!
 //! # What is checked, in this order
 //!
@@ -45,8 +46,8 @@
 //! | 8 | your own claims have your types | `CustomClaims` |
 //! | 9 | permissions, where you ask for them | [`VerifyError::Forbidden`] |
 //!
-//! The first check that fails is the [`Reason`]. Unknown names in header and claims are accepted. Whatever a token names
-//! (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
+//! The first check that fails is the [`Reason`]. Unknown names in header and claims are accepted. Whatever a
+//! token names (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
 //!
 //! # When the issuer is away
 //!

@@ -13,9 +13,9 @@ pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchErro
 
 /// Fetches the key set of one issuer, once per call.
 ///
-/// The cache decides when to call, never calls twice at the same time, and gives up on a call after 5 s. So a source
-/// needs no retries, no cache and no deadline of its own; it must not follow redirects, and should stop reading after
-/// 256 KiB.
+/// The cache decides when to call, never calls twice at the same time, and gives up on a call after 5 s. So a
+/// source needs no retries, no cache and no deadline of its own; it must not follow redirects, and should
+/// stop reading after 256 KiB.
 ///
 /// ```
 /// use verifier::{FetchFuture, Fetched, JwksRequest, JwksSource};
@@ -50,8 +50,8 @@ impl<S: JwksSource + ?Sized> JwksSource for Arc<S> {
 pub struct JwksRequest {
     /// The `ETag` of the set in hand, for `If-None-Match`.
     pub etag: Option<String>,
-    /// Whether caches on the way must ask the issuer (`Cache-Control: no-cache`): a token named a key that the set in
-    /// hand does not have.
+    /// Whether caches on the way must ask the issuer (`Cache-Control: no-cache`): a token named a key that
+    /// the set in hand does not have.
     pub no_cache: bool,
 }
 

@@ -77,8 +77,8 @@ impl From<Seconds> for Duration {
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The wall clock, which decides whether a token is valid.
     fn now(&self) -> UnixTime;
-    /// Monotonic time since an arbitrary instant of this process, which decides how old a key set is: a wall clock
-    /// that jumps must neither freeze nor empty a cache.
+    /// Monotonic time since an arbitrary instant of this process, which decides how old a key set is: a wall
+    /// clock that jumps must neither freeze nor empty a cache.
     fn monotonic(&self) -> Duration;
 }
 

@@ -2,7 +2,8 @@
 
 use crate::error::Reason;
 
-/// The longest token that is looked at, in bytes. Checked before anything else, so that a bad one costs nothing.
+/// The longest token that is looked at, in bytes. Checked before anything else, so that a bad one costs
+/// nothing.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// The parts of `header.claims.signature` (RFC 7515 §7.1), still encoded.

@@ -22,9 +22,11 @@ use crate::verify::Verified;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Verifier {
-    /// Middleware that lets requests through with a good token, and leaves it as `Arc<Verified>` in their extensions.
+    /// Middleware that lets requests through with a good token, and leaves it as `Arc<Verified>` in their
+    /// extensions.
     ///
-    /// The others are answered as [`AuthError`] says. Permissions are asked for by [`RequirePermission`], inside.
+    /// The others are answered as [`AuthError`] says. Permissions are asked for by [`RequirePermission`],
+    /// inside.
     pub fn layer(&self) -> VerifyLayer {
         self.layer_with_claims()
     }
@@ -157,7 +159,8 @@ impl<C: Send + Sync + 'static> Caller<C> {
     }
 }
 
-/// The innermost layer's finding, whatever its custom claims. `None`: no token was sent, which that layer permits.
+/// The innermost layer's finding, whatever its custom claims. `None`: no token was sent, which that layer
+/// permits.
 #[derive(Clone)]
 pub(crate) struct Identity(pub(crate) Option<Arc<dyn Token>>);
 

@@ -20,9 +20,9 @@ const READY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Checks the access tokens of one issuer, and keeps that issuer's keys current.
 ///
-/// Clones share everything and are cheap. A background task fetches keys ahead of need; it starts with the first call
-/// inside a Tokio runtime (with time enabled) and ends when the last clone is dropped. When the issuer cannot be
-/// reached, the keys in hand are used for up to 24 h.
+/// Clones share everything and are cheap. A background task fetches keys ahead of need; it starts with the
+/// first call inside a Tokio runtime (with time enabled) and ends when the last clone is dropped. When the
+/// issuer cannot be reached, the keys in hand are used for up to 24 h.
 ///
 /// ```
 /// use verifier::{Verified, Verifier};
@@ -63,8 +63,8 @@ impl Verifier {
 
     /// Checks `token`. Does not wait while its key is in hand.
     ///
-    /// A token with an unknown `kid`, and any token before the first key set has arrived, waits up to 2 s for a fetch. A
-    /// flood of made-up names leads to one fetch in 10 s; the rest is refused at once.
+    /// A token with an unknown `kid`, and any token before the first key set has arrived, waits up to 2 s for
+    /// a fetch. A flood of made-up names leads to one fetch in 10 s; the rest is refused at once.
     ///
     /// # Errors
     /// [`VerifyError::Invalid`]: the token is bad. [`VerifyError::Unavailable`]: there are no keys to tell by; try
@@ -80,8 +80,8 @@ impl Verifier {
         self.check(token)
     }
 
-    /// Checks `token` with the keys in hand. Never waits and never fetches, so it can be called anywhere; call
-    /// [`ready`](Self::ready) once before.
+    /// Checks `token` with the keys in hand. Never waits and never fetches, so it can be called anywhere;
+    /// call [`ready`](Self::ready) once before.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).

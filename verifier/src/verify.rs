@@ -36,8 +36,8 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Tokens of `issuer`, compared as an exact string, for at least one of `audiences`. Without audiences nothing is
-    /// accepted.
+    /// Tokens of `issuer`, compared as an exact string, for at least one of `audiences`. Without audiences
+    /// nothing is accepted.
     pub fn new(issuer: impl Into<String>, audiences: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             issuer: issuer.into(),
@@ -68,9 +68,9 @@ impl Expected {
 
     /// Checks everything about `token` that can be told from the token, the keys and the time.
     ///
-    /// The order is fixed: size and shape, header, key by `kid` and its algorithm, signature, claims typed and complete,
-    /// issuer, audience, times, and last the custom claims `C`. Nothing of the claims is looked at before the signature
-    /// has been found good.
+    /// The order is fixed: size and shape, header, key by `kid` and its algorithm, signature, claims typed
+    /// and complete, issuer, audience, times, and last the custom claims `C`. Nothing of the claims is
+    /// looked at before the signature has been found good.
     ///
     /// # Errors
     /// Always [`VerifyError::Invalid`]; its [`Reason`] is the first check that failed.

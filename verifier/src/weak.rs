@@ -21,8 +21,8 @@ const ED25519_PRIME: [u8; 32] = {
     prime
 };
 
-/// The y coordinates, little-endian, of the eight points whose order divides the cofactor. Under such a "key" a
-/// signature can be made without a private one.
+/// The y coordinates, little-endian, of the eight points whose order divides the cofactor. Under such a "key"
+/// a signature can be made without a private one.
 const ED25519_SMALL_ORDER: [[u8; 32]; 5] = {
     let (zero, mut one, mut minus_one) = ([0; 32], [0; 32], ED25519_PRIME);
     one[0] = 1;
@@ -55,8 +55,8 @@ fn check_ed25519(point: &[u8; 32]) -> Result<(), JwkError> {
     Ok(())
 }
 
-/// ring checks a point only when it is used. A key agreement uses it without needing a signature; what is agreed on is
-/// thrown away.
+/// ring checks a point only when it is used. A key agreement uses it without needing a signature; what is
+/// agreed on is thrown away.
 fn check_p256(point: &[u8; 65]) -> Result<(), JwkError> {
     use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
     #[expect(
@@ -69,7 +69,8 @@ fn check_p256(point: &[u8; 65]) -> Result<(), JwkError> {
         .map_err(|_| JwkError("point is not on P-256"))
 }
 
-/// ring's own bounds for the modulus and from above for the exponent; from below, e = 65537 and nothing smaller.
+/// ring's own bounds for the modulus and from above for the exponent; from below, e = 65537 and nothing
+/// smaller.
 fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), JwkError> {
     let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
     let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);

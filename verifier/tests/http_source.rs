@@ -205,6 +205,12 @@ fn plain_http_to_another_machine_is_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn password_in_the_url_is_refused_and_not_repeated() {
+    let error = HttpSource::new("https://user:secret@auth.example.com/jwks").unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+}
+
+#[test]
 fn verifier_without_issuer_or_audience_is_not_built() {
     assert_eq!(Verifier::builder("").audience("a").build().unwrap_err(), BuildError::NoIssuer);
     assert_eq!(Verifier::builder(ISSUER).build().unwrap_err(), BuildError::NoAudience);

@@ -1,4 +1,5 @@
-//! Whatever is done to a good token, or to the text of a key set, nothing unsigned is accepted and nothing panics.
+//! Whatever is done to a good token, or to the text of a key set, nothing unsigned is accepted and nothing
+//! panics.
 
 mod common;
 
