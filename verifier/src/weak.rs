@@ -81,7 +81,21 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), JwkError> {
     if !exponent.is_some_and(|e| (65_537..1 << 33).contains(&e)) || !is_odd(e) {
         return Err(JwkError("RSA exponent is not an odd number from 65537 up"));
     }
+    if is_roca(n) {
+        return Err(JwkError("RSA modulus was made by the flawed generator of CVE-2017-15361"));
+    }
     Ok(())
+}
+
+/// The flawed generator makes primes that are powers of 65537 modulo each small prime, so the modulus is one as
+/// well. Of honest moduli none is, up to the 126 primes that it uses for keys of this size.
+fn is_roca(n: &[u8]) -> bool {
+    let is_prime = |number: u32| (2..number).take_while(|d| d * d <= number).all(|d| number % d != 0);
+    (3..=701).filter(|number| is_prime(*number)).all(|prime| {
+        let residue = n.iter().fold(0, |sum, byte| (sum * 256 + u32::from(*byte)) % prime);
+        let next = |power: &u32| Some(power * (65_537 % prime) % prime).filter(|power| *power != 1);
+        std::iter::successors(Some(1), next).any(|power| power == residue)
+    })
 }
 
 #[cfg(test)]
@@ -135,6 +149,21 @@ mod tests {
         let mut even = modulus(2048);
         even[255] = 0xfe;
         assert!(check_rsa(&even, &[1, 0, 1]).is_err());
+    }
+
+    /// Project Wycheproof, `json_web_key_test.json`, tcId 7.
+    #[test]
+    fn modulus_of_the_flawed_generator_is_refused() {
+        let mut n = crate::base64url::decode(
+            "AanFpofbj7KjD4Lf-N2hVMKR7yewSyXhhbirIMTGpfYEhZ_lnt5UoK98DnKIgArXGTu3MaW_HhFw16HGaTDUHqPrId7fe4r11CqRw09y\
+             BFuW79V8sYIwHdzCaWflUI6auImYbVfoN9_nD5n8N8SY9DwXw7mwZM9wREPXoDPgOoIWl6q_MPsp7n0zs3Z5ZaiQWOOzl1S9OhwAfSii\
+             Owz6efnXEaxuTEtPd7BjSx7NaFka8Dx9U7YqXy2RFj1O9PjyaDGuRh7YXsX3iMUSP_wSyHQg_c_qHRtKUsNSGCT7OZg0hzm2Kphtjnay\
+             KJvC64vAbROBR4Ubg6Bxg9IQVZ-QYyE",
+        )
+        .unwrap();
+        assert!(check_rsa(&n, &[1, 0, 1]).is_err());
+        n[9] ^= 1;
+        assert!(check_rsa(&n, &[1, 0, 1]).is_ok());
     }
 
     #[test]
