@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use verifier::{Algorithm, Clock, Expected, Seconds};
+use verifier::{Clock, Expected, Seconds};
 
 use crate::config::{ADMIN_AUDIENCE, Config};
 use crate::domain::key::{Chain, RotationPolicy};
@@ -51,11 +51,6 @@ impl App {
     /// The durations of a chain.
     pub fn rotation_policy(&self, chain: Chain) -> RotationPolicy {
         rotation_policy(&self.config, chain)
-    }
-
-    /// The algorithm of tokens for this audience.
-    pub fn algorithm_for(&self, audience: &str) -> Algorithm {
-        self.config.audience_algorithms.get(audience).copied().unwrap_or(self.config.signing_algorithm)
     }
 
     /// What a token must say to pass a door.

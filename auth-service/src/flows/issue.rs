@@ -63,7 +63,7 @@ pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, Is
         return Err(IssueError::Clock(off_by));
     }
     app.keyring.catch_up(&app.store, seen).await?;
-    let key = app.keyring.active(app.algorithm_for(&session.audience), seen)?;
+    let key = app.keyring.active(app.config.algorithm_for(&session.audience), seen)?;
     let mac_key = app
         .keyring
         .find_mac_key(&app.store, session.refresh.mac_key_id)

@@ -153,7 +153,7 @@ async fn target(
 ) -> Result<(String, Option<String>), LoginError> {
     let audience = request.audience.clone().unwrap_or_else(|| app.config.audiences[0].clone());
     let is_admin = audience == ADMIN_AUDIENCE;
-    if !is_admin && !app.config.audiences.contains(&audience) {
+    if !app.config.knows_audience(&audience) {
         return Err(LoginError::InvalidTarget);
     }
     if !is_admin && request.scope.is_none() {

@@ -79,12 +79,12 @@ pub enum FirstPassword {
     Configured,
 }
 
-/// Opens the database and brings its schema up to date. Creates a SQLite file and its folder.
+/// Opens the database and brings its schema up to date; also answers the migrations it applied. Creates a SQLite file and its folder.
 pub async fn open_store(
     config: &Config,
     clock: Arc<dyn Clock>,
     entropy: &dyn Entropy,
-) -> Result<SqlStore, StartError> {
+) -> Result<(SqlStore, Vec<&'static str>), StartError> {
     let replica = random_name("replica", entropy)?;
     let store = match config.database() {
         Database::Sqlite { path } => {
@@ -95,8 +95,8 @@ pub async fn open_store(
             SqlStore::connect_postgres(config.database_url.expose_secret(), clock, &replica).await?
         }
     };
-    store.migrate().await?;
-    Ok(store)
+    let applied = store.migrate().await?;
+    Ok((store, applied))
 }
 
 /// Builds everything a request may use: opens the database, founds or continues the key chains, takes over the keys.
@@ -110,7 +110,7 @@ pub async fn start(
         create_folder(&path)?;
     }
     let master = Arc::new(master_keys(&config, &*entropy)?);
-    let store = open_store(&config, Arc::clone(&clock), &*entropy).await?;
+    let (store, _) = open_store(&config, Arc::clone(&clock), &*entropy).await?;
     // Proves that the existing keys can be opened, before any is added.
     let table = store.key_table().await?;
     KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), config.key_publish_ahead)?;

@@ -1,0 +1,37 @@
+//! `auth-service healthcheck`, for container images without a shell.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use auth_service::config::Config;
+
+use super::Failure;
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Asks `/readyz` of the public listener that this configuration names.
+pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
+    let address = reachable(config.public_addr);
+    let status = tokio::task::spawn_blocking(move || ask(address)).await??;
+    if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("not ready: {status}").into()) }
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(4_096).read_to_string(&mut answer)?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+/// A listener on all addresses is asked on loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}

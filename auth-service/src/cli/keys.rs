@@ -1,0 +1,69 @@
+//! `auth-service keys …`
+
+use auth_service::app::App;
+use auth_service::domain::key::Chain;
+use auth_service::flows::rotate_keys;
+use auth_service::store::KeyRow;
+use clap::Subcommand;
+use verifier::{Algorithm, UnixTime};
+
+use super::{Failure, print, time};
+
+const ACTOR: &str = "cli";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// List signing keys: kid, algorithm, generation, phase, activates, retires, expires.
+    List,
+    /// Announce a successor now; it signs after `key_publish_ahead`.
+    Rotate {
+        /// EdDSA, ES256 or RS256; `signing_algorithm` if left out.
+        #[arg(long)]
+        alg: Option<Algorithm>,
+    },
+    /// Take a key out of use at once: tokens that it signed are refused.
+    Compromise {
+        /// The key's name.
+        kid: String,
+    },
+    /// Seal all private keys under the first master key.
+    Reseal,
+}
+
+pub(crate) async fn run(app: &App, command: KeysCommand) -> Result<(), Failure> {
+    match command {
+        KeysCommand::List => {
+            let table = app.store.key_table().await?;
+            let signing = table.rows.iter().filter(|row| row.chain != Chain::RefreshMac);
+            signing.into_iter().try_for_each(|row| print(&line(row, table.seen.now)))
+        }
+        KeysCommand::Rotate { alg } => {
+            let rotated = rotate_keys::rotate(app, ACTOR, alg).await?;
+            print(&line(&rotated.key, app.clock.now()))
+        }
+        KeysCommand::Compromise { kid } => {
+            let (key, successor) = rotate_keys::compromise(app, ACTOR, &kid).await?;
+            let now = app.clock.now();
+            print(&line(&key, now))?;
+            successor.map_or(Ok(()), |row| print(&line(&row, now)))
+        }
+        KeysCommand::Reseal => {
+            let moved = rotate_keys::reseal(app, ACTOR).await?;
+            print(&format!("{moved} keys were sealed anew under the first master key"))
+        }
+    }
+}
+
+fn line(row: &KeyRow, now: UnixTime) -> String {
+    let (key, end) = (&row.key, row.key.schedule.end);
+    [
+        key.kid.to_string(),
+        row.chain.to_string(),
+        key.generation.to_string(),
+        key.schedule.phase(now).as_str().to_owned(),
+        time(Some(key.schedule.activates_at)),
+        time(end.map(|end| end.retires_at)),
+        time(end.map(|end| end.expires_at)),
+    ]
+    .join("\t")
+}

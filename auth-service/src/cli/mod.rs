@@ -1,0 +1,140 @@
+//! The command line. Every command that changes something calls the flow that the HTTP handler calls.
+
+mod healthcheck;
+mod keys;
+mod sessions;
+mod users;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use auth_service::app::App;
+use auth_service::config::{Config, ConfigError, Loaded};
+use auth_service::entropy::SystemEntropy;
+use auth_service::flows::start;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use verifier::{SystemClock, UnixTime};
+
+use crate::serve;
+
+/// Issues short-lived access tokens and rotates the keys that sign them.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Arguments {
+    /// A TOML file; AUTH_* environment variables override it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve requests (default).
+    Serve,
+    /// Bring the database schema up to date.
+    Migrate,
+    /// Manage users.
+    #[command(subcommand)]
+    User(users::UserCommand),
+    /// Manage signing keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Manage sessions.
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
+    /// Inspect the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the HTTP contract (OpenAPI 3.1).
+    Openapi,
+    /// Exit with 0 if the replica on this machine is ready.
+    Healthcheck,
+    /// Print a completion script.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the effective values, secrets hidden, or what is wrong with them.
+    Check,
+}
+
+/// What a command prints instead of succeeding.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the command.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let file = arguments.config.as_deref();
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(Config::load(file)?).await,
+        Command::Migrate => migrate(&load(Config::load(file))?).await,
+        Command::User(command) => users::run(&open(Config::load(file)).await?, command).await,
+        Command::Keys(command) => keys::run(&open(Config::load(file)).await?, command).await,
+        Command::Sessions(command) => sessions::run(&open(Config::load(file)).await?, command).await,
+        Command::Config(ConfigCommand::Check) => print(&load(Config::load(file))?.to_toml()),
+        Command::Openapi => print(auth_service::http::OPENAPI),
+        Command::Healthcheck => healthcheck::run(&load(Config::load(file))?).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "auth-service", &mut io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// The configuration, with its warnings on standard error.
+fn load(loaded: Result<Loaded, ConfigError>) -> Result<Config, Failure> {
+    let Loaded { config, warnings } = loaded?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(config)
+}
+
+/// Everything a flow needs, without serving.
+async fn open(loaded: Result<Loaded, ConfigError>) -> Result<App, Failure> {
+    let config = load(loaded)?;
+    Ok(start::start(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?)
+}
+
+async fn migrate(config: &Config) -> Result<(), Failure> {
+    let entropy = SystemEntropy::new();
+    let (_, applied) = start::open_store(config, Arc::new(SystemClock::new()), &entropy).await?;
+    if applied.is_empty() {
+        return print("The schema is up to date.");
+    }
+    applied.iter().try_for_each(|name| print(&format!("applied {name}")))
+}
+
+/// Prints a line. A reader that stops reading is no failure.
+fn print(line: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{}", line.trim_end()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Asks for a password on a terminal without showing it; reads a line of standard input otherwise.
+fn read_password() -> Result<String, Failure> {
+    use std::io::IsTerminal as _;
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let password = rpassword::prompt_password("Password: ")?;
+    if rpassword::prompt_password("Again: ")? == password {
+        Ok(password)
+    } else {
+        Err("the two passwords differ; nothing was changed".into())
+    }
+}
+
+/// RFC 3339, or a dash.
+fn time(at: Option<UnixTime>) -> String {
+    at.map_or_else(|| "-".to_owned(), auth_service::http::rfc3339)
+}
