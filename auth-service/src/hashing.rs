@@ -198,7 +198,7 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("capacity", &self.capacity).field("running", &self.running).finish()
+        f.debug_struct("Shared").field("capacity", &self.capacity).finish_non_exhaustive()
     }
 }
 

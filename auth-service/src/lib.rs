@@ -6,7 +6,7 @@
 //! - [`keys`]: private keys, sealed at rest, and the ring that says which one signs;
 //! - [`store`]: all SQL, written once for SQLite and PostgreSQL;
 //! - [`flows`]: one file per thing a caller can do;
-//! - `http`: parses, calls one flow, renders;
+//! - [`http`]: parses, calls one flow, renders;
 //! - [`jobs`]: what a replica does by itself.
 
 pub mod app;
@@ -15,6 +15,8 @@ pub mod domain;
 pub mod entropy;
 pub mod flows;
 pub mod hashing;
+pub mod http;
 pub mod jobs;
 pub mod keys;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,71 @@
+//! The audit log.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use verifier::UnixTime;
+
+use crate::app::App;
+use crate::http::error::Problem;
+use crate::http::extract::{Operator, Parameters};
+use crate::http::wire::{PageQuery, Timestamp, private};
+use crate::store::{AuditCursor, AuditRow};
+
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        events: Vec<EventAnswer>,
+        next: Option<String>,
+    }
+    let after = query.after(|place| {
+        let mut parts = place.splitn(3, ' ');
+        let (at, seq, chain) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(AuditCursor { at: UnixTime(at.parse().ok()?), chain: chain.to_owned(), seq: seq.parse().ok()? })
+    })?;
+    let mut events = app.store.audit_page(after, query.limit()?).await?;
+    let next = query.next(&mut events, |last| {
+        let AuditCursor { at, chain, seq } = &last.place;
+        format!("{} {seq} {chain}", at.0)
+    });
+    Ok(private(Answer { events: events.into_iter().map(EventAnswer::new).collect(), next }))
+}
+
+#[derive(Serialize)]
+struct EventAnswer {
+    id: String,
+    at: Timestamp,
+    event: String,
+    replica: String,
+    actor: Option<String>,
+    subject: Option<String>,
+    session_id: Option<String>,
+    address: Option<String>,
+    detail: Option<String>,
+    seq: i64,
+    prev: String,
+    hash: String,
+}
+
+impl EventAnswer {
+    fn new(row: AuditRow) -> Self {
+        let AuditCursor { at, chain, seq } = row.place;
+        Self {
+            id: format!("{chain}.{seq}"),
+            at: Timestamp(at),
+            event: row.event,
+            replica: chain,
+            actor: row.actor,
+            subject: row.subject,
+            session_id: row.session_id,
+            address: row.address,
+            detail: row.detail,
+            seq,
+            prev: row.prev,
+            hash: row.hash,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Signing keys: look at them, rotate, withdraw.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use verifier::{Algorithm, UnixTime};
+
+use crate::app::App;
+use crate::domain::key::Chain;
+use crate::flows::rotate_keys;
+use crate::http::error::Problem;
+use crate::http::extract::{Operator, OptionalBody, Parameters, Part};
+use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
+use crate::store::KeyRow;
+
+/// From the database, so that a key which another replica has just announced is listed.
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        keys: Vec<KeyAnswer>,
+        next: Option<String>,
+    }
+    let after = query.after(|place| {
+        let (chain, generation) = place.split_once(' ')?;
+        Some((Chain::parse(chain)?.as_str(), generation.parse::<i64>().ok()?))
+    })?;
+    let limit = query.limit()? as usize;
+    let table = app.store.key_table().await?;
+    let place = |row: &KeyRow| (row.chain.as_str(), row.key.generation);
+    let mut rows: Vec<KeyRow> = table.rows.into_iter().filter(|row| row.chain != Chain::RefreshMac).collect();
+    rows.sort_by(|left, right| place(left).cmp(&place(right)));
+    rows.retain(|row| after.is_none_or(|after| place(row) > after));
+    rows.truncate(limit);
+    let next = query.next(&mut rows, |last| format!("{} {}", last.chain, last.key.generation));
+    let keys = rows.iter().map(|row| KeyAnswer::new(row, table.seen.now)).collect();
+    Ok(private(Answer { keys, next }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct RotateBody {
+    #[serde(default, deserialize_with = "present")]
+    alg: Option<Algorithm>,
+}
+
+pub(in crate::http) async fn rotate(
+    State(app): State<App>,
+    operator: Operator,
+    OptionalBody(body): OptionalBody<RotateBody>,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        key: KeyAnswer,
+        retiring: Option<KeyAnswer>,
+    }
+    let algorithm = body.unwrap_or_default().alg;
+    let rotated = rotate_keys::rotate(&app, &operator.actor().name, algorithm).await?;
+    let now = app.clock.now();
+    let answer = Answer {
+        key: KeyAnswer::new(&rotated.key, now),
+        retiring: rotated.retiring.map(|row| KeyAnswer::new(&row, now)),
+    };
+    Ok((StatusCode::CREATED, [NO_STORE], Json(answer)).into_response())
+}
+
+pub(in crate::http) async fn compromise(
+    State(app): State<App>,
+    operator: Operator,
+    kid: Part,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        key: KeyAnswer,
+        successor: Option<KeyAnswer>,
+    }
+    let (key, successor) = rotate_keys::compromise(&app, &operator.actor().name, &kid.0).await?;
+    let now = app.clock.now();
+    Ok(private(Answer {
+        key: KeyAnswer::new(&key, now),
+        successor: successor.map(|row| KeyAnswer::new(&row, now)),
+    }))
+}
+
+#[derive(Serialize)]
+struct KeyAnswer {
+    kid: String,
+    alg: &'static str,
+    generation: i64,
+    phase: &'static str,
+    created_at: Timestamp,
+    activates_at: Timestamp,
+    retires_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    compromised_at: Option<Timestamp>,
+}
+
+impl KeyAnswer {
+    fn new(row: &KeyRow, now: UnixTime) -> Self {
+        let schedule = &row.key.schedule;
+        Self {
+            kid: row.key.kid.to_string(),
+            alg: row.chain.as_str(),
+            generation: row.key.generation,
+            phase: schedule.phase(now).as_str(),
+            created_at: Timestamp(row.created_at),
+            activates_at: Timestamp(schedule.activates_at),
+            retires_at: schedule.end.map(|end| Timestamp(end.retires_at)),
+            expires_at: schedule.end.map(|end| Timestamp(end.expires_at)),
+            compromised_at: row.key.compromised_at.map(Timestamp),
+        }
+    }
+}

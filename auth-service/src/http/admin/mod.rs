@@ -1,0 +1,7 @@
+//! What operators do. Each route's permission stands in the route table.
+
+pub(super) mod audit;
+pub(super) mod keys;
+pub(super) mod roles;
+pub(super) mod sessions;
+pub(super) mod users;

@@ -1,0 +1,45 @@
+//! Other people's sessions.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+
+use crate::app::App;
+use crate::domain::session::SessionId;
+use crate::domain::user::UserId;
+use crate::flows::sessions;
+use crate::http::error::{Code, Problem};
+use crate::http::extract::{Operator, Parameters, Part};
+use crate::http::me::session_page;
+use crate::http::wire::PageQuery;
+
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    _: Operator,
+    id: Part,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Response, Problem> {
+    let user = id.read(UserId::parse)?;
+    if app.store.find_user(user).await?.is_none() {
+        return Err(Problem::new(Code::NotFound));
+    }
+    session_page(&app, user, None, &query).await
+}
+
+pub(in crate::http) async fn end_all(
+    State(app): State<App>,
+    operator: Operator,
+    id: Part,
+) -> Result<StatusCode, Problem> {
+    sessions::end_all(&app, operator.actor(), id.read(UserId::parse)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(in crate::http) async fn end(
+    State(app): State<App>,
+    operator: Operator,
+    id: Part,
+) -> Result<StatusCode, Problem> {
+    sessions::end(&app, operator.actor(), id.read(SessionId::parse)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

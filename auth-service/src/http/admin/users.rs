@@ -1,0 +1,137 @@
+//! Users.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::domain::password::Password;
+use crate::domain::user::UserId;
+use crate::flows::users::{self, UserPatch, UserRequest};
+use crate::http::error::{Code, Problem};
+use crate::http::extract::{Body, Operator, Parameters, Part};
+use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
+use crate::store::{UserPage, UserRow};
+
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        users: Vec<UserAnswer>,
+        next: Option<String>,
+    }
+    let after = query.after(|place| Some(place.to_owned()))?;
+    let mut users = app.store.users(UserPage { after, limit: query.limit()? }).await?;
+    let next = query.next(&mut users, |last| last.username.clone());
+    Ok(private(Answer { users: users.into_iter().map(UserAnswer::new).collect(), next }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct NewUserBody {
+    username: String,
+    password: Password,
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    claims: Map<String, Value>,
+}
+
+pub(in crate::http) async fn create(
+    State(app): State<App>,
+    operator: Operator,
+    Body(body): Body<NewUserBody>,
+) -> Result<Response, Problem> {
+    let NewUserBody { username, password, roles, claims } = body;
+    let request = UserRequest { username, password, roles, claims };
+    let user = users::create(&app, operator.actor(), request).await?;
+    Ok((StatusCode::CREATED, [NO_STORE], Json(UserAnswer::new(user))).into_response())
+}
+
+pub(in crate::http) async fn find(
+    State(app): State<App>,
+    _: Operator,
+    id: Part,
+) -> Result<Response, Problem> {
+    let user = app.store.find_user(id.read(UserId::parse)?).await?;
+    user.map(|user| private(UserAnswer::new(user))).ok_or_else(|| Problem::new(Code::NotFound))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct PatchBody {
+    #[serde(default, deserialize_with = "present")]
+    roles: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
+    claims: Option<Map<String, Value>>,
+    #[serde(default, deserialize_with = "present")]
+    disabled: Option<bool>,
+}
+
+pub(in crate::http) async fn change(
+    State(app): State<App>,
+    operator: Operator,
+    id: Part,
+    Body(body): Body<PatchBody>,
+) -> Result<Response, Problem> {
+    let PatchBody { roles, claims, disabled } = body;
+    let patch = UserPatch { roles, claims, disabled };
+    let user = users::change(&app, operator.actor(), id.read(UserId::parse)?, patch).await?;
+    Ok(private(UserAnswer::new(user)))
+}
+
+pub(in crate::http) async fn delete(
+    State(app): State<App>,
+    operator: Operator,
+    id: Part,
+) -> Result<StatusCode, Problem> {
+    users::delete(&app, operator.actor(), id.read(UserId::parse)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct PasswordBody {
+    password: Password,
+}
+
+pub(in crate::http) async fn set_password(
+    State(app): State<App>,
+    operator: Operator,
+    id: Part,
+    Body(body): Body<PasswordBody>,
+) -> Result<StatusCode, Problem> {
+    users::set_password(&app, operator.actor(), id.read(UserId::parse)?, body.password).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Serialize)]
+struct UserAnswer {
+    id: String,
+    username: String,
+    roles: Vec<String>,
+    permissions: Vec<String>,
+    claims: Map<String, Value>,
+    created_at: Timestamp,
+    disabled_at: Option<Timestamp>,
+}
+
+impl UserAnswer {
+    fn new(user: UserRow) -> Self {
+        Self {
+            id: user.id.to_string(),
+            username: user.username,
+            roles: user.roles,
+            permissions: user.permissions.iter().map(ToString::to_string).collect(),
+            claims: user.claims,
+            created_at: Timestamp(user.created_at),
+            disabled_at: user.disabled_at.map(Timestamp),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Whether the process answers, and whether it may issue.
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::wire::private;
+use crate::app::App;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+}
+
+/// Answers as long as the process does, whatever the database does.
+pub(super) async fn livez() -> Response {
+    private(Health { status: "ok", reasons: Vec::new() })
+}
+
+/// 503 with the reasons while this replica may not issue.
+pub(super) async fn readyz(State(app): State<App>) -> Response {
+    let reasons = app.reasons_not_ready();
+    if reasons.is_empty() {
+        private(Health { status: "ok", reasons })
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, private(Health { status: "not_ready", reasons })).into_response()
+    }
+}

@@ -1,0 +1,136 @@
+//! HTTP: parses, calls one flow, renders.
+//!
+//! The two functions below are the table of everything that is served. `openapi.yaml` describes the same, and a test holds
+//! them together.
+
+mod admin;
+mod auth;
+mod client_address;
+mod error;
+mod extract;
+mod health;
+mod jwks;
+mod me;
+mod observe;
+mod refusals;
+mod routes;
+mod scrape;
+pub mod server;
+mod wire;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use http::{HeaderName, HeaderValue, Method, header};
+use tower::ServiceBuilder;
+use tower::util::option_layer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::telemetry::Metrics;
+
+pub use client_address::Peer;
+pub use error::Code;
+use routes::Routes;
+pub use routes::{Access, Listener, Route};
+pub use wire::rfc3339;
+
+/// The HTTP contract (`OpenAPI` 3.1).
+pub const OPENAPI: &str = include_str!("../../../openapi.yaml");
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
+
+/// What the public listener serves.
+fn public_routes() -> Routes {
+    Routes::on(Listener::Public)
+        .open(POST, "/v1/login", auth::login)
+        .open(POST, "/v1/refresh", auth::refresh)
+        .open(POST, "/v1/logout", auth::logout)
+        .session(GET, "/v1/me", me::show)
+        .session(POST, "/v1/me/password", me::change_password)
+        .session(GET, "/v1/me/sessions", me::list_sessions)
+        .session(DELETE, "/v1/me/sessions", me::end_other_sessions)
+        .session(DELETE, "/v1/me/sessions/{id}", me::end_session)
+        .mount(GET, "/.well-known/jwks.json", Access::Open, jwks::compressed())
+        .open(GET, "/.well-known/openid-configuration", jwks::metadata)
+        .open(GET, "/.well-known/oauth-authorization-server", jwks::metadata)
+        .open(GET, "/livez", health::livez)
+        .open(GET, "/readyz", health::readyz)
+}
+
+/// What the admin listener serves.
+fn admin_routes(metrics: Metrics) -> Routes {
+    Routes::on(Listener::Admin)
+        .permitted(GET, "/admin/v1/keys", "keys:read", admin::keys::list)
+        .permitted(POST, "/admin/v1/keys/rotate", "keys:write", admin::keys::rotate)
+        .permitted(POST, "/admin/v1/keys/{kid}/compromise", "keys:write", admin::keys::compromise)
+        .permitted(GET, "/admin/v1/users", "users:read", admin::users::list)
+        .permitted(POST, "/admin/v1/users", "users:write", admin::users::create)
+        .permitted(GET, "/admin/v1/users/{id}", "users:read", admin::users::find)
+        .permitted(PATCH, "/admin/v1/users/{id}", "users:write", admin::users::change)
+        .permitted(DELETE, "/admin/v1/users/{id}", "users:write", admin::users::delete)
+        .permitted(POST, "/admin/v1/users/{id}/password", "users:write", admin::users::set_password)
+        .permitted(GET, "/admin/v1/users/{id}/sessions", "users:read", admin::sessions::list)
+        .permitted(DELETE, "/admin/v1/users/{id}/sessions", "users:write", admin::sessions::end_all)
+        .permitted(GET, "/admin/v1/roles", "roles:read", admin::roles::list)
+        .permitted(GET, "/admin/v1/roles/{name}", "roles:read", admin::roles::find)
+        .permitted(PUT, "/admin/v1/roles/{name}", "roles:write", admin::roles::put)
+        .permitted(DELETE, "/admin/v1/roles/{name}", "roles:write", admin::roles::delete)
+        .permitted(DELETE, "/admin/v1/sessions/{id}", "sessions:write", admin::sessions::end)
+        .permitted(GET, "/admin/v1/audit", "audit:read", admin::audit::list)
+        .mount(GET, "/metrics", Access::Open, scrape::route(metrics))
+        .open(GET, "/livez", health::livez)
+        .open(GET, "/readyz", health::readyz)
+}
+
+/// The router of the public listener.
+pub fn public(app: App) -> Router {
+    let cors = cors(&app.config);
+    finish(public_routes(), Listener::Public, app, cors)
+}
+
+/// The router of the admin listener.
+pub fn admin(app: App, metrics: Metrics) -> Router {
+    finish(admin_routes(metrics), Listener::Admin, app, None)
+}
+
+/// Every route of both listeners.
+pub fn route_table() -> Vec<Route> {
+    [public_routes().into_table(), admin_routes(Metrics::detached()).into_table()].concat()
+}
+
+fn finish(routes: Routes, listener: Listener, app: App, cors: Option<CorsLayer>) -> Router {
+    routes
+        .into_router()
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        // A request passes these from top to bottom, its answer from bottom to top.
+        .layer(
+            ServiceBuilder::new()
+                .layer(from_fn_with_state((app.clone(), listener), observe::observe))
+                .layer(CatchPanicLayer::custom(observe::panicked))
+                .layer(option_layer(cors)),
+        )
+        .with_state(app)
+}
+
+/// Lets the scripts of the configured origins read answers. Tokens travel in headers and bodies, never in cookies, so no
+/// credentials are allowed.
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> =
+        config.cors_allowed_origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let exposed = [header::RETRY_AFTER, header::WWW_AUTHENTICATE, HeaderName::from_static("x-request-id")];
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([GET, POST, DELETE])
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+            .expose_headers(exposed)
+            .max_age(std::time::Duration::from_mins(10))
+    })
+}

@@ -1,0 +1,131 @@
+//! A router together with the list of its routes, so that the list can be read, counted and compared with `openapi.yaml`.
+
+use axum::extract::State;
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Extension, Router};
+use http::Method;
+
+use super::extract::{Me, Operator};
+use crate::app::App;
+
+/// Which listener serves a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Listener {
+    /// For clients and verifiers.
+    Public,
+    /// For operators and scrapers.
+    Admin,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Open,
+    /// Whoever has a good access token and a live session.
+    Session,
+    /// Whoever has, besides, this permission in a token for the admin API.
+    Permission(&'static str),
+}
+
+/// One line of the route table.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Which listener serves it.
+    pub listener: Listener,
+    /// Its method; a route for GET answers HEAD too.
+    pub method: Method,
+    /// Its path, variable parts as `{name}`.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+}
+
+/// A router in the making.
+pub(super) struct Routes {
+    listener: Listener,
+    router: Router<App>,
+    table: Vec<Route>,
+}
+
+impl Routes {
+    /// No routes yet.
+    pub(super) fn on(listener: Listener) -> Self {
+        Self { listener, router: Router::new(), table: Vec::new() }
+    }
+
+    /// A route for anyone.
+    pub(super) fn open<H, T>(self, method: Method, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        let route = on(filter(&method), handler);
+        self.mount(method, path, Access::Open, route)
+    }
+
+    /// A route for whoever has a live session.
+    pub(super) fn session<H, T>(self, method: Method, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: TakesMe + 'static,
+    {
+        let route = on(filter(&method), handler);
+        self.mount(method, path, Access::Session, route)
+    }
+
+    /// A route that needs a permission.
+    pub(super) fn permitted<H, T>(
+        self,
+        method: Method,
+        path: &'static str,
+        permission: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, App>,
+        T: TakesOperator + 'static,
+    {
+        let route = on(filter(&method), handler).layer(Extension(Access::Permission(permission)));
+        self.mount(method, path, Access::Permission(permission), route)
+    }
+
+    /// A route with layers of its own.
+    pub(super) fn mount(
+        mut self,
+        method: Method,
+        path: &'static str,
+        access: Access,
+        route: MethodRouter<App>,
+    ) -> Self {
+        self.router = self.router.route(path, route);
+        self.table.push(Route { listener: self.listener, method, path, access });
+        self
+    }
+
+    pub(super) fn into_router(self) -> Router<App> {
+        self.router
+    }
+
+    pub(super) fn into_table(self) -> Vec<Route> {
+        self.table
+    }
+}
+
+fn filter(method: &Method) -> MethodFilter {
+    MethodFilter::try_from(method.clone()).expect("a method of the table below is one that axum knows")
+}
+
+/// The parameters of a handler that begin with the app and the caller. A handler that forgot the caller would serve anyone,
+/// so it does not compile.
+pub(super) trait TakesMe {}
+impl<M> TakesMe for (M, State<App>, Me) {}
+impl<M, A> TakesMe for (M, State<App>, Me, A) {}
+impl<M, A, B> TakesMe for (M, State<App>, Me, A, B) {}
+
+/// As [`TakesMe`], for operators; taking one checks the route's permission.
+pub(super) trait TakesOperator {}
+impl<M> TakesOperator for (M, State<App>, Operator) {}
+impl<M, A> TakesOperator for (M, State<App>, Operator, A) {}
+impl<M, A, B> TakesOperator for (M, State<App>, Operator, A, B) {}

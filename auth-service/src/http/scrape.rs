@@ -1,0 +1,48 @@
+//! The metrics of this replica.
+
+use axum::extract::State;
+use axum::routing::{MethodRouter, get};
+use http::header;
+use verifier::Algorithm;
+
+use crate::app::App;
+use crate::domain::key::{Chain, KeyPhase};
+use crate::telemetry::Metrics;
+
+/// Prometheus text format. What changes with time alone is measured when it is asked for.
+pub(super) fn route(metrics: Metrics) -> MethodRouter<App> {
+    get(async move |State(app): State<App>| {
+        measure(&app);
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+    })
+}
+
+fn measure(app: &App) {
+    let is_ready = app.reasons_not_ready().is_empty();
+    metrics::gauge!("auth_ready").set(if is_ready { 1.0 } else { 0.0 });
+    let publish_ahead = std::time::Duration::from(app.config.key_publish_ahead);
+    let lease_left = publish_ahead.saturating_sub(app.keyring.confirmed_for());
+    metrics::gauge!("auth_signing_lease_seconds").set(lease_left.as_secs_f64());
+    let (snapshot, now) = (app.keyring.snapshot(), app.clock.now());
+    metrics::gauge!("auth_key_changes").set(float(snapshot.changes()));
+    for algorithm in Algorithm::ALL {
+        let keys = snapshot.chain_keys(Chain::Signing(algorithm));
+        for phase in [KeyPhase::Pending, KeyPhase::Active, KeyPhase::Retiring] {
+            let count = keys.iter().filter(|key| key.schedule.phase(now) == phase).count();
+            metrics::gauge!("auth_keys", "alg" => algorithm.as_str(), "phase" => phase.as_str())
+                .set(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        if let Some(active) = keys.iter().find(|key| key.schedule.phase(now).may_sign()) {
+            let age = now - active.schedule.activates_at;
+            metrics::gauge!("auth_key_active_age_seconds", "alg" => algorithm.as_str()).set(float(age.0));
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metrics are floating-point; these numbers are far below 2^53"
+)]
+fn float(number: i64) -> f64 {
+    number as f64
+}

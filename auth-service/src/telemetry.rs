@@ -1,0 +1,82 @@
+//! Logs and metrics of the process.
+
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
+
+use crate::config::{Config, LogFormat};
+
+/// Telemetry cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `log` cannot be read.
+    #[error("log: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The process has a logger already.
+    #[error("the process has a logger already")]
+    Logger(#[from] tracing_subscriber::util::TryInitError),
+    /// The process has a metrics recorder already.
+    #[error("the process has a metrics recorder already")]
+    Recorder(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// Sends the process's logs to standard error: text on a terminal, else JSON, unless `log_format` says otherwise.
+pub fn init_logs(config: &Config) -> Result<(), TelemetryError> {
+    let on_terminal = io::stderr().is_terminal();
+    let filter = EnvFilter::builder().with_regex(false).parse(&config.log)?;
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match config.log_format {
+        LogFormat::Auto if on_terminal => logger.with_ansi(true).finish().try_init()?,
+        LogFormat::Text => logger.with_ansi(on_terminal).finish().try_init()?,
+        LogFormat::Json | LogFormat::Auto => logger.json().flatten_event(true).finish().try_init()?,
+    }
+    panic::set_hook(Box::new(|panicked| {
+        // Only the place: the message may quote what a client sent.
+        let place = panicked.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a task panicked");
+    }));
+    Ok(())
+}
+
+/// The metrics of this process, for scrapers.
+#[derive(Clone, Debug)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Collects what the whole process counts from now on. Works once.
+    pub fn install() -> Result<Self, TelemetryError> {
+        let handle = PrometheusBuilder::new().install_recorder()?;
+        describe();
+        Ok(Self(handle))
+    }
+
+    /// Metrics that nothing is counted in, for a router without a process of its own.
+    pub fn detached() -> Self {
+        Self(PrometheusBuilder::new().build_recorder().handle())
+    }
+
+    /// Prometheus text format.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+}
+
+fn describe() {
+    use metrics::{describe_counter as counter, describe_gauge as gauge};
+    counter!("auth_http_requests_total", "Requests by listener, method, route and status.");
+    counter!("auth_logins_total", "Logins by outcome.");
+    counter!("auth_refreshes_total", "Refreshes by outcome.");
+    counter!("auth_hash_refused_total", "Password hashes refused because the queue was full or too slow.");
+    gauge!("auth_hash_permits", "Password hashes that may run at once.");
+    gauge!("auth_hash_running", "Password hashes running.");
+    gauge!("auth_hash_queued", "Password hashes waiting.");
+    gauge!("auth_ready", "1 when this replica may issue tokens.");
+    gauge!("auth_signing_lease_seconds", "How long this replica may still sign without confirming its keys.");
+    gauge!("auth_keys", "Signing keys by algorithm and phase.");
+    gauge!("auth_key_active_age_seconds", "How long the active key of an algorithm has been signing.");
+    gauge!("auth_key_changes", "The change counter of the key table as this replica knows it.");
+}
