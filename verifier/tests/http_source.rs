@@ -174,11 +174,11 @@ async fn trickling_server_is_given_up_on() {
     let started = tokio::time::Instant::now();
     let refused = verifier.verify::<NoExtra>(&token).await.unwrap_err();
     assert_eq!(refused, VerifyError::Unavailable(FetchError::NotFetched));
-    assert!((1900..3000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    assert!((1900..4500).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     let timed_out = VerifyError::Unavailable(FetchError::TimedOut);
     eventually("the end of the fetch", || verifier.verify_now::<NoExtra>(&token).unwrap_err() == timed_out)
         .await;
-    assert!((4900..6500).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    assert!((4900..9500).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -463,6 +463,10 @@ impl Clock for RuntimeClock {
     }
 }
 
+fn background_tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_verifier_keeps_its_keys_fresh() {
     let alice = issuer();
@@ -472,8 +476,10 @@ async fn idle_verifier_keeps_its_keys_fresh() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     // Every 240 s, give or take a tenth.
     assert!((13..=18).contains(&source.fetches()), "{}", source.fetches());
+    assert_eq!(background_tasks(), 1);
     drop(verifier);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(background_tasks(), 0);
     let fetches = source.fetches();
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(source.fetches(), fetches, "the last verifier is gone");
@@ -495,7 +501,10 @@ fn verifier_outlives_the_runtime_it_was_first_used_in() {
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     assert_eq!(runtime().block_on(bench.verify(&alice)), Ok(()));
     bench.source.answers(Ok(set(&[&alice, &bob], None)));
-    assert_eq!(runtime().block_on(bench.verify(&bob)), Ok(()));
+    runtime().block_on(async {
+        assert_eq!(bench.verify(&bob).await, Ok(()));
+        eventually("a background task here as well", || background_tasks() == 1).await;
+    });
 }
 
 #[tokio::test]
