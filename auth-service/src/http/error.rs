@@ -45,6 +45,36 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code there is.
+    pub const ALL: [Self; 26] = [
+        Self::MalformedRequest,
+        Self::InvalidTarget,
+        Self::InvalidScope,
+        Self::PasswordTooWeak,
+        Self::InvalidUsername,
+        Self::InvalidClaims,
+        Self::InvalidRoleName,
+        Self::InvalidPermission,
+        Self::UnknownRole,
+        Self::AlgorithmNotEnabled,
+        Self::InvalidCredentials,
+        Self::InvalidRefreshToken,
+        Self::MissingToken,
+        Self::InvalidToken,
+        Self::InsufficientScope,
+        Self::PrivilegeEscalation,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UsernameTaken,
+        Self::RotationPending,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::TooManyAttempts,
+        Self::InternalError,
+        Self::Overloaded,
+        Self::Unavailable,
+    ];
+
     /// Status, `code` and `title`.
     pub const fn facts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;

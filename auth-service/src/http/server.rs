@@ -138,7 +138,124 @@ impl Timer for ConnectionTimer {
         TokioTimer::new().sleep_until(self.deadline(deadline))
     }
 
+    fn now(&self) -> Instant {
+        TokioTimer::new().now()
+    }
+
     fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, new_deadline: Instant) {
         TokioTimer::new().reset(sleep, self.deadline(new_deadline));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const ONCE: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    const SLOW: &str = "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    struct Running {
+        address: SocketAddr,
+        stop: Arc<Notify>,
+        /// The handler of `/slow` answers when this is notified.
+        release: Arc<Notify>,
+        server: tokio::task::JoinHandle<()>,
+    }
+
+    async fn running() -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (stopped, released) = (Arc::clone(&stop), Arc::clone(&release));
+        let slow = async move || {
+            released.notified().await;
+            "late"
+        };
+        let router = Router::new().route("/", get(async || "ok")).route("/slow", get(slow));
+        let server = tokio::spawn(serve(listener, router, async move { stopped.notified().await }));
+        Running { address, stop, release, server }
+    }
+
+    async fn send(address: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn rest(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        // A reset says as clearly as an end that the server has gone.
+        let _ = stream.read_to_string(&mut text).await;
+        text
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_several_requests() {
+        let running = running().await;
+        let mut stream = send(running.address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut buffer = [0; 1024];
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        stream.write_all(ONCE.as_bytes()).await.unwrap();
+        assert!(rest(&mut stream).await.ends_with("\r\n\r\nok"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_given_up_after_ten_seconds() {
+        let running = running().await;
+        let started = tokio::time::Instant::now();
+        let mut stream = send(running.address, "GET / HTTP/1.1\r\nhost: x\r\n").await;
+        assert!(!rest(&mut stream).await.contains("200"));
+        let took = started.elapsed();
+        assert!((HEAD_TIMEOUT..HEAD_TIMEOUT + Duration::from_secs(2)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_longer_than_balancers_keep_theirs() {
+        let running = running().await;
+        let mut stream = send(running.address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let started = tokio::time::Instant::now();
+        assert!(rest(&mut stream).await.ends_with("ok"));
+        assert!(started.elapsed() > Duration::from_mins(1), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let running = running().await;
+        let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(LARGEST_HEAD));
+        let mut stream = send(running.address, &head).await;
+        assert!(rest(&mut stream).await.starts_with("HTTP/1.1 431"));
+    }
+
+    #[tokio::test]
+    async fn a_request_in_flight_is_answered_before_the_server_ends() {
+        let running = running().await;
+        let mut stream = send(running.address, SLOW).await;
+        // An idle connection does not keep the server.
+        let _idle = send(running.address, "").await;
+        // Another request has been answered, so the slow one has been accepted.
+        rest(&mut send(running.address, ONCE).await).await;
+        running.stop.notify_one();
+        while TcpStream::connect(running.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!running.server.is_finished());
+        running.release.notify_one();
+        assert!(rest(&mut stream).await.ends_with("late"));
+        running.server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_end_is_cut_off_after_thirty_seconds() {
+        let running = running().await;
+        let _stream = send(running.address, SLOW).await;
+        rest(&mut send(running.address, ONCE).await).await;
+        running.stop.notify_one();
+        let started = tokio::time::Instant::now();
+        running.server.await.unwrap();
+        assert!(started.elapsed() >= GRACE);
     }
 }

@@ -1,0 +1,14 @@
+//! The routers in process, on SQLite in a temporary folder and a clock that the test moves.
+//!
+//! Every answer that any test here receives is held to `openapi.yaml`: path, method, status, headers and schema.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod admin;
+mod contract;
+mod input;
+mod keys;
+mod login;
+mod openapi;
+mod replica;
+mod sessions;
