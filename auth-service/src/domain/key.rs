@@ -202,7 +202,8 @@ pub fn successor_if_due(
 ) -> Vec<Change> {
     let Some(newest) = newest(chain) else {
         let wait = if founding { Seconds(0) } else { policy.publish_ahead };
-        return vec![Change::Announce { generation: 1, schedule: KeySchedule::starting(now + wait) }];
+        let schedule = KeySchedule::starting(now + wait);
+        return vec![Change::Announce { generation: next_generation(chain), schedule }];
     };
     if is_due(newest, policy, now) { announce(chain, policy, now).unwrap_or_default() } else { Vec::new() }
 }
@@ -220,8 +221,9 @@ pub fn announce(
     }
     let at = now + policy.publish_ahead;
     let mut changes =
-        vec![Change::Announce { generation: newest.generation + 1, schedule: KeySchedule::starting(at) }];
-    if newest.schedule.end.is_none() {
+        vec![Change::Announce { generation: next_generation(chain), schedule: KeySchedule::starting(at) }];
+    // Also a key that was wound down, if it still signs: it goes on until the new one may.
+    if newest.schedule.phase(now) == KeyPhase::Active {
         changes.push(Change::Reschedule {
             generation: newest.generation,
             schedule: newest.schedule.succeeded(at, policy),
@@ -265,7 +267,7 @@ pub fn compromise(
         Change::Compromise { generation },
         Change::Reschedule { generation, schedule: key.schedule.cut_short(now) },
     ];
-    let next_generation = chain.iter().map(|key| key.generation).max().unwrap_or(0) + 1;
+    let next_generation = next_generation(chain);
     match key.schedule.phase(now) {
         KeyPhase::Active => match in_phase(chain, KeyPhase::Pending, now) {
             Some(pending) => changes.push(Change::Reschedule {
@@ -296,6 +298,11 @@ fn newest(chain: &[ChainKey]) -> Option<&ChainKey> {
     chain.iter().filter(|key| key.compromised_at.is_none()).max_by_key(|key| key.generation)
 }
 
+/// No generation is ever given twice, not even that of a compromised key.
+fn next_generation(chain: &[ChainKey]) -> i64 {
+    chain.iter().map(|key| key.generation).max().unwrap_or(0) + 1
+}
+
 fn is_due(newest: &ChainKey, policy: &RotationPolicy, now: UnixTime) -> bool {
     // A newest key with an end was wound down; its chain is configured again and needs a successor soon.
     let wound_down = newest.schedule.end.is_some();
@@ -305,4 +312,188 @@ fn is_due(newest: &ChainKey, policy: &RotationPolicy, now: UnixTime) -> bool {
 
 fn in_phase(chain: &[ChainKey], phase: KeyPhase, now: UnixTime) -> Option<&ChainKey> {
     chain.iter().find(|key| key.schedule.phase(now) == phase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use KeyPhase::{Active, Expired, Pending, Retiring};
+
+    const POLICY: RotationPolicy =
+        RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(400) };
+    const NOW: UnixTime = UnixTime(50_000);
+
+    /// Applies changes as the store does.
+    fn apply(before: &[ChainKey], changes: Vec<Change>, now: UnixTime) -> Vec<ChainKey> {
+        let mut chain = before.to_vec();
+        for change in changes {
+            match change {
+                Change::Announce { generation, schedule } => {
+                    assert!(chain.iter().all(|key| key.generation != generation), "{generation} exists");
+                    let kid = Kid::from(format!("key-{generation}"));
+                    chain.push(ChainKey { kid, generation, schedule, compromised_at: None });
+                }
+                Change::Reschedule { generation, schedule } => {
+                    chain.iter_mut().find(|key| key.generation == generation).unwrap().schedule = schedule;
+                }
+                Change::Compromise { generation } => {
+                    let key = chain.iter_mut().find(|key| key.generation == generation).unwrap();
+                    assert_eq!(key.compromised_at.replace(now), None);
+                }
+            }
+        }
+        chain
+    }
+
+    fn founded() -> Vec<ChainKey> {
+        apply(&[], successor_if_due(&[], &POLICY, true, NOW), NOW)
+    }
+
+    fn phases(chain: &[ChainKey], now: UnixTime) -> Vec<KeyPhase> {
+        chain.iter().map(|key| key.schedule.phase(now)).collect()
+    }
+
+    fn signers(chain: &[ChainKey], now: UnixTime) -> Vec<i64> {
+        let signs = |key: &&ChainKey| key.schedule.phase(now).may_sign();
+        chain.iter().filter(signs).map(|key| key.generation).collect()
+    }
+
+    #[test]
+    fn phase_changes_exactly_at_its_second() {
+        let mut chain = founded();
+        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
+        let at = |offset: i64| phases(&chain, NOW + Seconds(offset));
+        assert_eq!(chain[0].schedule.phase(NOW - Seconds(1)), Pending);
+        assert_eq!((at(0), at(99)), (vec![Active, Pending], vec![Active, Pending]));
+        assert_eq!((at(100), at(499)), (vec![Retiring, Active], vec![Retiring, Active]));
+        assert_eq!(at(500), [Expired, Active]);
+    }
+
+    #[test]
+    fn next_change_is_the_nearest_boundary_ahead() {
+        let schedule = KeySchedule::starting(NOW).succeeded(NOW + Seconds(100), &POLICY);
+        let next = |offset: i64| schedule.next_change(NOW + Seconds(offset)).map(|at| (at - NOW).0);
+        assert_eq!((next(-1), next(0), next(99)), (Some(0), Some(100), Some(100)));
+        assert_eq!((next(100), next(499), next(500)), (Some(500), Some(500), None));
+    }
+
+    #[test]
+    fn undisturbed_chain_has_one_signer_at_every_second() {
+        let mut chain = founded();
+        for second in 0..5_000 {
+            let now = NOW + Seconds(second);
+            let changes = successor_if_due(&chain, &POLICY, false, now);
+            chain = apply(&chain, changes, now);
+            assert_eq!(signers(&chain, now).len(), 1, "at second {second}");
+        }
+        // Each successor is announced so early that it signs when the period is over.
+        let starts: Vec<_> = chain.iter().map(|key| (key.schedule.activates_at - NOW).0).collect();
+        assert_eq!(starts, [0, 1_000, 2_000, 3_000, 4_000, 5_000]);
+    }
+
+    #[test]
+    fn missed_rotation_makes_a_key_sign_longer() {
+        let mut chain = founded();
+        let late = NOW + Seconds(7_000);
+        assert_eq!(signers(&chain, late), [1]);
+        chain = apply(&chain, successor_if_due(&chain, &POLICY, false, late), late);
+        assert_eq!(signers(&chain, late + Seconds(99)), [1]);
+        assert_eq!(signers(&chain, late + Seconds(100)), [2]);
+    }
+
+    #[test]
+    fn second_announcement_waits_until_the_first_key_signs() {
+        let mut chain = founded();
+        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
+        let earliest_at = NOW + Seconds(100);
+        assert_eq!(
+            announce(&chain, &POLICY, earliest_at - Seconds(1)),
+            Err(RotationError::Pending { earliest_at })
+        );
+        assert!(announce(&chain, &POLICY, earliest_at).is_ok());
+    }
+
+    #[test]
+    fn compromised_active_key_hands_over_to_the_pending_one_at_once() {
+        let mut chain = founded();
+        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
+        let now = NOW + Seconds(10);
+        chain = apply(&chain, compromise(&chain, 1, &POLICY, now), now);
+        assert_eq!(phases(&chain, now), [Expired, Active]);
+        assert!(compromise(&chain, 1, &POLICY, now).is_empty(), "repeating it changes nothing");
+    }
+
+    #[test]
+    fn compromised_active_key_without_successor_gets_one_at_once() {
+        let mut chain = founded();
+        chain = apply(&chain, compromise(&chain, 1, &POLICY, NOW), NOW);
+        assert_eq!(phases(&chain, NOW), [Expired, Active]);
+    }
+
+    #[test]
+    fn compromised_pending_key_is_replaced_with_notice() {
+        let mut chain = founded();
+        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
+        let now = NOW + Seconds(99);
+        chain = apply(&chain, compromise(&chain, 2, &POLICY, now), now);
+        assert_eq!(phases(&chain, now), [Active, Expired, Pending]);
+        assert_eq!(signers(&chain, now + Seconds(99)), [1]);
+        assert_eq!(signers(&chain, now + Seconds(100)), [3]);
+    }
+
+    #[test]
+    fn compromised_retiring_key_needs_no_successor() {
+        let mut chain = founded();
+        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
+        let now = NOW + Seconds(200);
+        chain = apply(&chain, compromise(&chain, 1, &POLICY, now), now);
+        assert_eq!(phases(&chain, now), [Expired, Active]);
+    }
+
+    /// An algorithm that is no longer configured: its last key was wound down, at the given time.
+    fn wound_down(at: UnixTime) -> Vec<ChainKey> {
+        let mut chain = founded();
+        chain = apply(&chain, wind_down(&chain, &POLICY, at), at);
+        assert!(chain[0].schedule.end.is_some());
+        chain
+    }
+
+    #[test]
+    fn chain_that_comes_back_while_its_last_key_signs_has_no_gap() {
+        let at = NOW + Seconds(900);
+        let mut chain = wound_down(at);
+        let now = at + Seconds(50);
+        chain = apply(&chain, successor_if_due(&chain, &POLICY, false, now), now);
+        for second in 0..200 {
+            assert_eq!(signers(&chain, now + Seconds(second)).len(), 1, "at second {second}");
+        }
+    }
+
+    #[test]
+    fn chain_comes_back_although_its_last_key_was_compromised() {
+        let at = NOW + Seconds(900);
+        let mut chain = wound_down(at);
+        let retired = at + Seconds(100);
+        chain = apply(&chain, compromise(&chain, 1, &POLICY, retired), retired);
+        chain = apply(&chain, successor_if_due(&chain, &POLICY, false, retired), retired);
+        assert_eq!(signers(&chain, retired + Seconds(100)), [2]);
+
+        // The same with an older key that was never compromised.
+        let mut chain = founded();
+        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
+        let at = NOW + Seconds(1_000);
+        chain = apply(&chain, wind_down(&chain, &POLICY, at), at);
+        let retired = at + Seconds(100);
+        chain = apply(&chain, compromise(&chain, 2, &POLICY, retired), retired);
+        chain = apply(&chain, successor_if_due(&chain, &POLICY, false, retired), retired);
+        assert_eq!(signers(&chain, retired + Seconds(100)), [3]);
+    }
+
+    #[test]
+    fn chain_names_survive_the_database() {
+        for chain in Algorithm::ALL.map(Chain::Signing).into_iter().chain([Chain::RefreshMac]) {
+            assert_eq!(Chain::parse(chain.as_str()), Some(chain));
+        }
+        assert_eq!(Chain::parse("none"), None);
+    }
 }
