@@ -1,0 +1,103 @@
+//! The key table of the shared database: changes under one lock, visible from their commit on. Mirrors `store/keys.rs`.
+
+use std::rc::Rc;
+
+use auth_service::domain::key::{ChainKey, Change, KeySchedule};
+use verifier::{Kid, Seconds, UnixTime};
+
+use crate::plan::CHAINS;
+
+/// A row.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) place: ChainKey,
+    pub(crate) created_at: UnixTime,
+    /// A key that had to sign at once (first start, compromise) may be unknown to caches until then (K1 waived).
+    pub(crate) known_from: Option<UnixTime>,
+}
+
+/// The table as one statement sees it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) changes: i64,
+    pub(crate) chains: [Vec<Key>; CHAINS.len()],
+}
+
+/// Names a key in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) chain: usize,
+    pub(crate) generation: i64,
+}
+
+impl Table {
+    pub(crate) fn find(&self, name: Name) -> Option<&Key> {
+        self.chains[name.chain].iter().find(|key| key.place.generation == name.generation)
+    }
+
+    /// The places of a chain's keys, as the rules take them.
+    pub(crate) fn places(&self, chain: usize) -> Vec<ChainKey> {
+        self.chains[chain].iter().map(|key| key.place.clone()).collect()
+    }
+
+    /// Whether a JWKS rendered at `now` contains the key.
+    pub(crate) fn publishes(&self, name: Name, now: UnixTime) -> bool {
+        self.find(name).is_some_and(|key| key.place.schedule.phase(now).is_published())
+    }
+
+    /// How many keys of a chain were declared compromised.
+    pub(crate) fn compromised(&self, chain: usize) -> usize {
+        self.chains[chain].iter().filter(|key| key.place.compromised_at.is_some()).count()
+    }
+
+    /// How many keys of a chain may sign.
+    pub(crate) fn signers(&self, chain: usize, now: UnixTime) -> usize {
+        self.chains[chain].iter().filter(|key| key.place.schedule.phase(now).may_sign()).count()
+    }
+
+    /// The table after one transaction. `None` when the store would refuse it.
+    pub(crate) fn with(
+        &self,
+        chain: usize,
+        changes: &[Change],
+        now: UnixTime,
+        ahead: Seconds,
+    ) -> Option<Rc<Self>> {
+        let mut next = self.clone();
+        next.changes += 1;
+        let keys = &mut next.chains[chain];
+        for change in changes {
+            match change {
+                Change::Announce { generation, schedule } => {
+                    // UNIQUE (chain, generation)
+                    if keys.iter().any(|key| key.place.generation == *generation) {
+                        return None;
+                    }
+                    let kid = Kid::from(format!("{chain}.{generation}.{}", next.changes));
+                    let place = ChainKey {
+                        kid,
+                        generation: *generation,
+                        schedule: KeySchedule::starting(schedule.activates_at),
+                        compromised_at: None,
+                    };
+                    let at_once = schedule.activates_at <= now;
+                    keys.push(Key { place, created_at: now, known_from: at_once.then_some(now + ahead) });
+                }
+                Change::Reschedule { generation, schedule } => {
+                    let key = keys.iter_mut().find(|key| key.place.generation == *generation)?;
+                    if schedule.activates_at < key.place.schedule.activates_at {
+                        key.known_from = Some(key.created_at + ahead);
+                    }
+                    key.place.schedule = *schedule;
+                }
+                Change::Compromise { generation } => {
+                    let key = keys.iter_mut().find(|key| key.place.generation == *generation)?;
+                    if key.place.compromised_at.replace(now).is_some() {
+                        return None;
+                    }
+                }
+            }
+        }
+        Some(Rc::new(next))
+    }
+}
