@@ -90,7 +90,8 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), JwkError> {
 /// The flawed generator makes primes that are powers of 65537 modulo each small prime, so the modulus is one as
 /// well. Of honest moduli none is, up to the 126 primes that it uses for keys of this size.
 fn is_roca(n: &[u8]) -> bool {
-    let is_prime = |number: u32| (2..number).take_while(|d| d * d <= number).all(|d| number % d != 0);
+    let is_prime =
+        |number: u32| (2..number).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d));
     (3..=701).filter(|number| is_prime(*number)).all(|prime| {
         let residue = n.iter().fold(0, |sum, byte| (sum * 256 + u32::from(*byte)) % prime);
         let next = |power: &u32| Some(power * (65_537 % prime) % prime).filter(|power| *power != 1);

@@ -44,6 +44,7 @@ fn app(layer: VerifyLayer) -> Router {
     Router::new()
         .route("/who", get(who))
         .route("/maybe", get(maybe_who))
+        .route("/uninterested", get(async || "open"))
         .route("/ping", get(who).layer(RequirePermission::all(["ping"])))
         .route("/both", get(who).layer(RequirePermission::all(["ping", "pong"])))
         .route("/either", get(who).layer(RequirePermission::any(["pong", "ping"])))
@@ -92,8 +93,10 @@ async fn missing_token_is_challenged_without_an_error_code() {
     let (_, verifier) = issuer_and_verifier();
     let app = app(verifier.layer());
     for credentials in [&[][..], &["Basic YWxpY2U6eA=="], &["DPoP abc"]] {
-        let response = call(&app, "/who", credentials).await;
-        assert_refused(response, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+        for path in ["/who", "/uninterested"] {
+            let response = call(&app, path, credentials).await;
+            assert_refused(response, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+        }
     }
 }
 
@@ -161,6 +164,7 @@ async fn optional_layer_lets_nobody_through_as_nobody() {
     for path in ["/who", "/ping"] {
         assert_refused(call(&app, path, &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
     }
+    assert_eq!(text(call(&app, "/uninterested", &[]).await).await, "open");
     let response = call(&app, "/maybe", &["Bearer junk"]).await;
     assert_refused(response, 401, "invalid_token", Some("Bearer error=\"invalid_token\"")).await;
 }
@@ -198,6 +202,20 @@ async fn inner_layer_overrules_the_outer_one() {
     let app = Router::new().route("/who", get(who)).layer(inner.layer()).layer(outer.layer());
     let response = call(&app, "/who", &[&good]).await;
     assert_refused(response, 401, "invalid_token", Some("Bearer error=\"invalid_token\"")).await;
+}
+
+#[tokio::test]
+async fn inner_layer_forgets_whom_the_outer_one_knew() {
+    let ((issuer, outer), (_, inner)) = (issuer_and_verifier(), issuer_and_verifier());
+    let good = HeaderValue::try_from(format!("Bearer {}", issuer.sign(&issuer.claims(NOW)))).unwrap();
+    let without_credential = axum::middleware::map_request(async |mut request: Request<Body>| {
+        request.headers_mut().remove(header::AUTHORIZATION);
+        request
+    });
+    let app = Router::new().route("/maybe", get(maybe_who)).layer(inner.layer().optional());
+    let app = app.layer(without_credential).layer(outer.layer());
+    let request = Request::get("/maybe").header(header::AUTHORIZATION, good).body(Body::empty()).unwrap();
+    assert_eq!(text(app.oneshot(request).await.unwrap()).await, "nobody");
 }
 
 #[tokio::test]
