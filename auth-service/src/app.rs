@@ -78,13 +78,8 @@ impl App {
         if let Some(off_by) = self.clock_guard.off_by(self.config.clock_bound) {
             reasons.push(format!("this replica's clock is {} s away from the database's", off_by.0));
         }
-        let (snapshot, now) = (self.keyring.snapshot(), self.clock.now());
-        for algorithm in &self.config.signing_algorithms {
-            let chain = snapshot.chain_keys(Chain::Signing(*algorithm));
-            // A chain that was just added is announced first; until then its audiences cannot be served.
-            if !chain.iter().any(|key| key.schedule.phase(now).may_sign()) {
-                reasons.push(format!("no active {algorithm} key"));
-            }
+        if !self.keyring.snapshot().has_signer(self.clock.now()) {
+            reasons.push("no signing key is active".to_owned());
         }
         reasons
     }

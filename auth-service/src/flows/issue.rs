@@ -63,12 +63,13 @@ pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, Is
         return Err(IssueError::Clock(off_by));
     }
     app.keyring.catch_up(&app.store, seen).await?;
-    let key = app.keyring.active(app.config.algorithm_for(&session.audience), seen)?;
+    let preferred = [app.config.algorithm_for(&session.audience), app.config.signing_algorithm];
+    let key = app.keyring.active(&preferred, seen)?;
     let mac_key = app
         .keyring
         .find_mac_key(&app.store, session.refresh.mac_key_id)
         .await?
-        .ok_or(LeaseError::NoActiveKey(crate::domain::key::Chain::RefreshMac))?;
+        .ok_or(LeaseError::NoMacKey)?;
 
     let refresh = RefreshClaims {
         mac_key_id: session.refresh.mac_key_id,

@@ -117,7 +117,7 @@ async fn start_session(
     let mac_key_id = app
         .keyring
         .current_mac_key(app.clock.now())
-        .ok_or(crate::keys::keyring::LeaseError::NoActiveKey(crate::domain::key::Chain::RefreshMac))
+        .ok_or(crate::keys::keyring::LeaseError::NoMacKey)
         .map_err(IssueError::from)?;
     let new = NewSession {
         id,

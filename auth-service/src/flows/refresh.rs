@@ -100,7 +100,7 @@ async fn advance(
     let mac_key_id = app
         .keyring
         .current_mac_key(app.clock.now())
-        .ok_or(LeaseError::NoActiveKey(crate::domain::key::Chain::RefreshMac))
+        .ok_or(LeaseError::NoMacKey)
         .map_err(IssueError::from)?;
     let idle_ttl: Seconds = app.config.refresh_idle_ttl;
     Ok(app.store.advance_session(shown.session_id, step, mac_key_id, idle_ttl).await?)

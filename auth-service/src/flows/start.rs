@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -199,10 +199,11 @@ pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn create_folder(file: &Path) -> Result<(), StartError> {
-    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => {
-            fs::create_dir_all(folder).map_err(|cause| StartError::File { path: folder.to_owned(), cause })
-        }
-        None => Ok(()),
-    }
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    // Password hashes and sealed keys are nobody else's business.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|cause| StartError::File { path: folder.to_owned(), cause })
 }

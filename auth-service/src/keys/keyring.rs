@@ -73,9 +73,12 @@ pub enum LeaseError {
     /// The key table was not confirmed recently enough (rule K4).
     #[error("the signing lease has run out")]
     Expired,
-    /// No key of that algorithm is active.
-    #[error("no active {0} key")]
-    NoActiveKey(Chain),
+    /// No signing key is active.
+    #[error("no signing key is active")]
+    NoActiveKey,
+    /// No key authenticates refresh tokens.
+    #[error("no refresh token key is known")]
+    NoMacKey,
     /// A key cannot be opened.
     #[error("{0}")]
     Unusable(#[from] RingError),
@@ -184,23 +187,25 @@ impl KeyRing {
         }
     }
 
-    /// The key that may sign for `algorithm` now, after [`catch_up`](Self::catch_up) with the same statement.
+    /// The key that may sign now, after [`catch_up`](Self::catch_up) with the same statement.
+    ///
+    /// Of the algorithms in `preferred` the first one that has an active key, else any: a chain that was just added to the
+    /// configuration is announced first, and its audiences are served with what they had until it is active.
     ///
     /// Asks again how much time has passed since the statement was sent: a replica that was paused in between must not sign
     /// with what it knew before.
-    pub fn active(&self, algorithm: Algorithm, seen: &Confirmation) -> Result<ActiveKey, LeaseError> {
+    pub fn active(&self, preferred: &[Algorithm], seen: &Confirmation) -> Result<ActiveKey, LeaseError> {
         let paused_for = self.clock.monotonic().saturating_sub(seen.asked_at);
         if paused_for >= self.publish_ahead {
             return Err(LeaseError::Expired);
         }
         let now = seen.now + Seconds(i64::try_from(paused_for.as_secs()).unwrap_or(i64::MAX));
-        let chain = Chain::Signing(algorithm);
         let snapshot = self.snapshot.load();
-        let active = snapshot.chain(chain).find(|key| key.row.key.schedule.phase(now).may_sign());
-        match active.map(|key| (&key.use_, key.row.key.schedule)) {
-            Some((KeyUse::Sign(signer), schedule)) => Ok(ActiveKey { signer: Arc::clone(signer), schedule }),
-            _ => Err(LeaseError::NoActiveKey(chain)),
-        }
+        preferred
+            .iter()
+            .chain(&Algorithm::ALL)
+            .find_map(|algorithm| snapshot.active(*algorithm, now))
+            .ok_or(LeaseError::NoActiveKey)
     }
 
     /// The MAC key with this id.
@@ -322,6 +327,18 @@ impl Snapshot {
     /// The places of a chain's keys.
     pub fn chain_keys(&self, chain: Chain) -> Vec<ChainKey> {
         self.chain(chain).map(|key| key.row.key.clone()).collect()
+    }
+
+    fn active(&self, algorithm: Algorithm, now: UnixTime) -> Option<ActiveKey> {
+        let mut chain = self.chain(Chain::Signing(algorithm));
+        let key = chain.find(|key| key.row.key.schedule.phase(now).may_sign())?;
+        let KeyUse::Sign(signer) = &key.use_ else { return None };
+        Some(ActiveKey { signer: Arc::clone(signer), schedule: key.row.key.schedule })
+    }
+
+    /// Whether some key may sign at `now`.
+    pub fn has_signer(&self, now: UnixTime) -> bool {
+        Algorithm::ALL.into_iter().any(|algorithm| self.active(algorithm, now).is_some())
     }
 
     fn chain(&self, chain: Chain) -> impl Iterator<Item = &RingKey> {
