@@ -36,6 +36,7 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// Serves `router` until `stop` resolves, then lets the requests in flight finish, for 30 s at most.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    allow_open_files();
     let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
@@ -65,6 +66,16 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         warn!("requests were cut off after 30 s");
+    }
+}
+
+/// Each connection is an open file, and the usual limit of 1024 is there only for programs that use `select`.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        debug!(%error, "the limit of open files stays as it is");
     }
 }
 
