@@ -45,8 +45,9 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
     let addresses = (public.local_addr()?, admin.local_addr()?);
     let jobs = tokio::spawn(supervise(app.clone()));
     let (stop, stopped) = watch::channel(());
-    let servers = [(public, http::public(app.clone())), (admin, http::admin(app.clone(), metrics))]
-        .map(|(listener, router)| tokio::spawn(http::server::serve(listener, router, closed(stopped.clone()))));
+    let servers = [(public, http::public(app.clone())), (admin, http::admin(app.clone(), metrics))].map(
+        |(listener, router)| tokio::spawn(http::server::serve(listener, router, closed(stopped.clone()))),
+    );
     drop(stopped);
     announce(&app.config, addresses, first_password)?;
 
@@ -71,9 +72,10 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|cause| format!("{key}: cannot listen on {address}: {cause}; choose another with AUTH_{}", key.to_uppercase()).into())
+    TcpListener::bind(address).await.map_err(|cause| {
+        format!("{key}: cannot listen on {address}: {cause}; choose another with AUTH_{}", key.to_uppercase())
+            .into()
+    })
 }
 
 async fn closed(mut stopped: watch::Receiver<()>) {
@@ -118,7 +120,8 @@ fn announce(
     (public, admin): (SocketAddr, SocketAddr),
     first_password: Option<FirstPassword>,
 ) -> Result<(), Failure> {
-    let mut lines = vec![format!("listening: public http://{public}"), format!("listening: admin http://{admin}")];
+    let mut lines =
+        vec![format!("listening: public http://{public}"), format!("listening: admin http://{admin}")];
     if let Some(password) = first_password {
         let password = match password {
             FirstPassword::Generated(password) => Some(hand_over(config, &password, &mut lines)?),
@@ -153,7 +156,10 @@ fn hand_over(config: &Config, password: &SecretString, lines: &mut Vec<String>) 
     }
     start::write_secret(&path, password.expose_secret().as_bytes())
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    lines.push(format!("user {ADMIN_USERNAME}, password in the file {} ; delete it when you have read it", path.display()));
+    lines.push(format!(
+        "user {ADMIN_USERNAME}, password in the file {} ; delete it when you have read it",
+        path.display()
+    ));
     Ok(format!("$(cat {})", path.display()))
 }
 
@@ -161,12 +167,16 @@ fn hand_over(config: &Config, password: &SecretString, lines: &mut Vec<String>) 
 /// is taken from the environment.
 fn first_steps(public: SocketAddr, admin: SocketAddr, password: Option<&str>) -> [String; 5] {
     let password = password.unwrap_or("$AUTH_BOOTSTRAP_ADMIN_PASSWORD");
-    let body = format!(r#"{{\"username\":\"{ADMIN_USERNAME}\",\"password\":\"{password}\",\"audience\":\"auth-admin\"}}"#);
+    let body = format!(
+        r#"{{\"username\":\"{ADMIN_USERNAME}\",\"password\":\"{password}\",\"audience\":\"auth-admin\"}}"#
+    );
     let token = r#"sed 's/.*"access_token":"\([^"]*\)".*/\1/'"#;
     [
         String::new(),
         "Log in, ask who you are, rotate a signing key:".to_owned(),
-        format!(r#"TOKEN=$(curl -s http://{public}/v1/login -H 'content-type: application/json' -d "{body}" | {token})"#),
+        format!(
+            r#"TOKEN=$(curl -s http://{public}/v1/login -H 'content-type: application/json' -d "{body}" | {token})"#
+        ),
         format!(r#"curl -s http://{public}/v1/me -H "authorization: Bearer $TOKEN""#),
         format!(r#"curl -s -X POST http://{admin}/admin/v1/keys/rotate -H "authorization: Bearer $TOKEN""#),
     ]

@@ -24,6 +24,7 @@ pub(crate) enum KeysCommand {
     /// Take a key out of use at once: tokens that it signed are refused.
     Compromise {
         /// The key's name.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
     /// Seal all private keys under the first master key.

@@ -46,7 +46,8 @@ async fn list(app: &App, username: &str) -> Result<(), Failure> {
         after = Some((last.created_at, last.id.to_string()));
         for session in &page {
             let [created, refreshed, expires] =
-                [session.created_at, session.refresh.refreshed_at, session.expires_at].map(|at| time(Some(at)));
+                [session.created_at, session.refresh.refreshed_at, session.expires_at]
+                    .map(|at| time(Some(at)));
             print(&format!("{}\t{}\t{created}\t{refreshed}\t{expires}", session.id, session.audience))?;
         }
     }

@@ -10,24 +10,6 @@ use super::user::PermissionSet;
 /// `client_id` of tokens from the service's own login endpoint.
 pub const FIRST_PARTY: &str = "first-party";
 
-/// Names that no extra claim may have.
-pub const RESERVED_CLAIMS: [&str; 14] = [
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "iat",
-    "nbf",
-    "jti",
-    "sid",
-    "client_id",
-    "scope",
-    "roles",
-    "auth_time",
-    "amr",
-    "cnf",
-];
-
 /// What an access token says. Serialises to the claims on the wire.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names are those of the claims, see DESIGN section 2")]

@@ -55,13 +55,22 @@ impl From<RingError> for IssueError {
     }
 }
 
+/// Whether this replica could issue now, as far as it knows. Asked before a session is created that nobody would get tokens for.
+pub(super) fn may_issue(app: &App) -> Result<(), IssueError> {
+    if let Some(off_by) = app.clock_guard.off_by(app.config.clock_bound) {
+        return Err(IssueError::Clock(off_by));
+    }
+    if !app.keyring.snapshot().has_signer(app.clock.now()) {
+        return Err(LeaseError::NoActiveKey.into());
+    }
+    Ok(())
+}
+
 /// Signs the pair that belongs to the session's newest generation, dated `refreshed_at`: the same session gives the same answer.
 pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, IssueError> {
     let LiveSession { session, user, seen } = live;
     app.clock_guard.observe(seen, &*app.clock);
-    if let Some(off_by) = app.clock_guard.off_by(app.config.clock_bound) {
-        return Err(IssueError::Clock(off_by));
-    }
+    may_issue(app)?;
     app.keyring.catch_up(&app.store, seen).await?;
     let preferred = [app.config.algorithm_for(&session.audience), app.config.signing_algorithm];
     let key = app.keyring.active(&preferred, seen)?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ring::digest;
 use verifier::Seconds;
 
-use super::issue::{IssueError, TokenPair, issue};
+use super::issue::{IssueError, TokenPair, issue, may_issue};
 use crate::app::App;
 use crate::config::ADMIN_AUDIENCE;
 use crate::domain::access::FIRST_PARTY;
@@ -78,6 +78,7 @@ pub enum LoginError {
 /// Unknown, disabled and password-less users cost the same hash and get the same answer. Limits are checked before any hash, by
 /// what was presented, whether or not such a user exists.
 pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginError> {
+    may_issue(app)?;
     // A name that nobody can have is looked up as the empty name: it finds nobody, and costs the same.
     let name = Username::parse(&request.username).ok().map(|name| name.to_string());
     let keys = FailureKeys::new(name.as_deref().unwrap_or(&request.username), request.origin.address);

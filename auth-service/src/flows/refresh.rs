@@ -97,11 +97,8 @@ async fn advance(
     shown: &RefreshClaims,
     step: Advance,
 ) -> Result<Option<LiveSession>, RefreshError> {
-    let mac_key_id = app
-        .keyring
-        .current_mac_key(app.clock.now())
-        .ok_or(LeaseError::NoMacKey)
-        .map_err(IssueError::from)?;
+    let mac_key_id =
+        app.keyring.current_mac_key(app.clock.now()).ok_or(LeaseError::NoMacKey).map_err(IssueError::from)?;
     let idle_ttl: Seconds = app.config.refresh_idle_ttl;
     Ok(app.store.advance_session(shown.session_id, step, mac_key_id, idle_ttl).await?)
 }

@@ -16,7 +16,7 @@ use crate::store::{KeyRow, Resealed, SqlStore, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// A successor is already announced.
-    #[error("a successor is already announced and signs from {}", .0.0)]
+    #[error("a successor is already announced; another may follow once it signs")]
     Pending(UnixTime),
     /// No chain of this algorithm is kept.
     #[error("the algorithm {0} is not among `signing_algorithms`")]

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use verifier::Clock;
+use zeroize::Zeroizing;
 
 use super::rotate_keys::{RotateError, continue_chain, make_key};
 use crate::app::{App, ClockGuard, rotation_policy};
@@ -88,7 +89,7 @@ pub async fn open_store(
     let replica = random_name("replica", entropy)?;
     let store = match config.database() {
         Database::Sqlite { path } => {
-            create_folder(&path)?;
+            create_private_file(&path)?;
             SqlStore::open_sqlite(&path, clock, &replica).await?
         }
         Database::Postgres => {
@@ -105,14 +106,19 @@ pub async fn start(
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<App, StartError> {
-    // The master key first: without it nothing must be created in a database.
-    if let Database::Sqlite { path } = config.database() {
-        create_folder(&path)?;
-    }
-    let master = Arc::new(master_keys(&config, &*entropy)?);
+    // Before the database: a mistake in the configuration must not leave an empty one behind.
+    let master = find_master_keys(&config)?;
     let (store, _) = open_store(&config, Arc::clone(&clock), &*entropy).await?;
-    // Proves that the existing keys can be opened, before any is added.
     let table = store.key_table().await?;
+    let master = match master {
+        MasterKeySource::Found(keys) => Arc::new(keys),
+        MasterKeySource::Missing(path) if table.rows.is_empty() => {
+            Arc::new(create_master_key(path, &*entropy)?)
+        }
+        // Another key would open nothing.
+        MasterKeySource::Missing(path) => return Err(StartError::MissingMasterKey(path)),
+    };
+    // Proves that the existing keys can be opened, before any is added.
     KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), config.key_publish_ahead)?;
     for chain in config.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]) {
         if table.rows.iter().any(|row| row.chain == chain) {
@@ -172,23 +178,29 @@ fn generated_password(entropy: &dyn Entropy) -> Result<String, EntropyError> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn master_keys(config: &Config, entropy: &dyn Entropy) -> Result<MasterKeys, StartError> {
+enum MasterKeySource {
+    Found(MasterKeys),
+    /// The default file beside a SQLite database does not exist yet.
+    Missing(PathBuf),
+}
+
+fn find_master_keys(config: &Config) -> Result<MasterKeySource, StartError> {
     if let Some(keys) = &config.master_key {
-        return Ok(MasterKeys::parse(keys.expose_secret())?);
+        return Ok(MasterKeySource::Found(MasterKeys::parse(keys.expose_secret())?));
     }
     let path = config.master_key_path().ok_or(StartError::NoMasterKey)?;
     match fs::read_to_string(&path) {
-        Ok(text) => Ok(MasterKeys::parse(zeroize::Zeroizing::new(text).as_str())?),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            if config.master_key_file.is_some() {
-                return Err(StartError::MissingMasterKey(path));
-            }
-            let text = MasterKeys::generate(entropy)?;
-            write_secret(&path, text.as_bytes()).map_err(|cause| StartError::File { path, cause })?;
-            Ok(MasterKeys::parse(&text)?)
-        }
-        Err(cause) => Err(StartError::File { path, cause }),
+        Ok(text) => Ok(MasterKeySource::Found(MasterKeys::parse(Zeroizing::new(text).as_str())?)),
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(StartError::File { path, cause }),
+        Err(_) if config.master_key_file.is_some() => Err(StartError::MissingMasterKey(path)),
+        Err(_) => Ok(MasterKeySource::Missing(path)),
     }
+}
+
+fn create_master_key(path: PathBuf, entropy: &dyn Entropy) -> Result<MasterKeys, StartError> {
+    let text = MasterKeys::generate(entropy)?;
+    write_secret(&path, text.as_bytes()).map_err(|cause| StartError::File { path, cause })?;
+    Ok(MasterKeys::parse(&text)?)
 }
 
 /// Writes a new file that only its owner can read, and makes it durable: keys sealed under it are.
@@ -198,12 +210,12 @@ pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn create_folder(file: &Path) -> Result<(), StartError> {
-    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    // Password hashes and sealed keys are nobody else's business.
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|cause| StartError::File { path: folder.to_owned(), cause })
+/// Password hashes and sealed keys are nobody else's business. SQLite gives its other files the mode of this one.
+fn create_private_file(path: &Path) -> Result<(), StartError> {
+    let failed = |cause| StartError::File { path: path.to_owned(), cause };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+    Ok(())
 }

@@ -1,10 +1,10 @@
 //! The first administrator.
 
 use super::database::arguments;
-use super::users::{NewUser, UserWrite};
+use super::users::NewUser;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::{ADMIN_PERMISSIONS, ADMIN_ROLE, Authority};
+use crate::domain::authority::{ADMIN_PERMISSIONS, ADMIN_ROLE};
 
 /// Whether this replica created the first administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +44,14 @@ impl SqlStore {
                 )
                 .await?;
                 let created = super::users::insert(&mut tx, &admin).await?.is_some();
-                if created {
-                    let roles = [ADMIN_ROLE.to_owned()];
-                    let granted =
-                        super::users::grant(&mut tx, admin.id, &roles, &Authority::Unlimited).await?;
-                    debug_assert!(matches!(granted, UserWrite::Done(_)));
-                }
-                let event = AuditEvent::new(EventKind::Bootstrap).by("system").on(admin.id);
+                let sql =
+                    "INSERT INTO user_roles (user_id, role) SELECT id, $2 FROM users WHERE username = $1
+                           ON CONFLICT DO NOTHING";
+                tx.fetch(sql, arguments![admin.username.as_str(), ADMIN_ROLE]).await?;
+                let event = AuditEvent::new(EventKind::Bootstrap).by("system").on(&admin.username);
                 audit.append(&mut tx, now, &event).await?;
                 audit.commit(tx).await?;
-                // A user `admin` that the command line made before the first start keeps its password.
+                // A user of that name whom the command line made before the first start keeps their password.
                 Ok(if created { Bootstrap::Won } else { Bootstrap::AlreadyDone })
             }
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, Connection as _, Pool, Postgres, Row as _, Sqlite};
 use verifier::{Clock, UnixTime};
 
 use super::StoreError;
@@ -18,6 +18,8 @@ use super::StoreError;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// Few enough that three replicas fit into PostgreSQL's default of 100 connections, enough to keep a group commit busy.
 const POSTGRES_CONNECTIONS: u32 = 16;
+/// A connection idle for this long is asked whether it still stands before it is used.
+const PING_AFTER: Duration = Duration::from_secs(1);
 const SQLITE_READERS: u32 = 4;
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -246,10 +248,19 @@ impl Database {
     }
 }
 
+/// A ping for each statement would double its time, and on a frozen server eat the whole deadline. But a connection that was idle for
+/// a while may have been closed by a restart of the server; a busy one shows that with its next statement.
 fn pool<DB: sqlx::Database>() -> PoolOptions<DB> {
-    // No ping before use: on a frozen server the ping would eat the whole deadline, and a broken connection shows
-    // itself with the statement.
-    PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false)
+    PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false).before_acquire(
+        |connection: &mut DB::Connection, metadata| {
+            Box::pin(async move {
+                if metadata.idle_for >= PING_AFTER {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        },
+    )
 }
 
 /// A transaction; see [`Database::begin`].

@@ -43,6 +43,10 @@ pub struct Resealed {
     pub to: String,
 }
 
+/// Never less than the time: after a restored backup the next change counts higher than any that verifiers saw before.
+const COUNT_CHANGE: &str =
+    "UPDATE key_ring SET changes = CASE WHEN changes < {now} THEN {now} ELSE changes + 1 END";
+
 const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at";
 
 impl SqlStore {
@@ -100,7 +104,7 @@ impl SqlStore {
             async move {
                 let mut audit = store.audit.open().await?;
                 let mut tx = store.db.begin().await?;
-                tx.fetch("UPDATE key_ring SET changes = changes + 1", Vec::new()).await?;
+                tx.fetch(COUNT_CHANGE, Vec::new()).await?;
                 // A statement of its own: the one above may have waited for the lock, and its clock stood meanwhile.
                 let sql = format!(
                     "SELECT {{now}}, {COLUMNS} FROM key_ring LEFT JOIN keys ON chain = $2 ORDER BY generation"

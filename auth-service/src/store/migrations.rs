@@ -8,22 +8,31 @@ use crate::domain::hex;
 
 struct Migration {
     version: i64,
+    /// The oldest release that can run on the result, named by its newest migration. An expanding migration tolerates the
+    /// release before it, so that both can run side by side.
+    tolerates: i64,
     name: &'static str,
     sql: &'static str,
 }
 
 macro_rules! migrations {
-    ($($version:literal $name:literal),* $(,)?) => {
+    ($($version:literal $name:literal tolerates $tolerates:literal),* $(,)?) => {
         [$(Migration {
             version: $version,
+            tolerates: $tolerates,
             name: $name,
             sql: include_str!(concat!("../../../migrations/", $name, ".sql")),
         }),*]
     };
 }
 
-const MIGRATIONS: [Migration; 4] =
-    migrations![1 "0001_users", 2 "0002_sessions", 3 "0003_keys", 4 "0004_audit"];
+const MIGRATIONS: [Migration; 4] = migrations![
+    1 "0001_users" tolerates 4,
+    2 "0002_sessions" tolerates 4,
+    3 "0003_keys" tolerates 4,
+    4 "0004_audit" tolerates 4,
+];
+const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// Any constant; PostgreSQL has one space of advisory lock numbers a database.
 const LOCK: i64 = 0x6175_7468;
@@ -41,14 +50,13 @@ impl SqlStore {
         }
         tx.command(
             "CREATE TABLE IF NOT EXISTS schema_migrations (
-                version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL)",
+                version BIGINT NOT NULL PRIMARY KEY, tolerates BIGINT NOT NULL,
+                name TEXT NOT NULL, digest TEXT NOT NULL)",
         )
         .await?;
-        let newest = newest_version(&mut tx).await?;
-        let known = MIGRATIONS.len();
-        if newest > MIGRATIONS[known - 1].version {
+        if let Some(version) = first_intolerant(&mut tx).await? {
             return Err(StoreError::Schema(format!(
-                "the database was migrated to version {newest} by a newer release; this one knows {known}. Start the newer release"
+                "migration {version} of a newer release is not fit for this one, which knows {NEWEST}. Start the newer release"
             )));
         }
         let mut applied = Vec::new();
@@ -71,8 +79,8 @@ impl SqlStore {
             }
             tx.command(&self.translated(migration.sql)).await?;
             tx.fetch(
-                "INSERT INTO schema_migrations (version, name, digest) VALUES ($1, $2, $3)",
-                arguments![migration.version, migration.name, digest],
+                "INSERT INTO schema_migrations (version, tolerates, name, digest) VALUES ($1, $2, $3, $4)",
+                arguments![migration.version, migration.tolerates, migration.name, digest],
             )
             .await?;
             applied.push(migration.name);
@@ -87,10 +95,10 @@ impl SqlStore {
     }
 }
 
-async fn newest_version(tx: &mut Transaction) -> Result<i64, StoreError> {
-    let row =
-        tx.first("SELECT version FROM schema_migrations ORDER BY version DESC LIMIT 1", Vec::new()).await?;
-    row.map_or(Ok(0), |row| row.int(0))
+/// A migration that we do not know and that does not tolerate us.
+async fn first_intolerant(tx: &mut Transaction) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT version FROM schema_migrations WHERE version > $1 AND tolerates > $1 ORDER BY version LIMIT 1";
+    tx.first(sql, arguments![NEWEST]).await?.map(|row| row.int(0)).transpose()
 }
 
 fn digest_of(sql: &str) -> String {

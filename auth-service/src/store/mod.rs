@@ -66,7 +66,14 @@ pub enum StoreError {
 impl StoreError {
     /// The server answered and refused this statement; the connection is in order.
     fn is_refusal(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(_)) | Self::Unreadable { .. })
+        match self {
+            // Class 57P: the server is shutting down and closes the connection.
+            Self::Database(sqlx::Error::Database(error)) => {
+                !error.code().is_some_and(|code| code.starts_with("57P"))
+            }
+            Self::Unreadable { .. } => true,
+            _ => false,
+        }
     }
 
     /// The database asks to run the transaction again (serialisation failure, deadlock).
