@@ -24,9 +24,8 @@ pub(crate) async fn run() {
     measure("refresh, SQLite", &sqlite("service.db"), &sqlite("floor.db")).await;
 
     let postgres = tokio::task::spawn_blocking(Postgres::start).await.expect("PostgreSQL starts");
-    for id in postgres.process_ids() {
-        service::pin_server(id);
-    }
+    // Its backends are forked from it, and inherit the CPU.
+    service::pin_server(postgres.process_id());
     let (ours, floors) = (postgres.create_database(), postgres.create_database());
     measure("refresh, PostgreSQL", &ours.url(), &floors.url()).await;
 }

@@ -77,6 +77,11 @@ impl Postgres {
         assert!(self.server.start_again(), "PostgreSQL does not start again: {}", read(&self.server.log()));
     }
 
+    /// The process whose children all others of the server are.
+    pub fn process_id(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Stops every process of the server with SIGSTOP: connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.server.freeze();

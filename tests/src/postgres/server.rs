@@ -105,7 +105,7 @@ impl Server {
         self.data.with_extension("log")
     }
 
-    fn id(&self) -> u32 {
+    pub(super) fn id(&self) -> u32 {
         let postmaster = self.postmaster.lock().expect("nobody panics with this lock");
         postmaster.as_ref().expect("the server runs").id()
     }
