@@ -239,8 +239,10 @@ impl Drop for Cluster {
         for replica in &self.replicas {
             let log = replica.log();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(30)..];
-            eprintln!("--- last lines of replica {}\n{}", replica.number(), tail.join("\n"));
+            eprintln!("--- last lines of replica {}", replica.number());
+            for line in &lines[lines.len().saturating_sub(20)..] {
+                eprintln!("{}", line.chars().take(400).collect::<String>());
+            }
         }
     }
 }

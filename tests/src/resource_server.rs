@@ -26,7 +26,7 @@ impl ResourceServer {
         let (out, err) = (dir.path().join("out"), dir.path().join("err"));
         let mut child = Command::new(binary())
             .current_dir(dir.path())
-            .envs([("ISSUER", issuer), ("AUDIENCE", "api"), ("ADDR", "127.0.0.1:0")])
+            .envs([("ISSUER", issuer), ("AUDIENCE", "api"), ("ADDRESS", "127.0.0.1:0")])
             .stdin(Stdio::null())
             .stdout(File::create(&out).expect("a log file"))
             .stderr(File::create(&err).expect("a log file"))

@@ -40,6 +40,7 @@ async fn lost_answers_are_recovered_late_and_a_token_moved_past_ends_the_session
     let cluster = Cluster::start(plan).await;
     let user = cluster.create_users("lossy", 1, &[]).await.remove(0);
     late_clients_and_thieves(&cluster, &user, Duration::from_secs(2)).await;
+    answers_dropped_by_the_proxy(&cluster, &user, Duration::from_secs(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +96,6 @@ async fn late_clients_and_thieves(cluster: &Cluster, user: &str, grace: Duration
         late_duplicate(cluster, user),
         two_outstanding_tokens(cluster, user, grace),
     );
-    answers_dropped_by_the_proxy(cluster, user, grace).await;
 }
 
 /// The answer went missing; the client comes back long after, at another replica.

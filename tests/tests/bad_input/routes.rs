@@ -118,8 +118,8 @@ impl Route {
         if self.is_list {
             let limits = ["0", "-1", "201", "1.5", "1e3", "99999999999999999999999", "", CANARY, "%ff"];
             paths.extend(limits.iter().map(|limit| format!("{}?limit={limit}", self.path)));
-            let afters = ["", CANARY, "%00", "%ff", "-1", "99999999999999999999999", &"a".repeat(600)]
-                .map(String::from);
+            // Any other text may be the name that the page before ended with.
+            let afters = ["%00", "%ff", &"a".repeat(600)].map(String::from);
             paths.extend(afters.iter().map(|after| format!("{}?after={after}", self.path)));
             paths.push(format!("{}?limit=1&limit=2", self.path));
         }
