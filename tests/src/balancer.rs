@@ -1,6 +1,7 @@
 //! A round-robin HTTP proxy in this process that can misbehave on demand.
 //!
-//! It routes as DESIGN asks of a real one: a replica that is not ready gets no issuing calls, and what only needs
+//! It routes as docs/operator-guide.md, "Health checks", asks of a real one: a replica that is not ready
+//! gets no issuing calls, and what only needs
 //! a living process (`/.well-known/*`) goes to any living one when none is ready. A request that could not be
 //! delivered goes to the next replica; one that was delivered is never sent again, unless it is a GET.
 

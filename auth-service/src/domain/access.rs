@@ -1,4 +1,4 @@
-//! The claims of an access token (RFC 9068 §2.2, DESIGN section 2).
+//! The claims of an access token (RFC 9068 §2.2; docs/protocols.md, "Access token").
 
 use serde::Serialize;
 use serde_json::{Map, Value};

@@ -190,7 +190,8 @@ pub enum RotationError {
     },
 }
 
-/// What to do when the chain has to go on: the successor that is due now, if any (DESIGN, automatic rotation).
+/// What to do when the chain has to go on: the successor that is due now, if any
+/// (docs/protocols.md, "The life of a key").
 ///
 /// An empty chain starts at once when `founding` is set (first start); a chain that is added to a running installation is
 /// announced like any key, because caches do not know it yet.

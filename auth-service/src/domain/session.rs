@@ -151,7 +151,7 @@ pub struct RefreshPolicy {
 }
 
 impl Session {
-    /// Decides what a presented generation means (DESIGN section 4, steps 1 to 6).
+    /// Decides what a presented generation means (docs/protocols.md, "The six steps").
     ///
     /// `now` is the clock all replicas share. The session is judged first, because an ended session outranks everything else.
     ///

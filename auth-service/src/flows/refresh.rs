@@ -1,4 +1,4 @@
-//! Exchanges a refresh token (DESIGN section 4).
+//! Exchanges a refresh token (docs/protocols.md, "Sessions and refresh tokens").
 
 use verifier::Seconds;
 

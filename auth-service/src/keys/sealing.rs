@@ -1,7 +1,8 @@
 //! Secrets encrypted at rest under a master key that the database never sees.
 //!
 //! A sealed value is `id.base64url(nonce ‖ ciphertext ‖ tag)`, AES-256-GCM with a random 96-bit nonce. `id` names the master key,
-//! and the associated data names the row and the purpose, so that rows cannot be swapped (THREATS S30).
+//! and the associated data names the row and the purpose, so that rows cannot be swapped
+//! (docs/protocols.md, "Storage and sealing").
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Rules K1 to K8 of DESIGN section 3, in random histories of replicas and verifiers on the real rules.
+//! Rules K1 to K8 (docs/protocols.md, "Eight rules"), in random histories of replicas and verifiers on the real rules.
 //!
 //! Nothing here waits or reads a clock: a history is a list of events in true time, drawn from a seed. The database, the
 //! ring of a replica and the caches of verifiers are modelled; when keys change, sign, are published and end is decided
