@@ -6,10 +6,10 @@ use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::Shared;
 use super::error::{Code, Problem};
 use super::extract::{Bearer, Body, From, OptionalBody};
 use super::wire::{present, private};
-use crate::app::App;
 use crate::domain::password::Password;
 use crate::flows::{self, LoginError, LoginRequest, LogoutCredential, RefreshError, TokenPair};
 
@@ -25,7 +25,7 @@ pub(super) struct LoginBody {
 }
 
 pub(super) async fn login(
-    State(app): State<App>,
+    State(app): State<Shared>,
     From(origin): From,
     Body(body): Body<LoginBody>,
 ) -> Result<Response, Problem> {
@@ -50,7 +50,7 @@ pub(super) struct RefreshBody {
 }
 
 pub(super) async fn refresh(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Body(body): Body<RefreshBody>,
 ) -> Result<Response, Problem> {
     let outcome = flows::refresh(&app, body.refresh_token.expose_secret()).await;
@@ -73,7 +73,7 @@ pub(super) struct LogoutBody {
 
 /// With both credentials the body counts.
 pub(super) async fn logout(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Bearer(bearer): Bearer,
     OptionalBody(body): OptionalBody<LogoutBody>,
 ) -> Result<StatusCode, Problem> {

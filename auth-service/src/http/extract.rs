@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
+use super::Shared;
 use super::client_address::{Peer, client_address};
 use super::error::{Code, Problem};
 use super::routes::Access;
@@ -29,10 +30,10 @@ const LONGEST_USER_AGENT: usize = 256;
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
         let missing = || Problem::new(Code::MalformedRequest).detail("a JSON body is needed");
         let bytes = read(request).await?.ok_or_else(missing)?;
         parse(&bytes).map(Self)
@@ -43,10 +44,10 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 #[derive(Debug)]
 pub(super) struct OptionalBody<T>(pub(super) Option<T>);
 
-impl<T: DeserializeOwned> FromRequest<App> for OptionalBody<T> {
+impl<T: DeserializeOwned> FromRequest<Shared> for OptionalBody<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
         read(request).await?.map(|bytes| parse(&bytes)).transpose().map(Self)
     }
 }
@@ -129,10 +130,10 @@ fn explain(error: &serde_json::Error, member: Option<&str>) -> String {
 #[derive(Debug)]
 pub(super) struct Parameters<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequestParts<App> for Parameters<T> {
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Parameters<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
         // axum's refusal quotes the query.
         let refusal =
             || Problem::new(Code::MalformedRequest).detail("a query parameter is unknown or malformed");
@@ -151,10 +152,10 @@ impl Part {
     }
 }
 
-impl FromRequestParts<App> for Part {
+impl FromRequestParts<Shared> for Part {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, app).await;
         path.map(|Path(part)| Self(part)).map_err(|_| Problem::new(Code::NotFound))
     }
@@ -163,10 +164,10 @@ impl FromRequestParts<App> for Part {
 /// Where the request comes from.
 pub(super) struct From(pub(super) Origin);
 
-impl FromRequestParts<App> for From {
+impl FromRequestParts<Shared> for From {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Self::Rejection> {
         let peer = parts.extensions.get::<Peer>().map(|Peer(address)| address.ip());
         let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
             let text = String::from_utf8_lossy(value.as_bytes());
@@ -180,10 +181,10 @@ impl FromRequestParts<App> for From {
 /// The access token in `Authorization`, not looked at yet; `None` when none was sent.
 pub(super) struct Bearer(pub(super) Option<SecretString>);
 
-impl FromRequestParts<App> for Bearer {
+impl FromRequestParts<Shared> for Bearer {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
         bearer(&parts.headers).map(Self)
     }
 }
@@ -204,10 +205,10 @@ fn bearer(headers: &HeaderMap) -> Result<Option<SecretString>, Problem> {
 #[derive(Debug)]
 pub(super) struct Me(pub(super) Caller);
 
-impl FromRequestParts<App> for Me {
+impl FromRequestParts<Shared> for Me {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         caller(parts, app, Door::Public).await.map(Self)
     }
 }
@@ -223,10 +224,10 @@ impl Operator {
     }
 }
 
-impl FromRequestParts<App> for Operator {
+impl FromRequestParts<Shared> for Operator {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         // A handler that asks for an operator on a route that names no permission is a mistake of ours: closed.
         let Some(Access::Permission(needed)) = parts.extensions.get::<Access>().copied() else {
             return Err(Problem::new(Code::InternalError));

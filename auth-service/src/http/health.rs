@@ -5,8 +5,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Serialize;
 
+use super::Shared;
 use super::wire::private;
-use crate::app::App;
 
 #[derive(Serialize)]
 struct Health {
@@ -21,7 +21,7 @@ pub(super) async fn livez() -> Response {
 }
 
 /// 503 with the reasons while this replica may not issue.
-pub(super) async fn readyz(State(app): State<App>) -> Response {
+pub(super) async fn readyz(State(app): State<Shared>) -> Response {
     let reasons = app.reasons_not_ready();
     if reasons.is_empty() {
         private(Health { status: "ok", reasons })

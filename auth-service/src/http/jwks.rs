@@ -1,73 +1,107 @@
 //! The public keys, and where to find them. From memory and configuration only, whatever the database does.
 
+use std::io::Write as _;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use tower::ServiceBuilder;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::SizeAbove;
 
-use crate::app::App;
+use super::Shared;
 
-/// Ends the `ETag` of the compressed representation: a strong one may name only one sequence of bytes (RFC 9110 §8.8.3).
-const COMPRESSED: &str = "-gzip\"";
-
-/// The key set, compressed for those who ask.
-pub(super) fn compressed() -> MethodRouter<App> {
-    get(jwks).layer(
-        ServiceBuilder::new()
-            .map_response(distinguish)
-            .layer(CompressionLayer::new().gzip(true).compress_when(SizeAbove::default())),
-    )
+/// One sequence of bytes that the key set can be sent as.
+struct Representation {
+    body: Bytes,
+    /// Strong: another one for each representation (RFC 9110 §8.8.3).
+    etag: String,
+    is_compressed: bool,
 }
 
-async fn jwks(State(app): State<App>, headers: HeaderMap) -> Response {
-    let document = app.keyring.document(app.clock.now());
-    let life = app.keyring.cache_life(app.config.jwks_max_age, app.config.clock_bound);
-    let cache_control =
-        format!("public, max-age={}, stale-while-revalidate={}", life.max_age, life.stale_while_revalidate);
-    if let Some(etag) = held(&headers, &document.etag) {
-        let headers = [(header::CACHE_CONTROL, cache_control), (header::ETAG, etag)];
-        return (StatusCode::NOT_MODIFIED, headers, [(header::VARY, "accept-encoding")]).into_response();
-    }
-    let headers = [(header::CACHE_CONTROL, cache_control), (header::ETAG, document.etag.clone())];
-    (headers, [(header::CONTENT_TYPE, "application/json")], document.body.clone()).into_response()
-}
-
-/// Which representation of the current document the client holds, if any. Compares weakly, as `If-None-Match` does.
-fn held(headers: &HeaderMap, current: &str) -> Option<String> {
-    let compressed = current.strip_suffix('"').map(|open| format!("{open}{COMPRESSED}"));
-    let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).find_map(|tag| {
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        let is_current = tag == "*" || tag == current;
-        if is_current {
-            Some(current.to_owned())
+/// The key set; compressed for those who ask, once for each key set.
+pub(super) fn route() -> MethodRouter<Shared> {
+    let compressed = Arc::new(ArcSwapOption::<Representation>::empty());
+    get(async move |State(app): State<Shared>, headers: HeaderMap| {
+        let document = app.keyring.document(app.clock.now());
+        let life = app.keyring.cache_life(app.config.jwks_max_age, app.config.clock_bound);
+        let cache_control = format!(
+            "public, max-age={}, stale-while-revalidate={}",
+            life.max_age, life.stale_while_revalidate
+        );
+        if accepts_gzip(&headers) {
+            let etag = format!("{}-gzip\"", document.etag.trim_end_matches('"'));
+            let known = compressed.load_full().filter(|known| known.etag == etag);
+            let representation = known.unwrap_or_else(|| {
+                let body = gzip(&document.body);
+                let fresh = Arc::new(Representation { body, etag, is_compressed: true });
+                compressed.store(Some(Arc::clone(&fresh)));
+                fresh
+            });
+            answer(&representation, cache_control, &headers)
         } else {
-            compressed.clone().filter(|compressed| tag == compressed)
+            let (body, etag) = (document.body.clone(), document.etag.clone());
+            answer(&Representation { body, etag, is_compressed: false }, cache_control, &headers)
         }
     })
 }
 
-/// Gives the compressed representation a tag of its own.
-fn distinguish<B>(mut response: http::Response<B>) -> http::Response<B> {
+fn answer(representation: &Representation, cache_control: String, asked: &HeaderMap) -> Response {
+    let is_held = is_held(asked, &representation.etag);
+    let mut response = if is_held {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        representation.body.clone().into_response()
+    };
     let headers = response.headers_mut();
-    if headers.contains_key(header::CONTENT_ENCODING)
-        && let Some(etag) = headers.get(header::ETAG).and_then(|etag| etag.to_str().ok())
-        && let Some(open) = etag.strip_suffix('"')
-        && let Ok(etag) = HeaderValue::try_from(format!("{open}{COMPRESSED}"))
-    {
-        headers.insert(header::ETAG, etag);
+    let text = |text: String| HeaderValue::try_from(text).ok();
+    headers.extend(text(cache_control).map(|value| (header::CACHE_CONTROL, value)));
+    headers.extend(text(representation.etag.clone()).map(|value| (header::ETAG, value)));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if !is_held {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if representation.is_compressed {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
     }
     response
 }
 
+/// Whether the client holds this representation. Compares weakly, as `If-None-Match` does.
+fn is_held(asked: &HeaderMap, etag: &str) -> bool {
+    let lines = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).any(|tag| {
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        tag == "*" || tag == etag
+    })
+}
+
+/// Whether `Accept-Encoding` names gzip, and not with a weight of zero (RFC 9110 §12.5.3).
+fn accepts_gzip(asked: &HeaderMap) -> bool {
+    let lines = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let is_refused = |weight: &str| weight.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32));
+        is_gzip && !parts.any(is_refused)
+    })
+}
+
+fn gzip(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory cannot fail.
+    let _ = encoder.write_all(body);
+    encoder.finish().unwrap_or_default().into()
+}
+
 /// RFC 8414 and `OpenID` Connect Discovery, as far as there is something to say. The issuer is the configured one, whatever
 /// `Host` or a proxy says.
-pub(super) async fn metadata(State(app): State<App>) -> impl IntoResponse {
+pub(super) async fn metadata(State(app): State<Shared>) -> impl IntoResponse {
     #[derive(Serialize)]
     struct Metadata<'a> {
         issuer: &'a str,
@@ -92,4 +126,23 @@ pub(super) async fn metadata(State(app): State<App>) -> impl IntoResponse {
             .collect(),
     })
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_to_those_who_name_it() {
+        let accepts = |value: &'static str| {
+            accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]))
+        };
+        for good in ["gzip", "br, GZIP;q=0.5", "deflate, gzip;q=1.0, *;q=0.5"] {
+            assert!(accepts(good), "{good}");
+        }
+        for bad in ["", "br", "gzip;q=0", "gzip; q=0.000", "identity", "xgzip"] {
+            assert!(!accepts(bad), "{bad}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
 }

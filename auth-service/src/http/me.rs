@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use verifier::UnixTime;
 
+use super::Shared;
 use super::error::Problem;
 use super::extract::{Body, From, Me, Parameters, Part};
 use super::wire::{PageQuery, Timestamp, private};
@@ -16,7 +17,7 @@ use crate::domain::user::UserId;
 use crate::flows;
 use crate::flows::sessions;
 
-pub(super) async fn show(State(_): State<App>, Me(caller): Me) -> Response {
+pub(super) async fn show(State(_): State<Shared>, Me(caller): Me) -> Response {
     #[derive(Serialize)]
     struct Answer {
         sub: String,
@@ -42,7 +43,7 @@ pub(super) struct PasswordBody {
 }
 
 pub(super) async fn change_password(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Me(caller): Me,
     From(origin): From,
     Body(body): Body<PasswordBody>,
@@ -52,7 +53,7 @@ pub(super) async fn change_password(
 }
 
 pub(super) async fn list_sessions(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Me(caller): Me,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
@@ -60,7 +61,7 @@ pub(super) async fn list_sessions(
 }
 
 pub(super) async fn end_other_sessions(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Me(caller): Me,
 ) -> Result<StatusCode, Problem> {
     sessions::end_others(&app, &caller).await?;
@@ -68,7 +69,7 @@ pub(super) async fn end_other_sessions(
 }
 
 pub(super) async fn end_session(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Me(caller): Me,
     id: Part,
 ) -> Result<StatusCode, Problem> {

@@ -18,17 +18,20 @@ mod scrape;
 pub mod server;
 mod wire;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower::ServiceBuilder;
 use tower::util::option_layer;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::config::Config;
 use crate::telemetry::Metrics;
+
+use observe::Observer;
 
 pub use client_address::Peer;
 pub use error::Code;
@@ -45,6 +48,9 @@ const PUT: Method = Method::PUT;
 const PATCH: Method = Method::PATCH;
 const DELETE: Method = Method::DELETE;
 
+/// What handlers receive: cloned for every request, so behind one pointer.
+type Shared = Arc<App>;
+
 /// What the public listener serves.
 fn public_routes() -> Routes {
     Routes::on(Listener::Public)
@@ -56,7 +62,7 @@ fn public_routes() -> Routes {
         .session(GET, "/v1/me/sessions", me::list_sessions)
         .session(DELETE, "/v1/me/sessions", me::end_other_sessions)
         .session(DELETE, "/v1/me/sessions/{id}", me::end_session)
-        .mount(GET, "/.well-known/jwks.json", Access::Open, jwks::compressed())
+        .mount(GET, "/.well-known/jwks.json", Access::Open, jwks::route())
         .open(GET, "/.well-known/openid-configuration", jwks::metadata)
         .open(GET, "/.well-known/oauth-authorization-server", jwks::metadata)
         .open(GET, "/livez", health::livez)
@@ -105,6 +111,7 @@ pub fn route_table() -> Vec<Route> {
 }
 
 fn finish(routes: Routes, listener: Listener, app: App, cors: Option<CorsLayer>) -> Router {
+    let observer = Arc::new(Observer::new(listener, routes.table(), &app));
     routes
         .into_router()
         .fallback(error::not_found)
@@ -112,11 +119,10 @@ fn finish(routes: Routes, listener: Listener, app: App, cors: Option<CorsLayer>)
         // A request passes these from top to bottom, its answer from bottom to top.
         .layer(
             ServiceBuilder::new()
-                .layer(from_fn_with_state((app.clone(), listener), observe::observe))
-                .layer(CatchPanicLayer::custom(observe::panicked))
+                .layer(from_fn_with_state(observer, observe::observe))
                 .layer(option_layer(cors)),
         )
-        .with_state(app)
+        .with_state(Arc::new(app))
 }
 
 /// Lets the scripts of the configured origins read answers. Tokens travel in headers and bodies, never in cookies, so no

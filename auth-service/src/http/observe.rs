@@ -1,75 +1,138 @@
 //! What surrounds every request: its id, its log line, its count, and the body of a refusal.
+//!
+//! Runs for every request, so it costs next to nothing: counters are looked up once and kept, ids need no system call.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Poll;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tracing::{Instrument as _, debug, field, info_span};
+use metrics::Counter;
+use tracing::debug;
+use verifier::Clock;
 
 use super::error::{Code, Problem, Unwritten};
-use super::routes::Listener;
+use super::routes::{Listener, Route};
 use super::wire::only_value;
 use crate::app::App;
 use crate::entropy::Entropy;
 use crate::store::with_budget;
+use crate::telemetry::{RequestLabels, in_request};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The route of a request that no route matched.
+const UNMATCHED: &str = "unmatched";
+
+/// What the outermost layer of one listener needs.
+#[derive(Debug)]
+pub(super) struct Observer {
+    listener: Listener,
+    counters: HashMap<&'static str, RouteCounters>,
+    ids: RequestIds,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Observer {
+    pub(super) fn new(listener: Listener, table: &[Route], app: &App) -> Self {
+        let paths = table.iter().map(|route| route.path).chain([UNMATCHED]);
+        Self {
+            listener,
+            counters: paths.map(|path| (path, RouteCounters::default())).collect(),
+            ids: RequestIds::new(&*app.entropy),
+            clock: Arc::clone(&app.clock),
+            entropy: Arc::clone(&app.entropy),
+        }
+    }
+
+    fn count(&self, method: &'static str, route: &str, status: u16) {
+        if let Some((route, counters)) = self.counters.get_key_value(route) {
+            let listener = match self.listener {
+                Listener::Public => "public",
+                Listener::Admin => "admin",
+            };
+            counters.find_or_register((method, status), || {
+                metrics::counter!(
+                    "auth_http_requests_total",
+                    "listener" => listener,
+                    "method" => method,
+                    "route" => *route,
+                    "status" => status.to_string(),
+                )
+            });
+        }
+    }
+}
+
+/// The counters of one route that were needed so far; a handful.
+#[derive(Default)]
+struct RouteCounters(RwLock<Vec<((&'static str, u16), Counter)>>);
+
+impl RouteCounters {
+    fn find_or_register(&self, key: (&'static str, u16), register: impl FnOnce() -> Counter) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counter)) = known.iter().find(|(other, _)| *other == key) {
+            return counter.increment(1);
+        }
+        drop(known);
+        let counter = register();
+        counter.increment(1);
+        // Should another request have registered it meanwhile, both are the same counter.
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push((key, counter));
+    }
+}
+
+impl std::fmt::Debug for RouteCounters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouteCounters").finish_non_exhaustive()
+    }
+}
 
 /// The outermost layer: nothing leaves without an id, and nothing is logged without it.
 ///
 /// The log names the route's pattern, never the path, the query or a header that a client chose.
-pub(super) async fn observe(
-    State((app, listener)): State<(App, Listener)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let id = request_id(request.headers(), &*app.entropy);
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+pub(super) async fn observe(State(observer): State<Arc<Observer>>, request: Request, next: Next) -> Response {
+    let id = observer.ids.of(request.headers());
+    let labels = RequestLabels { id: id.clone(), trace_id: trace_id(request.headers()).map(str::to_owned) };
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
     let method = method_label(request.method());
-    let span = info_span!("request", id, trace_id = field::Empty);
-    if let Some(trace_id) = trace_id(request.headers()) {
-        span.record("trace_id", trace_id);
-    }
-    let started = app.clock.monotonic();
+    let started = observer.clock.monotonic();
 
-    let mut response = with_budget(next.run(request)).instrument(span.clone()).await;
-
-    if let Some(problem) = response.extensions_mut().remove::<Unwritten>() {
-        problem.write(&mut response, &id, jitter(&*app.entropy));
-    }
-    let status = response.status().as_u16();
-    span.in_scope(|| {
-        let took = app.clock.monotonic().saturating_sub(started);
-        debug!(?listener, method, route, status, took_ms = took.as_secs_f64() * 1e3, "answered");
-    });
-    count(listener, method, route, status);
-    // Made of visible ASCII, whoever made it.
-    if let Ok(id) = HeaderValue::try_from(id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
+    in_request(labels, async {
+        let mut response = with_budget(caught(next.run(request))).await;
+        if let Some(problem) = response.extensions_mut().remove::<Unwritten>() {
+            problem.write(&mut response, &id, jitter(&*observer.entropy));
+        }
+        let status = response.status().as_u16();
+        let took = observer.clock.monotonic().saturating_sub(started);
+        debug!(listener = ?observer.listener, method, route, status, took_us = took.as_micros(), "answered");
+        observer.count(method, route, status);
+        // Made of visible ASCII, whoever made it.
+        if let Ok(id) = HeaderValue::try_from(id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    })
+    .await
 }
 
-/// The answer to a request whose handler panicked. The hook has logged where; the process goes on.
-pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    Problem::new(Code::InternalError).into_response()
-}
-
-fn count(listener: Listener, method: &'static str, route: &str, status: u16) {
-    let listener = match listener {
-        Listener::Public => "public",
-        Listener::Admin => "admin",
-    };
-    metrics::counter!(
-        "auth_http_requests_total",
-        "listener" => listener,
-        "method" => method,
-        "route" => route.to_owned(),
-        "status" => status.to_string(),
-    )
-    .increment(1);
+/// Turns a panic into a refusal. The hook has logged where it was; the process goes on.
+async fn caught(answer: impl Future<Output = Response>) -> Response {
+    let mut answer = pin!(answer);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Problem::new(Code::InternalError).into_response()))
+    })
+    .await
 }
 
 /// Methods have no limit, labels must.
@@ -86,21 +149,34 @@ fn method_label(method: &http::Method) -> &'static str {
     }
 }
 
-/// The id that a balancer gave, if it is a plain one, else 128 random bits in the form of a UUID.
-fn request_id(headers: &HeaderMap, entropy: &dyn Entropy) -> String {
-    let is_plain = |id: &&str| {
-        (1..=128).contains(&id.len())
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
-    };
-    if let Some(given) = only_value(headers, &REQUEST_ID).ok().flatten().filter(is_plain) {
-        return given.to_owned();
+/// Ids for requests: 64 random bits of this process and a count.
+#[derive(Debug)]
+struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    fn new(entropy: &dyn Entropy) -> Self {
+        let mut bytes = [0; 8];
+        // Without randomness ids repeat those of other processes; nothing depends on that they do not.
+        let _ = entropy.fill(&mut bytes);
+        Self { process: u64::from_be_bytes(bytes), next: AtomicU64::new(1) }
     }
-    let mut bytes = [0; 16];
-    // Without randomness ids repeat; nothing depends on that they do not.
-    let _ = entropy.fill(&mut bytes);
-    uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string()
+
+    /// The id that a balancer gave, if it is a plain one, else a new one.
+    fn of(&self, headers: &HeaderMap) -> String {
+        let is_plain = |id: &&str| {
+            (1..=128).contains(&id.len())
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+        };
+        match only_value(headers, &REQUEST_ID).ok().flatten().filter(is_plain) {
+            Some(given) => given.to_owned(),
+            None => format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
 }
 
 /// The trace that the request belongs to: W3C Trace Context, `version-trace_id-parent_id-flags`.
@@ -142,13 +218,20 @@ mod tests {
 
     #[test]
     fn a_plain_request_id_is_kept_and_any_other_replaced() {
-        let entropy = SystemEntropy::new();
-        let id = |value: &str| request_id(&headers(REQUEST_ID, value), &entropy);
+        let ids = RequestIds::new(&SystemEntropy::new());
+        let id = |value: &str| ids.of(&headers(REQUEST_ID, value));
         assert_eq!(id("abc-1.2:3_4"), "abc-1.2:3_4");
         for other in ["", "a b", "a\"b", &"x".repeat(129)] {
-            assert_eq!(id(other).len(), 36, "{other}");
+            assert!(id(other).starts_with(&format!("{:016x}-", ids.process)), "{other}");
         }
-        assert_ne!(request_id(&HeaderMap::new(), &entropy), request_id(&HeaderMap::new(), &entropy));
+        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_internal_error() {
+        let response = caught(async { panic!("on purpose") }).await;
+        assert_eq!(response.status(), 500);
+        assert!(response.extensions().get::<Unwritten>().is_some());
     }
 
     #[test]

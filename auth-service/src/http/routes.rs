@@ -6,8 +6,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Extension, Router};
 use http::Method;
 
+use super::Shared;
 use super::extract::{Me, Operator};
-use crate::app::App;
 
 /// Which listener serves a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ pub struct Route {
 /// A router in the making.
 pub(super) struct Routes {
     listener: Listener,
-    router: Router<App>,
+    router: Router<Shared>,
     table: Vec<Route>,
 }
 
@@ -58,7 +58,7 @@ impl Routes {
     /// A route for anyone.
     pub(super) fn open<H, T>(self, method: Method, path: &'static str, handler: H) -> Self
     where
-        H: Handler<T, App>,
+        H: Handler<T, Shared>,
         T: 'static,
     {
         let route = on(filter(&method), handler);
@@ -68,7 +68,7 @@ impl Routes {
     /// A route for whoever has a live session.
     pub(super) fn session<H, T>(self, method: Method, path: &'static str, handler: H) -> Self
     where
-        H: Handler<T, App>,
+        H: Handler<T, Shared>,
         T: TakesMe + 'static,
     {
         let route = on(filter(&method), handler);
@@ -84,7 +84,7 @@ impl Routes {
         handler: H,
     ) -> Self
     where
-        H: Handler<T, App>,
+        H: Handler<T, Shared>,
         T: TakesOperator + 'static,
     {
         let route = on(filter(&method), handler).layer(Extension(Access::Permission(permission)));
@@ -97,15 +97,19 @@ impl Routes {
         method: Method,
         path: &'static str,
         access: Access,
-        route: MethodRouter<App>,
+        route: MethodRouter<Shared>,
     ) -> Self {
         self.router = self.router.route(path, route);
         self.table.push(Route { listener: self.listener, method, path, access });
         self
     }
 
-    pub(super) fn into_router(self) -> Router<App> {
+    pub(super) fn into_router(self) -> Router<Shared> {
         self.router
+    }
+
+    pub(super) fn table(&self) -> &[Route] {
+        &self.table
     }
 
     pub(super) fn into_table(self) -> Vec<Route> {
@@ -120,12 +124,12 @@ fn filter(method: &Method) -> MethodFilter {
 /// The parameters of a handler that begin with the app and the caller. A handler that forgot the caller would serve anyone,
 /// so it does not compile.
 pub(super) trait TakesMe {}
-impl<M> TakesMe for (M, State<App>, Me) {}
-impl<M, A> TakesMe for (M, State<App>, Me, A) {}
-impl<M, A, B> TakesMe for (M, State<App>, Me, A, B) {}
+impl<M> TakesMe for (M, State<Shared>, Me) {}
+impl<M, A> TakesMe for (M, State<Shared>, Me, A) {}
+impl<M, A, B> TakesMe for (M, State<Shared>, Me, A, B) {}
 
 /// As [`TakesMe`], for operators; taking one checks the route's permission.
 pub(super) trait TakesOperator {}
-impl<M> TakesOperator for (M, State<App>, Operator) {}
-impl<M, A> TakesOperator for (M, State<App>, Operator, A) {}
-impl<M, A, B> TakesOperator for (M, State<App>, Operator, A, B) {}
+impl<M> TakesOperator for (M, State<Shared>, Operator) {}
+impl<M, A> TakesOperator for (M, State<Shared>, Operator, A) {}
+impl<M, A, B> TakesOperator for (M, State<Shared>, Operator, A, B) {}

@@ -5,13 +5,14 @@ use axum::routing::{MethodRouter, get};
 use http::header;
 use verifier::Algorithm;
 
+use super::Shared;
 use crate::app::App;
 use crate::domain::key::{Chain, KeyPhase};
 use crate::telemetry::Metrics;
 
 /// Prometheus text format. What changes with time alone is measured when it is asked for.
-pub(super) fn route(metrics: Metrics) -> MethodRouter<App> {
-    get(async move |State(app): State<App>| {
+pub(super) fn route(metrics: Metrics) -> MethodRouter<Shared> {
+    get(async move |State(app): State<Shared>| {
         measure(&app);
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
     })

@@ -5,14 +5,14 @@ use axum::response::Response;
 use serde::Serialize;
 use verifier::UnixTime;
 
-use crate::app::App;
+use crate::http::Shared;
 use crate::http::error::Problem;
 use crate::http::extract::{Operator, Parameters};
 use crate::http::wire::{PageQuery, Timestamp, private};
 use crate::store::{AuditCursor, AuditRow};
 
 pub(in crate::http) async fn list(
-    State(app): State<App>,
+    State(app): State<Shared>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {

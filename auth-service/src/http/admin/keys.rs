@@ -7,9 +7,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use verifier::{Algorithm, UnixTime};
 
-use crate::app::App;
 use crate::domain::key::Chain;
 use crate::flows::rotate_keys;
+use crate::http::Shared;
 use crate::http::error::Problem;
 use crate::http::extract::{Operator, OptionalBody, Parameters, Part};
 use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
@@ -17,7 +17,7 @@ use crate::store::KeyRow;
 
 /// From the database, so that a key which another replica has just announced is listed.
 pub(in crate::http) async fn list(
-    State(app): State<App>,
+    State(app): State<Shared>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
@@ -50,7 +50,7 @@ pub(in crate::http) struct RotateBody {
 }
 
 pub(in crate::http) async fn rotate(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     OptionalBody(body): OptionalBody<RotateBody>,
 ) -> Result<Response, Problem> {
@@ -70,7 +70,7 @@ pub(in crate::http) async fn rotate(
 }
 
 pub(in crate::http) async fn compromise(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     kid: Part,
 ) -> Result<Response, Problem> {

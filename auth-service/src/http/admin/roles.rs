@@ -6,15 +6,15 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
 use crate::domain::user::{Permission, PermissionSet, RoleName};
 use crate::flows::roles;
+use crate::http::Shared;
 use crate::http::error::{Code, Problem};
 use crate::http::extract::{Body, Operator, Parameters, Part};
 use crate::http::wire::{NO_STORE, PageQuery, private};
 
 pub(in crate::http) async fn list(
-    State(app): State<App>,
+    State(app): State<Shared>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
@@ -32,7 +32,7 @@ pub(in crate::http) async fn list(
 }
 
 pub(in crate::http) async fn find(
-    State(app): State<App>,
+    State(app): State<Shared>,
     _: Operator,
     name: Part,
 ) -> Result<Response, Problem> {
@@ -51,7 +51,7 @@ pub(in crate::http) struct RoleBody {
 
 /// 201 when the role is new, 200 when its permissions were replaced.
 pub(in crate::http) async fn put(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     Part(name): Part,
     Body(body): Body<RoleBody>,
@@ -68,7 +68,7 @@ pub(in crate::http) async fn put(
 }
 
 pub(in crate::http) async fn delete(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     name: Part,
 ) -> Result<StatusCode, Problem> {

@@ -4,17 +4,17 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 
-use crate::app::App;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
 use crate::flows::sessions;
+use crate::http::Shared;
 use crate::http::error::{Code, Problem};
 use crate::http::extract::{Operator, Parameters, Part};
 use crate::http::me::session_page;
 use crate::http::wire::PageQuery;
 
 pub(in crate::http) async fn list(
-    State(app): State<App>,
+    State(app): State<Shared>,
     _: Operator,
     id: Part,
     Parameters(query): Parameters<PageQuery>,
@@ -27,7 +27,7 @@ pub(in crate::http) async fn list(
 }
 
 pub(in crate::http) async fn end_all(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {
@@ -36,7 +36,7 @@ pub(in crate::http) async fn end_all(
 }
 
 pub(in crate::http) async fn end(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {

@@ -7,17 +7,17 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::app::App;
 use crate::domain::password::Password;
 use crate::domain::user::UserId;
 use crate::flows::users::{self, UserPatch, UserRequest};
+use crate::http::Shared;
 use crate::http::error::{Code, Problem};
 use crate::http::extract::{Body, Operator, Parameters, Part};
 use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
 use crate::store::{UserPage, UserRow};
 
 pub(in crate::http) async fn list(
-    State(app): State<App>,
+    State(app): State<Shared>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
@@ -44,7 +44,7 @@ pub(in crate::http) struct NewUserBody {
 }
 
 pub(in crate::http) async fn create(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     Body(body): Body<NewUserBody>,
 ) -> Result<Response, Problem> {
@@ -55,7 +55,7 @@ pub(in crate::http) async fn create(
 }
 
 pub(in crate::http) async fn find(
-    State(app): State<App>,
+    State(app): State<Shared>,
     _: Operator,
     id: Part,
 ) -> Result<Response, Problem> {
@@ -75,7 +75,7 @@ pub(in crate::http) struct PatchBody {
 }
 
 pub(in crate::http) async fn change(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     id: Part,
     Body(body): Body<PatchBody>,
@@ -87,7 +87,7 @@ pub(in crate::http) async fn change(
 }
 
 pub(in crate::http) async fn delete(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {
@@ -102,7 +102,7 @@ pub(in crate::http) struct PasswordBody {
 }
 
 pub(in crate::http) async fn set_password(
-    State(app): State<App>,
+    State(app): State<Shared>,
     operator: Operator,
     id: Part,
     Body(body): Body<PasswordBody>,
