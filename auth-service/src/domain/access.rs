@@ -12,7 +12,7 @@ pub const FIRST_PARTY: &str = "first-party";
 
 /// What an access token says. Serialises to the claims on the wire.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are those of the claims, see DESIGN section 2")]
+#[expect(missing_docs, reason = "the names are those of the claims, see docs/protocols.md, \"Access token\"")]
 pub struct AccessClaims<'a> {
     pub iss: &'a str,
     pub sub: String,
