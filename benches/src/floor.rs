@@ -20,7 +20,8 @@ pub(crate) const ROWS: i64 = 64;
 /// As long as the key set of one ES256 key.
 pub(crate) const STATIC_BODY: usize = 260;
 
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS floor (id BIGINT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)";
+const TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS floor (id BIGINT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)";
 const INSERT: &str = "INSERT INTO floor (id, value) VALUES ($1, 0) ON CONFLICT DO NOTHING";
 const UPDATE: &str = "UPDATE floor SET value = value + 1 WHERE id = $1 RETURNING value";
 
@@ -53,7 +54,8 @@ struct Answer {
 pub(crate) async fn serve(database_url: &str) {
     let random = SystemRandom::new();
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("a key");
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
+        .expect("a key");
     let floor = Floor { pool: open(database_url).await, key: Arc::new(key), random };
     let body = "x".repeat(STATIC_BODY);
     let router = Router::new()

@@ -1,6 +1,5 @@
 //! Memory when idle, time from start to the first token, size of the binary.
 
-
 use verifier::{Clock as _, SystemClock};
 
 use crate::service::{resident_mib, settle};
@@ -25,7 +24,13 @@ pub(crate) async fn run() {
 
     // A refresh is the first token that needs no password hash.
     let mut times = Vec::new();
-    let mut token = cluster.client().login(tests::cluster::ADMIN, cluster.admin_password()).await.expect("an answer").tokens().refresh;
+    let mut token = cluster
+        .client()
+        .login(tests::cluster::ADMIN, cluster.admin_password())
+        .await
+        .expect("an answer")
+        .tokens()
+        .refresh;
     let clock = SystemClock::new();
     for _ in 0..STARTS {
         cluster.kill(0);

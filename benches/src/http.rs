@@ -37,7 +37,8 @@ async fn measure(what: &str, service_url: &str, floor_url: &str) {
     for _ in 0..ROUNDS {
         let ours = load::run(address, sessions(&cluster).await, ROUND).await;
         assert_eq!(ours.failures, 0, "every refresh succeeds");
-        let floors = load::run(floor.address, (0..ROWS).take(CALLERS).map(Plain::update).collect(), ROUND).await;
+        let floors =
+            load::run(floor.address, (0..ROWS).take(CALLERS).map(Plain::update).collect(), ROUND).await;
         rates.push((ours.per_second, floors.per_second));
     }
     print(what, &rates, "≥ 0.75");

@@ -26,12 +26,11 @@ pub(crate) async fn run() {
     let (rate, bare) = (format!("{:.1}/s", ours.per_second), format!("{floor:.1}/s"));
     row("logins, as many threads as CPUs", &rate, &bare, ours.per_second / floor, "≥ 0.95");
 
-    let idle = load::run(public(&cluster), sessions(&cluster).await.into_iter().take(2).collect(), ROUND).await;
+    let idle =
+        load::run(public(&cluster), sessions(&cluster).await.into_iter().take(2).collect(), ROUND).await;
     let pair = sessions(&cluster).await.into_iter().take(2).collect();
-    let (busy, _) = tokio::join!(
-        load::run(public(&cluster), pair, ROUND),
-        load::run(public(&cluster), logins(), ROUND),
-    );
+    let (busy, _) =
+        tokio::join!(load::run(public(&cluster), pair, ROUND), load::run(public(&cluster), logins(), ROUND),);
     let p99 = |outcome: &Outcome| outcome.percentile(0.99);
     let ratio = p99(&busy).as_secs_f64() / p99(&idle).as_secs_f64();
     let (measured, floor) = (format!("{:.2?}", p99(&busy)), format!("{:.2?}", p99(&idle)));
@@ -42,7 +41,8 @@ fn bare_hashes(threads: usize) -> f64 {
     let clock = SystemClock::new();
     let start = clock.monotonic();
     let hash = || {
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(19_456, 2, 1, None).expect("sane"));
+        let argon2 =
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(19_456, 2, 1, None).expect("sane"));
         let mut done = 0_u32;
         while clock.monotonic().saturating_sub(start) < ROUND {
             argon2.hash_password_into(b"password", b"0123456789abcdef", &mut [0; 32]).expect("a hash");

@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use rsa::pkcs8::EncodePrivateKey as _;
 use verifier::{Algorithm, Clock as _, Expected, Jwk, JwkSet, KeySet, NoExtra, SystemClock, UnixTime};
@@ -99,7 +100,8 @@ fn round(call: &mut impl FnMut()) -> f64 {
 }
 
 fn claims() -> AccessClaims<'static> {
-    static EXTRA: std::sync::OnceLock<serde_json::Map<String, serde_json::Value>> = std::sync::OnceLock::new();
+    static EXTRA: std::sync::OnceLock<serde_json::Map<String, serde_json::Value>> =
+        std::sync::OnceLock::new();
     static ROLES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
     AccessClaims {
         iss: ISSUER,
@@ -133,18 +135,23 @@ fn bare_signature(key: &Key) -> Box<dyn Fn(&[u8])> {
     match key.algorithm {
         Algorithm::EdDSA => {
             let pair = Ed25519KeyPair::from_seed_unchecked(&key.secret).expect("a seed");
-            Box::new(move |message| drop(black_box(pair.sign(message))))
+            Box::new(move |message| {
+                black_box(pair.sign(message));
+            })
         }
         Algorithm::ES256 => {
             let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.secret, &random);
             let pair = pair.expect("a key");
-            Box::new(move |message| drop(black_box(pair.sign(&random, message))))
+            Box::new(move |message| {
+                black_box(pair.sign(&random, message)).expect("a signature");
+            })
         }
         Algorithm::RS256 => {
             let pair = RsaKeyPair::from_pkcs8(&key.secret).expect("a key");
             Box::new(move |message| {
                 let mut signature = vec![0; pair.public().modulus_len()];
-                drop(black_box(pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)));
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, black_box(&mut signature))
+                    .expect("a signature");
             })
         }
     }
