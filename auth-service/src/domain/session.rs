@@ -183,3 +183,96 @@ impl Session {
         self.ended_at.is_none() && now < self.expires_at && now < self.idle_expires_at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Verdict::{Ahead, Ended, Expired, LateDuplicate, Outstanding, Recover, Retry, Reused};
+
+    const NOW: UnixTime = UnixTime(50_000);
+    const POLICY: RefreshPolicy = RefreshPolicy { grace: Seconds(10), recovery: true };
+
+    /// Token 5 was exchanged, 6 had become void by that, and 7 and 8 were given in answer, the last at `NOW`.
+    fn session() -> Session {
+        Session {
+            id: SessionId::from_random([0xab; 16]),
+            user_id: UserId::from_random([2; 16]),
+            client_id: "first-party".to_owned(),
+            audience: "api".to_owned(),
+            scope: None,
+            refresh: RefreshState { accepted: 5, floor: 6, generation: 8, refreshed_at: NOW, mac_key_id: 1 },
+            auth_time: NOW,
+            created_at: NOW,
+            idle_expires_at: NOW + Seconds(500),
+            expires_at: NOW + Seconds(1_000),
+            ended_at: None,
+            user_agent: None,
+            address: None,
+        }
+    }
+
+    fn judge(presented: Generation, after: i64, policy: RefreshPolicy) -> Verdict {
+        session().judge(presented, NOW + Seconds(after), policy)
+    }
+
+    #[test]
+    fn each_generation_has_its_verdict_within_and_after_the_grace() {
+        let within = [1, 4, 5, 6, 7, 8, 9].map(|shown| judge(shown, 9, POLICY));
+        assert_eq!(
+            within,
+            [LateDuplicate, LateDuplicate, Retry, LateDuplicate, Outstanding, Outstanding, Ahead]
+        );
+        let after = [1, 4, 5, 6, 7, 8, 9].map(|shown| judge(shown, 10, POLICY));
+        assert_eq!(after, [Reused, Reused, Recover, Reused, Outstanding, Outstanding, Ahead]);
+    }
+
+    #[test]
+    fn without_recovery_a_late_retry_is_reuse() {
+        let policy = RefreshPolicy { recovery: false, ..POLICY };
+        assert_eq!((judge(5, 9, policy), judge(5, 10, policy)), (Retry, Reused));
+    }
+
+    #[test]
+    fn without_grace_every_retry_is_a_recovery() {
+        let policy = RefreshPolicy { grace: Seconds(0), ..POLICY };
+        assert_eq!((judge(5, 0, policy), judge(6, 0, policy)), (Recover, Reused));
+    }
+
+    #[test]
+    fn clock_that_went_back_does_not_make_a_thief_of_the_client() {
+        assert_eq!((judge(5, -100, POLICY), judge(4, -100, POLICY)), (Retry, LateDuplicate));
+    }
+
+    #[test]
+    fn session_is_over_at_the_second_it_expires() {
+        let short = |idle, absolute| Session {
+            idle_expires_at: NOW + Seconds(idle),
+            expires_at: NOW + Seconds(absolute),
+            ..session()
+        };
+        for session in [short(100, 200), short(200, 100)] {
+            let at = |after: i64| NOW + Seconds(after);
+            assert_eq!(session.judge(8, at(99), POLICY), Outstanding);
+            assert_eq!(session.judge(8, at(100), POLICY), Expired);
+            assert_eq!((session.is_alive(at(99)), session.is_alive(at(100))), (true, false));
+        }
+    }
+
+    #[test]
+    fn ended_session_outranks_everything_else() {
+        let ended = Session { ended_at: Some(NOW), ..session() };
+        for (shown, after) in [(5, 0), (8, 0), (9, 0), (1, 50), (8, 5_000)] {
+            assert_eq!(ended.judge(shown, NOW + Seconds(after), POLICY), Ended);
+        }
+        assert!(!ended.is_alive(NOW));
+    }
+
+    #[test]
+    fn session_id_has_one_spelling() {
+        let id = session().id;
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        assert_eq!(SessionId::from_bytes(*id.as_bytes()), id);
+        assert_eq!(SessionId::parse(&id.to_string().to_uppercase()), None);
+        assert_eq!(SessionId::parse(&id.to_string().replace('-', "")), None);
+    }
+}
