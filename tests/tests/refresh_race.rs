@@ -48,7 +48,7 @@ async fn clocks_ten_seconds_apart_change_nothing() {
     let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
     let plan = Plan::new(REPLICAS, database.url())
-        .set("refresh_grace", "4s")
+        .set("refresh_grace", "3s")
         .set("clock_bound", "15s")
         .set("jwks_max_age", "5s")
         .set("key_poll_interval", "1s")
@@ -59,7 +59,7 @@ async fn clocks_ten_seconds_apart_change_nothing() {
     assert_clocks_differ(&cluster).await;
     let user = cluster.create_users("skewed", 1, &[]).await.remove(0);
     race(&cluster, &user, 20).await;
-    late_clients_and_thieves(&cluster, &user, Duration::from_secs(4)).await;
+    late_clients_and_thieves(&cluster, &user, Duration::from_secs(3)).await;
 }
 
 /// In each round all callers show the same token at once, and all must get the same answer.

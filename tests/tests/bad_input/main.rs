@@ -130,7 +130,7 @@ struct Scene {
 impl Scene {
     async fn set() -> Self {
         let database = Postgres::shared().create_database();
-        let cluster = Cluster::start(Plan::new(1, database.url()).set("log", "debug")).await;
+        let cluster = Cluster::start(Plan::new(1, database.url()).set("log", "trace")).await;
         let name = cluster.create_users("input", 1, &["ping"]).await.remove(0);
         let client = cluster.client();
         let login = client.login_for(ADMIN_AUDIENCE, ADMIN, cluster.admin_password()).await;
@@ -212,7 +212,7 @@ impl Scene {
         alive.assert_status(StatusCode::OK);
     }
 
-    /// The service wrote at its most talkative usual level. None of what it must keep to itself may be there.
+    /// The service wrote all it can (level trace). None of what it must keep to itself may be there.
     fn no_secret_was_logged(&self) {
         let logs = self.cluster.logs();
         assert!(logs.len() > 10_000, "the service logs: {} bytes", logs.len());
