@@ -44,9 +44,10 @@ pub fn end(child: &mut Child) {
 /// Panics with the command that builds it when it is not there: cargo builds no other package's binaries
 /// for a test.
 pub fn built(file: &str, build: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the path of the running test");
-    let profile =
-        test.parent().and_then(|deps| deps.parent()).expect("a test runs from target/<profile>/deps");
+    let test = std::env::current_exe().expect("the path of this program");
+    // A test runs from `target/<profile>/deps`, a program from the folder above.
+    let folder = test.parent().expect("a program has a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let flag = if profile.ends_with("release") { " --release" } else { "" };
     let path = profile.join(file);
     assert!(path.is_file(), "{} is missing; build it with `cargo build {build}{flag}`", path.display());
