@@ -114,7 +114,8 @@ pub(super) async fn observe(State(observer): State<Arc<Observer>>, request: Requ
         }
         let status = response.status().as_u16();
         let took = observer.clock.monotonic().saturating_sub(started);
-        debug!(listener = ?observer.listener, method, route, status, took_us = took.as_micros(), "answered");
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        debug!(listener = ?observer.listener, method, route, status, took_us, "answered");
         observer.count(method, route, status);
         // Made of visible ASCII, whoever made it.
         if let Ok(id) = HeaderValue::try_from(id) {
