@@ -92,7 +92,7 @@ fn agree(plan: &Plan, dice: &Dice) {
         // A statement that saw the same keys at some time, and a signer that looks at its answer now.
         let seen = Seen { now: start, changes: 3, asked_at: START, refreshed_at: start };
         let confirmation = Confirmation { now: start, changes: 3, asked_at: std::time::Duration::ZERO };
-        let signer = real.active(Algorithm::EdDSA, &confirmation);
+        let signer = real.active(&[Algorithm::EdDSA], &confirmation);
         match ring.active(CHAIN, seen, at, plan) {
             Err(()) => assert!(matches!(signer, Err(LeaseError::Expired)), "{now:?}: {signer:?}"),
             Ok(name) => {

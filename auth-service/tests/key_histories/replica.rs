@@ -64,7 +64,7 @@ impl Ring {
         Some(())
     }
 
-    /// The key that may sign at `at` with what a statement saw; `Err` when the lease has run out.
+    /// The key that may sign at `at` with what a statement saw, of this chain or else of the first; `Err` when the lease has run out.
     pub(crate) fn active(
         &self,
         chain: usize,
@@ -76,7 +76,8 @@ impl Ring {
         if paused_for >= plan.publish_ahead() && plan.without != Without::K4Pause {
             return Err(());
         }
-        Ok(self.signer(chain, seen.now + Seconds(paused_for / 1_000)))
+        let now = seen.now + Seconds(paused_for / 1_000);
+        Ok(self.signer(chain, now).or_else(|| self.signer(0, now)))
     }
 
     pub(crate) fn signer(&self, chain: usize, now: UnixTime) -> Option<Name> {

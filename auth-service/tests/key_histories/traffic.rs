@@ -75,7 +75,7 @@ impl World<'_> {
         let Request { chain, seen, hot } = request;
         let (key, iat) = if plan.without == Without::K4Confirmation {
             let now = second(at + fate.clock_offset);
-            (ring.signer(chain, now), now)
+            (ring.signer(chain, now).or_else(|| ring.signer(0, now)), now)
         } else {
             let Ok(key) = ring.active(chain, seen, at, plan) else {
                 self.counts.lease_refusals += 1;
@@ -84,10 +84,8 @@ impl World<'_> {
             (key, seen.refreshed_at)
         };
         let Some(key) = key else {
-            if chain == 0 {
-                self.violation(Broken::NoSigner, format!("replica {replica} at {:?}, {seen:?}", second(at)));
-            }
-            return;
+            let story = format!("replica {replica} at {:?}, {seen:?}", second(at));
+            return self.violation(Broken::NoSigner, story);
         };
         let token = Rc::new(ring.sign(key, iat, at, plan));
         self.counts.tokens += 1;
