@@ -127,7 +127,7 @@ impl Run {
             .stdout(file.try_clone().expect("another handle"))
             .stderr(file)
             .spawn()
-            .expect("it starts (the terminal needs `script`: apt-get install util-linux)");
+            .expect("it starts (the terminal needs `script`: apt-get install bsdutils)");
         Self { child, output }
     }
 
