@@ -55,13 +55,15 @@ impl Table {
         self.chains[chain].iter().filter(|key| key.place.schedule.phase(now).may_sign()).count()
     }
 
-    /// The table after one transaction. `None` when the store would refuse it.
+    /// The table after one transaction at `now`. With a waiver, keys that have to
+    /// sign sooner may be unknown for that long after their announcement.
+    /// `None` when the store would refuse it.
     pub(crate) fn with(
         &self,
         chain: usize,
         changes: &[Change],
         now: UnixTime,
-        ahead: Seconds,
+        waiver: Option<Seconds>,
     ) -> Option<Rc<Self>> {
         let mut next = self.clone();
         next.changes += 1;
@@ -80,13 +82,13 @@ impl Table {
                         schedule: KeySchedule::starting(schedule.activates_at),
                         compromised_at: None,
                     };
-                    let at_once = schedule.activates_at <= now;
-                    keys.push(Key { place, created_at: now, known_from: at_once.then_some(now + ahead) });
+                    let known_from = waiver.filter(|_| schedule.activates_at <= now).map(|ahead| now + ahead);
+                    keys.push(Key { place, created_at: now, known_from });
                 }
                 Change::Reschedule { generation, schedule } => {
                     let key = keys.iter_mut().find(|key| key.place.generation == *generation)?;
                     if schedule.activates_at < key.place.schedule.activates_at {
-                        key.known_from = Some(key.created_at + ahead);
+                        key.known_from = waiver.map(|ahead| key.created_at + ahead);
                     }
                     key.place.schedule = *schedule;
                 }

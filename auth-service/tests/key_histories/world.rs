@@ -363,7 +363,10 @@ impl<'a> World<'a> {
         if changes.is_empty() {
             return;
         }
-        let Some(table) = self.table.with(chain, &changes, now, self.plan.config.key_publish_ahead) else {
+        let is_compromise = changes.iter().any(|change| matches!(change, Change::Compromise { .. }));
+        let is_waived = is_compromise || matches!(by, By::FirstStart(_));
+        let waiver = is_waived.then_some(self.plan.config.key_publish_ahead);
+        let Some(table) = self.table.with(chain, &changes, now, waiver) else {
             return self.violation(Broken::ChangeRefused, format!("{changes:?} of chain {chain} at {now:?}"));
         };
         let is_late = self.dice.percent(self.plan.commits_late);
