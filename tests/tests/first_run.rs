@@ -24,8 +24,9 @@ async fn first_start_on_a_terminal_shows_a_password_and_lines_that_work_as_paste
     let public = first.listens().await;
     let shown = first.output();
 
+    // Both hold secrets: keys, and hashes of passwords.
     assert_eq!(mode(&home.join("data/master.key")), 0o600);
-    assert!(home.join("data/auth.db").is_file());
+    assert_eq!(mode(&home.join("data/auth.db")), 0o600);
     assert!(first.address("admin").is_some(), "{shown}");
     let lines: Vec<&str> = shown.lines().map(str::trim).filter(|line| line.contains("curl ")).collect();
     assert_eq!(lines.len(), 3, "three curl lines: {shown}");
