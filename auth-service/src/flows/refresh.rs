@@ -10,8 +10,8 @@ use crate::domain::session::{EndReason, RefreshPolicy, Verdict};
 use crate::keys::keyring::{LeaseError, RingError};
 use crate::store::{Advance, LiveSession, StoreError};
 
-/// Each try loses only to another request that moved the same session.
-const TRIES: usize = 8;
+/// Each try loses only to another request that moved the same session, so as many as a client may send at once.
+const TRIES: usize = 64;
 
 /// Why a refresh token was not exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,10 @@ pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> 
     let mut step = Advance::Outstanding(shown.generation);
     for _ in 0..TRIES {
         if let Some(live) = advance(app, &shown, step).await? {
+            // Disabling ends the sessions as well; this holds even if someone wrote into the table by hand.
+            if live.user.disabled_at.is_some() {
+                return Err(RefreshError::Invalid);
+            }
             record(app, &live, step).await?;
             return Ok(issue(app, &live).await?);
         }

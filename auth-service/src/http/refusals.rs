@@ -17,9 +17,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let code = match &error {
             StoreError::Timeout | StoreError::Database(_) => Code::Unavailable,
-            StoreError::Crashed(_) | StoreError::Unreadable { .. } | StoreError::Schema(_) => {
-                Code::InternalError
-            }
+            StoreError::Unreadable { .. } | StoreError::Schema(_) => Code::InternalError,
         };
         Self::new(code).cause(error)
     }

@@ -251,8 +251,12 @@ impl KeyRing {
         [KeyPhase::Active, KeyPhase::Pending, KeyPhase::Retiring].into_iter().find_map(newest_in)
     }
 
-    /// The JWKS at `now`.
+    /// The JWKS at `now`, less the time since the ring was confirmed.
+    ///
+    /// A key may have been given more time since then: its successor was compromised before it signed (rule K6). So a replica
+    /// withdraws nothing whose end it has not seen pass.
     pub fn document(&self, now: UnixTime) -> Arc<Document> {
+        let now = now - seconds(self.confirmed_for());
         let snapshot = self.snapshot.load();
         if let Some(document) = self.document.load_full()
             && document.changes == snapshot.changes
@@ -359,9 +363,13 @@ impl Snapshot {
 }
 
 fn jwks(keys: &[RingKey], changes: i64, now: UnixTime) -> JwkSet {
-    let published = keys.iter().filter(|key| key.row.key.schedule.phase(now).is_published());
+    // A compromised key goes at once, also where the clock is behind the database's.
+    let published = keys
+        .iter()
+        .map(|key| &key.row)
+        .filter(|row| row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published());
     JwkSet {
-        keys: published.filter_map(|key| key.row.public_jwk.clone()).collect(),
+        keys: published.filter_map(|row| row.public_jwk.clone()).collect(),
         auth_ring: u64::try_from(changes).ok(),
     }
 }

@@ -2,14 +2,17 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection as _, Pool, Postgres, Row as _, Sqlite};
+use tokio::runtime::Handle;
 use verifier::{Clock, UnixTime};
 
 use super::StoreError;
@@ -47,7 +50,7 @@ enum Pools {
 
 const SQLITE_NOW: &str = "$1";
 /// The start of the statement, so that it sees one instant.
-const POSTGRES_NOW: &str = "(FLOOR(EXTRACT(EPOCH FROM statement_timestamp()))::BIGINT + $1)";
+const POSTGRES_NOW: &str = "(FLOOR(DATE_PART('epoch', statement_timestamp()))::BIGINT + $1)";
 
 /// An argument of a statement. Only two column types exist, which is what lets both databases share all SQL.
 #[derive(Clone, Debug)]
@@ -372,19 +375,42 @@ impl Drop for Lease {
 
 /// Runs `operation` to its end even if the caller leaves, and answers the caller within `deadline`.
 ///
-/// A statement that was sent keeps its connection until the server answers: to give up on the connection as well would let a frozen
-/// server collect ever more of them. `abandon_after` bounds that.
+/// A statement that was sent keeps its connection until the server answers: to give up on the connection as well would let a
+/// frozen server collect ever more of them. `abandon_after` bounds that.
 pub(super) async fn detached<T: Send + 'static>(
     deadline: Duration,
     abandon_after: Duration,
     operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let task = tokio::spawn(async move {
-        tokio::time::timeout(abandon_after, operation).await.unwrap_or(Err(StoreError::Timeout))
-    });
-    match tokio::time::timeout(deadline, task).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(failed)) => Err(StoreError::Crashed(failed)),
-        Err(_) => Err(StoreError::Timeout),
+    let operation = Unfinished { operation: Some(Box::pin(operation)), abandon_after };
+    tokio::time::timeout(deadline, operation).await.unwrap_or(Err(StoreError::Timeout))
+}
+
+/// An operation that goes on in a task of its own when its caller drops it. Not from the start: a task for every statement
+/// would cost the hot path two switches of threads.
+struct Unfinished<F: Future<Output: Send> + Send + 'static> {
+    operation: Option<Pin<Box<F>>>,
+    abandon_after: Duration,
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Future for Unfinished<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let operation = self.operation.as_mut().expect("a future is not polled after it is ready");
+        let answer = std::task::ready!(operation.as_mut().poll(context));
+        self.operation = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Drop for Unfinished<F> {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending, and so is the connection.
+        if let Some(operation) = self.operation.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(tokio::time::timeout(self.abandon_after, operation));
+        }
     }
 }

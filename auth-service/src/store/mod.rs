@@ -47,9 +47,6 @@ pub enum StoreError {
     /// The database failed or cannot be reached.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The code that ran the statement panicked.
-    #[error("a database task crashed: {0}")]
-    Crashed(tokio::task::JoinError),
     /// A row holds what no version of the service writes.
     #[error("unreadable row in {table}: {what}")]
     Unreadable {

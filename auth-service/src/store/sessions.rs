@@ -90,14 +90,16 @@ pub enum Advance {
 }
 
 /// Columns of a [`LiveSession`], in the order of [`read_live`]. Correlated by the table's own name, which both databases
-/// accept in RETURNING.
-const LIVE: &str = "id, user_id, client_id, audience, scope, accepted, floor, generation, refreshed_at, mac_key_id,
+/// accept in RETURNING. The user is one column, because each subquery costs the hot path as much as a third of a plain
+/// update: name, time of disabling, roles and claims, a line each. See [`read_user`].
+const LIVE: &str =
+    "id, user_id, client_id, audience, scope, accepted, floor, generation, refreshed_at, mac_key_id,
     auth_time, created_at, idle_expires_at, expires_at, ended_at, user_agent, address,
-    (SELECT username FROM users WHERE users.id = sessions.user_id),
-    (SELECT string_agg(role, ' ') FROM user_roles WHERE user_roles.user_id = sessions.user_id),
-    (SELECT string_agg(permissions, ' ') FROM roles JOIN user_roles ON role = name WHERE user_roles.user_id = sessions.user_id),
-    (SELECT claims FROM users WHERE users.id = sessions.user_id),
-    (SELECT disabled_at FROM users WHERE users.id = sessions.user_id),
+    (SELECT username || '
+' || COALESCE(CAST(disabled_at AS TEXT), '') || '
+' || COALESCE((SELECT string_agg(role || ' ' || permissions, '\"')
+        FROM user_roles JOIN roles ON role = name WHERE user_roles.user_id = users.id), '') || '
+' || claims FROM users WHERE users.id = sessions.user_id),
     {now}, (SELECT changes FROM key_ring)";
 
 const ALIVE: &str = "ended_at IS NULL AND expires_at > {now} AND idle_expires_at > {now}";
@@ -135,7 +137,7 @@ impl SqlStore {
     /// Moves a session's refresh token one step. One statement, one round trip; of any number of callers with the same step one
     /// gets the session.
     ///
-    /// `None`: the session is not (or no longer) as the step expects it, or has ended or expired, or its user is disabled.
+    /// `None`: the session is not (or no longer) as the step expects it, or has ended or expired.
     pub async fn advance_session(
         &self,
         id: SessionId,
@@ -168,7 +170,6 @@ impl SqlStore {
             let sql = format!(
                 "UPDATE sessions SET {set}, mac_key_id = $3, refreshed_at = {{now}}, idle_expires_at = {{now}} + $4
                   WHERE id = $2 AND {expected} AND {ALIVE}
-                    AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND disabled_at IS NULL)
                  RETURNING {LIVE}"
             );
             let mut arguments =
@@ -375,13 +376,26 @@ fn read_live(row: &Row, asked_at: Duration) -> Result<LiveSession, StoreError> {
         user_agent: row.text_if_any(15)?,
         address: row.text_if_any(16)?,
     };
-    let user = SessionUser {
-        username: row.text(17)?,
-        roles: super::users::sorted_words(row.text_if_any(18)?),
-        permissions: super::users::permissions(row.text_if_any(19)?)?,
-        claims: super::users::claims(&row.text(20)?)?,
-        disabled_at: row.time_if_any(21)?,
-    };
-    let seen = Confirmation { now: row.time(22)?, changes: row.int(23)?, asked_at };
+    let user = read_user(&row.text(17)?).ok_or_else(|| unreadable("user"))?;
+    let seen = Confirmation { now: row.time(18)?, changes: row.int(19)?, asked_at };
     Ok(LiveSession { session, user, seen })
+}
+
+/// A line each: user name, time of disabling, roles, claims. Names hold no line breaks, and JSON escapes them. A role is its name and
+/// its permissions, separated by spaces; a quotation mark, which no permission may contain, stands between roles.
+fn read_user(lines: &str) -> Option<SessionUser> {
+    let mut lines = lines.splitn(4, '\n');
+    let (username, disabled_at, roles, claims) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+    let roles: Vec<(&str, &str)> =
+        roles.split_terminator('"').filter_map(|role| role.split_once(' ')).collect();
+    let mut names: Vec<String> = roles.iter().map(|(name, _)| (*name).to_owned()).collect();
+    names.sort_unstable();
+    let permissions: Vec<&str> = roles.iter().map(|(_, permissions)| *permissions).collect();
+    Some(SessionUser {
+        username: username.to_owned(),
+        roles: names,
+        permissions: PermissionSet::parse(&permissions.join(" ")).ok()?,
+        claims: serde_json::from_str(claims).ok()?,
+        disabled_at: if disabled_at.is_empty() { None } else { Some(UnixTime(disabled_at.parse().ok()?)) },
+    })
 }

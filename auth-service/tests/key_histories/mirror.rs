@@ -84,7 +84,7 @@ fn agree(plan: &Plan, dice: &Dice) {
         let places = ring.table.chains[CHAIN].iter().map(|key| &key.place);
         let modelled: Vec<_> = places
             .clone()
-            .filter(|place| place.schedule.phase(now).is_published())
+            .filter(|place| place.schedule.phase(start).is_published())
             .map(|place| place.kid.clone())
             .collect();
         assert_eq!(published, modelled, "{now:?}");
@@ -102,4 +102,25 @@ fn agree(plan: &Plan, dice: &Dice) {
         }
         clock.advance(step);
     }
+}
+
+#[test]
+fn key_is_not_withdrawn_by_a_replica_that_missed_its_second_term() {
+    let plan = Plan::draw(&Config::default(), &Dice::new(0), Without::Nothing);
+    let start = second(START);
+    let clock = Arc::new(ManualClock::new(start));
+    let master = Arc::new(MasterKeys::parse(&MasterKeys::generate(&SeededEntropy::new(2)).unwrap()).unwrap());
+    let mut rows = rows(&plan, start, &master);
+    rows.truncate(2);
+    // The second key is announced; the first one will retire and, later, no longer be published.
+    rows[0].key.schedule = KeySchedule::starting(start).succeeded(start + Seconds(100), &plan.policy);
+    rows[1].key.schedule = KeySchedule::starting(start + Seconds(100));
+    let first = rows[0].key.kid.clone();
+    let seen = Confirmation { now: start, changes: 3, asked_at: clock.monotonic() };
+    let ring =
+        KeyRing::new(&KeyTable { rows, seen }, master, clock.clone(), plan.config.key_publish_ahead).unwrap();
+    // From here on the database is away. The second key is compromised, and the first one signs on.
+    clock.advance(Seconds(100) + plan.policy.tail * 2);
+    let jwks: JwkSet = serde_json::from_slice(&ring.document(clock.now()).body).unwrap();
+    assert!(jwks.keys.iter().any(|jwk| *jwk.kid() == first));
 }

@@ -113,14 +113,14 @@ impl Ring {
         CacheLife { max_age: max_age * 1_000, stale_while_revalidate: max_age / 5 * 1_000 }
     }
 
-    /// The JWKS, by the replica's own clock.
+    /// The JWKS, by the replica's own clock when it was last confirmed.
     pub(crate) fn key_set(&self, at: Millis, fate: &Fate, plan: &Plan) -> KeySet {
         let (longest, bound) = (plan.config.jwks_max_age, plan.config.clock_bound);
         let confirmed_at = if plan.without == Without::K8Header { at } else { self.confirmed_at };
         let told = Self { table: Rc::clone(&self.table), confirmed_at };
         KeySet {
             table: Rc::clone(&self.table),
-            rendered_at: second(at + fate.clock_offset),
+            rendered_at: second(self.confirmed_at + fate.clock_offset),
             life: told.cache_life(at, plan.publish_ahead(), longest, bound),
             without_lease: at - self.confirmed_at >= plan.publish_ahead() - millis(bound) * 2,
         }
