@@ -93,7 +93,7 @@ pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<Use
     let username = Username::parse(&request.username)?;
     check_claims(app, &request.claims)?;
     check_roles(&request.roles)?;
-    check_strength(app, &request.password, username.as_str())?;
+    check_strength(app, &request.password, username.as_str()).await??;
     let new = NewUser {
         id: UserId::from_random(random_16(&*app.entropy)?),
         username: username.to_string(),
@@ -134,7 +134,7 @@ pub async fn set_password(
     password: Password,
 ) -> Result<UserRow, UserError> {
     let user = app.store.find_user(id).await?.ok_or(UserError::NotFound)?;
-    check_strength(app, &password, &user.username)?;
+    check_strength(app, &password, &user.username).await??;
     let hash = app.hashing.hash(password).await?;
     let change = UserChange { password_hash: Some(hash), ..UserChange::default() };
     let event = AuditEvent::new(EventKind::PasswordChanged).by(&actor.name).on(id);
