@@ -1,6 +1,6 @@
 //! All SQL of the service. Every public method is one transaction, retried when the database asks for it.
 //!
-//! One text serves SQLite and PostgreSQL; [`database`] hides what differs. A method that authorises a token also returns a
+//! One text serves SQLite and PostgreSQL; the file `database` hides what differs. A method that authorises a token also returns a
 //! [`Confirmation`]: the instant on the shared clock and the state of the key table that it saw.
 
 mod audit;
