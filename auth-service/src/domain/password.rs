@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use zeroize::Zeroizing;
 
-use super::user::{Username, fold};
+use super::user::fold;
 
 /// What a person typed, in NFC so that every keyboard spells it alike. Wiped from memory when dropped.
 #[derive(Clone)]
@@ -75,10 +75,10 @@ impl PasswordPolicy {
     /// As many code points are judged: the time grows with the square, and 100 made to be slow would take a second.
     const JUDGED: usize = 48;
 
-    /// Says whether `username` may have this password. Takes milliseconds of CPU, a tenth of a second at worst.
+    /// Says whether the user with this normalised name may have this password. Takes milliseconds of CPU, a tenth of a second at worst.
     ///
     /// The guesser's dictionary holds the 30,000 most common passwords, so it is the block list as well.
-    pub fn check(&self, password: &Password, username: &Username) -> Result<(), WeakPassword> {
+    pub fn check(&self, password: &Password, username: &str) -> Result<(), WeakPassword> {
         let length = password.0.chars().count();
         if length < self.min_length as usize {
             return Err(WeakPassword::TooShort(self.min_length));
@@ -87,13 +87,12 @@ impl PasswordPolicy {
             return Err(WeakPassword::TooLong);
         }
         // A name of one or two letters stands in most good passwords.
-        let name = username.as_str();
-        if name.chars().count() > 2 && Zeroizing::new(fold(&password.0)).contains(name) {
+        if username.chars().count() > 2 && Zeroizing::new(fold(&password.0)).contains(username) {
             return Err(WeakPassword::ContainsUsername);
         }
         let judged =
             password.0.char_indices().nth(Self::JUDGED).map_or(&**password.0, |(end, _)| &password.0[..end]);
-        let estimate = zxcvbn::zxcvbn(judged, &[name]);
+        let estimate = zxcvbn::zxcvbn(judged, &[username]);
         if estimate.score() >= zxcvbn::Score::Three {
             return Ok(());
         }
@@ -259,6 +258,7 @@ struct Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::user::Username;
 
     const CHEAP: HashPolicy = HashPolicy { memory_kib: 64, iterations: 1, parallelism: 1 };
 
@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn check(text: &str, name: &str) -> Result<(), WeakPassword> {
-        PasswordPolicy { min_length: 12 }.check(&password(text), &Username::parse(name).unwrap())
+        PasswordPolicy { min_length: 12 }.check(&password(text), Username::parse(name).unwrap().as_str())
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
 use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
-use crate::domain::user::Username;
 use crate::hashing::HashError;
 use crate::store::{StoreError, UserChange, UserWrite};
 use verifier::Seconds;
@@ -84,9 +83,7 @@ pub(super) async fn check_strength(
     username: &str,
 ) -> Result<Result<(), WeakPassword>, HashError> {
     let policy = PasswordPolicy { min_length: app.config.password_min_length };
-    // Stored names were parsed before they were stored.
-    let Ok(username) = Username::parse(username) else { return Ok(Ok(())) };
-    let password = password.clone();
+    let (password, username) = (password.clone(), username.to_owned());
     tokio::task::spawn_blocking(move || policy.check(&password, &username))
         .await
         .map_err(|_| HashError::Crashed)
