@@ -76,7 +76,7 @@ impl PageQuery {
             .decode(after)
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok())
-            .filter(|place| !place.chars().any(char::is_control))
+            .filter(|place| !place.is_empty() && !place.chars().any(char::is_control))
             .and_then(|place| read(&place));
         let refusal =
             || Problem::new(Code::MalformedRequest).detail("`after` must be the `next` of another page");

@@ -102,6 +102,8 @@ async fn lists_come_in_pages_that_end() {
             after = format!("&after={next}");
         }
         assert_eq!(&Value::from(seen), &all[member], "{path}");
+        let nowhere = replica.send(admin_get(&format!("{path}?after=")).bearer(&token)).await;
+        nowhere.assert_problem(400, "malformed_request");
     }
 }
 
