@@ -113,7 +113,9 @@ impl Run {
     /// As from a person's terminal. `script` holds the other end of it, and types what we write to its input.
     fn on_terminal(home: &Path, name: &str) -> Self {
         let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--flush", "--command"]).arg(service()).arg("/dev/null");
+        // A shell that stays in between would answer Ctrl-C itself, with status 130. Not every shell execs by itself.
+        let exec = format!("exec '{}'", service().display());
+        script.args(["--quiet", "--return", "--flush", "--command", &exec, "/dev/null"]).env("SHELL", "/bin/sh");
         Self::start(script, home, name)
     }
 
