@@ -115,7 +115,9 @@ impl Run {
         let mut script = Command::new("script");
         // A shell that stays in between would answer Ctrl-C itself, with status 130. Not every shell execs by itself.
         let exec = format!("exec '{}'", service().display());
-        script.args(["--quiet", "--return", "--flush", "--command", &exec, "/dev/null"]).env("SHELL", "/bin/sh");
+        script
+            .args(["--quiet", "--return", "--flush", "--command", &exec, "/dev/null"])
+            .env("SHELL", "/bin/sh");
         Self::start(script, home, name)
     }
 

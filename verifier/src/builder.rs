@@ -138,7 +138,7 @@ impl VerifierBuilder {
         if let Some(max_token_life) = self.max_token_life {
             expected = expected.with_max_token_life(max_token_life);
         }
-        Ok(Verifier::new(Parts { expected, cache: Arc::new(cache), clock }))
+        Ok(Verifier::new(Parts { expected, cache: Arc::new(cache), revoked: Arc::default(), clock }))
     }
 }
 

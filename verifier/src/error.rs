@@ -155,6 +155,12 @@ pub enum Reason {
         /// The longest life accepted.
         limit: Seconds,
     },
+    /// The key that signed is known to be in other hands.
+    #[error("key is revoked")]
+    RevokedKey,
+    /// The token's session was ended: by logout, by an administrator, or because a credential was stolen.
+    #[error("session is revoked")]
+    RevokedSession,
     /// The claims do not fit the type that the caller asked for.
     #[error("custom claims do not fit their type")]
     CustomClaims,
@@ -184,6 +190,8 @@ impl Reason {
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::IssuedInFuture { .. } => "issued_in_future",
             Self::LivesTooLong { .. } => "lives_too_long",
+            Self::RevokedKey => "revoked_key",
+            Self::RevokedSession => "revoked_session",
             Self::CustomClaims => "custom_claims",
         }
     }

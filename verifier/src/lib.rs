@@ -43,8 +43,9 @@
 //! | 5 | claims: strict JSON, no name twice, right types, the required ones there | `BadClaims`, `DuplicateName`, `BadClaim`, `MissingClaim` |
 //! | 6 | `iss` is the issuer, `aud` names this service | `WrongIssuer`, `WrongAudience` |
 //! | 7 | `nbf` ≤ now < `exp`, `iat` ≤ now, each with leeway; `exp` − `iat` ≤ 1 h | `Expired`, `NotYetValid`, `IssuedInFuture`, `LivesTooLong` |
-//! | 8 | your own claims have your types | `CustomClaims` |
-//! | 9 | permissions, where you ask for them | [`VerifyError::Forbidden`] |
+//! | 8 | neither the key nor the session is known to be revoked | `RevokedKey`, `RevokedSession` |
+//! | 9 | your own claims have your types | `CustomClaims` |
+//! | 10 | permissions, where you ask for them | [`VerifyError::Forbidden`] |
 //!
 //! The first check that fails is the [`Reason`]. Unknown names in header and claims are accepted. Whatever a
 //! token names (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
@@ -70,6 +71,7 @@ mod http_source;
 mod json;
 mod jwk;
 mod key_set;
+mod revocation;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;

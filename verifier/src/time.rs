@@ -77,6 +77,10 @@ impl From<Seconds> for Duration {
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The wall clock, which decides whether a token is valid.
     fn now(&self) -> UnixTime;
+    /// The wall clock in milliseconds. Whole seconds will do: whatever is measured by it then looks older.
+    fn unix_millis(&self) -> i64 {
+        self.now().0.saturating_mul(1000)
+    }
     /// Monotonic time since an arbitrary instant of this process, which decides how old a key set is: a wall
     /// clock that jumps must neither freeze nor empty a cache.
     fn monotonic(&self) -> Duration;
@@ -106,17 +110,23 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the Clock that everyone else takes the time from")]
     fn now(&self) -> UnixTime {
-        // A clock before 1970 is broken; at 0 every token is issued in the future, so nothing is accepted.
-        let since_epoch =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        UnixTime(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
+        UnixTime(i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX))
+    }
+
+    fn unix_millis(&self) -> i64 {
+        i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
     }
 
     fn monotonic(&self) -> Duration {
         self.started_at.elapsed()
     }
+}
+
+/// A clock before 1970 is broken; at 0 every token is issued in the future, so nothing is accepted.
+#[expect(clippy::disallowed_methods, reason = "this is the Clock that everyone else takes the time from")]
+fn since_epoch() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A clock that moves only when told to. Share it as `Arc<ManualClock>`.

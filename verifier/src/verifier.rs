@@ -10,6 +10,7 @@ use crate::builder::VerifierBuilder;
 use crate::cache::{Flight, JwksCache, Why};
 use crate::claims::NoExtra;
 use crate::error::{FetchError, Reason, VerifyError};
+use crate::revocation::Revoked;
 use crate::time::Clock;
 use crate::verify::{Expected, Verified};
 
@@ -48,6 +49,7 @@ pub struct Verifier {
 pub(crate) struct Parts {
     pub(crate) expected: Expected,
     pub(crate) cache: Arc<JwksCache>,
+    pub(crate) revoked: Arc<Revoked>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -114,10 +116,10 @@ impl Verifier {
     }
 
     fn check<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        let Parts { expected, cache, clock } = &*self.parts;
+        let Parts { expected, cache, revoked, clock } = &*self.parts;
         let held = cache.held();
         match held.usable(clock.monotonic()) {
-            Ok(keys) => expected.verify(token, keys, clock.now()),
+            Ok(keys) => expected.check(token, keys, &revoked.load(), clock.now()),
             Err(error) => Err(error.into()),
         }
     }

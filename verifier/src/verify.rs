@@ -10,6 +10,7 @@ use crate::error::{Missing, Reason, VerifyError};
 use crate::header::Header;
 use crate::jwk::Kid;
 use crate::key_set::{KeySet, VerifyingKey};
+use crate::revocation::Revocations;
 use crate::time::{Seconds, UnixTime};
 use crate::token::{self, Parts};
 
@@ -66,7 +67,8 @@ impl Expected {
         Self { accepts_expired: true, ..self }
     }
 
-    /// Checks everything about `token` that can be told from the token, the keys and the time.
+    /// Checks everything about `token` that can be told from the token, the keys and the time. What has been
+    /// revoked is not among it: that is what a [`Verifier`](crate::Verifier) hears of.
     ///
     /// The order is fixed: size and shape, header, key by `kid` and its algorithm, signature, claims typed
     /// and complete, issuer, audience, times, and last the custom claims `C`. Nothing of the claims is
@@ -78,6 +80,17 @@ impl Expected {
         &self,
         token: &str,
         keys: &KeySet,
+        now: UnixTime,
+    ) -> Result<Verified<C>, VerifyError> {
+        self.check(token, keys, &Revocations::default(), now)
+    }
+
+    /// As [`verify`](Self::verify), and refuses what is revoked, after the times and before the custom claims.
+    pub(crate) fn check<C: DeserializeOwned>(
+        &self,
+        token: &str,
+        keys: &KeySet,
+        revoked: &Revocations,
         now: UnixTime,
     ) -> Result<Verified<C>, VerifyError> {
         // Sized for the tokens we issue; longer parts go to the heap.
@@ -96,9 +109,10 @@ impl Expected {
         let registered = AccessClaims::parse(json)?;
         self.check_parties(&registered)?;
         self.check_times(&registered, now)?;
+        revoked.check(key.kid(), registered.sid.as_deref())?;
         let custom = C::deserialize(&mut serde_json::Deserializer::from_str(json))
             .map_err(|_| Reason::CustomClaims)?;
-        Ok(Verified { registered, kid: key.kid().clone(), claims: custom })
+        Ok(Verified { registered: Arc::new(registered), kid: key.kid().clone(), claims: custom })
     }
 
     fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {
@@ -148,7 +162,7 @@ fn find_key<'k>(parts: &Parts<'_>, keys: &'k KeySet) -> Result<&'k VerifyingKey,
 /// `C` is for claims of your own; it is read from the same JSON object.
 #[derive(Clone, Debug)]
 pub struct Verified<C = NoExtra> {
-    registered: AccessClaims,
+    registered: Arc<AccessClaims>,
     kid: Kid,
     claims: C,
 }

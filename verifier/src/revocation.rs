@@ -1,0 +1,317 @@
+//! What has been revoked: sessions for as long as their tokens could live, keys for ever.
+//!
+//! The set only grows, and entries leave by time. Merging is idempotent and does not depend on the order, so
+//! repeated, late or reordered news cannot spoil it. Asking neither locks nor allocates.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use crate::error::Reason;
+use crate::jwk::Kid;
+
+/// The 16 bytes of a session's UUID.
+pub(crate) type SessionId = [u8; 16];
+
+/// News are gathered in a small list until it has this many entries or a sixteenth of the large one, so that
+/// each of them costs little however many there are.
+const RECENT: usize = 512;
+
+/// The revocations of one issuer, shared by those who ask and the one who listens.
+#[derive(Debug)]
+pub(crate) struct Revoked {
+    known: ArcSwap<Revocations>,
+    merging: Mutex<()>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Revoked {
+    fn default() -> Self {
+        Self { known: ArcSwap::default(), merging: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Revoked {
+    /// What is known now. Does not wait.
+    pub(crate) fn load(&self) -> Guard<Arc<Revocations>> {
+        self.known.load()
+    }
+
+    /// Adds sessions, to be kept until `forget_at` of `Clock::monotonic`, and keys, to be kept for ever.
+    pub(crate) fn merge(&self, sessions: Vec<SessionId>, keys: &[Kid], now: Duration, forget_at: Duration) {
+        let _turn = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.load_full();
+        if let Some(next) = known.merged(sessions, keys, now, forget_at) {
+            self.known.store(Arc::new(next));
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Drops the sessions whose time is over.
+    pub(crate) fn forget(&self, now: Duration) {
+        let _turn = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.load_full();
+        if known.sessions().any(|entry| entry.forget_at <= seconds(now)) {
+            self.known.store(Arc::new(known.compacted(&[], now)));
+        }
+    }
+
+    /// Wakes up whenever something was added.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
+
+/// A set of revocations that does not change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Revocations {
+    /// Sorted by session, as is `recent`. A session stands in both once its time was extended.
+    settled: Arc<[Entry]>,
+    recent: Arc<[Entry]>,
+    /// Few: each of them was an emergency.
+    keys: Arc<[Kid]>,
+}
+
+/// 20 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    session: SessionId,
+    /// Whole seconds of `Clock::monotonic`.
+    forget_at: u32,
+}
+
+impl Revocations {
+    /// Refuses a token of a revoked key or session. A session that is not named by a UUID cannot have been
+    /// revoked.
+    pub(crate) fn check(&self, kid: &Kid, sid: Option<&str>) -> Result<(), Reason> {
+        if self.has_key(kid.as_str()) {
+            return Err(Reason::RevokedKey);
+        }
+        match sid.and_then(parse_session) {
+            Some(session) if self.has_session(&session) => Err(Reason::RevokedSession),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn has_key(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.as_str() == kid)
+    }
+
+    pub(crate) fn has_session(&self, session: &SessionId) -> bool {
+        let has = |entries: &[Entry]| entries.binary_search_by(|entry| entry.session.cmp(session)).is_ok();
+        has(&self.recent) || has(&self.settled)
+    }
+
+    /// How many sessions are in the set.
+    pub(crate) fn len(&self) -> usize {
+        self.settled.len() + self.recent.len()
+    }
+
+    /// The keys in the set.
+    pub(crate) fn keys(&self) -> &[Kid] {
+        &self.keys
+    }
+
+    /// The sessions in the set, in no order.
+    pub(crate) fn session_ids(&self) -> impl Iterator<Item = &SessionId> {
+        self.sessions().map(|entry| &entry.session)
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = &Entry> {
+        self.settled.iter().chain(&*self.recent)
+    }
+
+    /// The set with news, if they are any. A session that is known is kept until the later of both times.
+    fn merged(
+        &self,
+        sessions: Vec<SessionId>,
+        keys: &[Kid],
+        now: Duration,
+        forget_at: Duration,
+    ) -> Option<Self> {
+        let new_keys: Vec<&Kid> = keys.iter().filter(|key| !self.has_key(key.as_str())).collect();
+        let mut next = self.clone();
+        if !new_keys.is_empty() {
+            let mut all: Vec<Kid> = self.keys.iter().chain(new_keys.iter().copied()).cloned().collect();
+            all.sort_unstable();
+            all.dedup();
+            next.keys = all.into();
+        }
+        let forget_at = seconds(forget_at);
+        let mut news: Vec<Entry> = sessions
+            .into_iter()
+            .map(|session| Entry { session, forget_at })
+            .filter(|one| self.lacks(one))
+            .collect();
+        if news.is_empty() && new_keys.is_empty() {
+            return None;
+        }
+        news.sort_unstable();
+        if self.recent.len() + news.len() > RECENT.max(self.settled.len() / 16) {
+            return Some(next.compacted(&news, now));
+        }
+        // A session that is settled and now lasts longer moves; looking it up finds the one here first.
+        next.recent = union(&[&self.recent, &news], 0).into();
+        Some(next)
+    }
+
+    fn lacks(&self, new: &Entry) -> bool {
+        let lasts = |entries: &[Entry]| {
+            let found = entries.binary_search_by(|entry| entry.session.cmp(&new.session));
+            found.is_ok_and(|at| entries[at].forget_at >= new.forget_at)
+        };
+        !lasts(&self.recent) && !lasts(&self.settled)
+    }
+
+    /// Everything and `news` in one list, without what may be forgotten.
+    fn compacted(&self, news: &[Entry], now: Duration) -> Self {
+        let settled = union(&[&self.settled, &self.recent, news], seconds(now)).into();
+        Self { settled, recent: Arc::default(), keys: Arc::clone(&self.keys) }
+    }
+}
+
+/// The entries of all lists that last beyond `now`, each session once, sorted.
+fn union(lists: &[&[Entry]], now: u32) -> Vec<Entry> {
+    let mut all = Vec::with_capacity(lists.iter().map(|list| list.len()).sum());
+    for list in lists {
+        all.extend(list.iter().filter(|entry| entry.forget_at > now));
+    }
+    // Runs that are sorted already are merged, not sorted anew. Of equal sessions the one that lasts longest comes first.
+    all.sort_by(|a: &Entry, b| a.session.cmp(&b.session).then(b.forget_at.cmp(&a.forget_at)));
+    all.dedup_by_key(|entry| entry.session);
+    all.shrink_to_fit();
+    all
+}
+
+/// Rounded up: an entry must not leave early. After 136 years of uptime, never.
+fn seconds(at: Duration) -> u32 {
+    let up = at.as_secs().saturating_add(u64::from(at.subsec_nanos() > 0));
+    u32::try_from(up).unwrap_or(u32::MAX)
+}
+
+/// A UUID in its hyphenated form (RFC 9562 §4), in either case.
+pub(crate) fn parse_session(text: &str) -> Option<SessionId> {
+    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    let mut session = SessionId::default();
+    let mut digits = text.iter().enumerate().filter(|(at, _)| !matches!(at, 8 | 13 | 18 | 23));
+    if [8, 13, 18, 23].iter().any(|at: &usize| text[*at] != b'-') {
+        return None;
+    }
+    let mut nibble = || {
+        let (_, digit) = digits.next()?;
+        let value = char::from(*digit).to_digit(16)?;
+        u8::try_from(value).ok()
+    };
+    for byte in &mut session {
+        *byte = nibble()? << 4 | nibble()?;
+    }
+    Some(session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Distinct, and spread like random ones.
+    fn session(number: u64) -> SessionId {
+        let mixed = u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        mixed.to_be_bytes()
+    }
+
+    #[test]
+    fn sessions_are_read_in_their_one_form() {
+        let bytes = [0x5e, 0x55, 0x10, 0x9d, 0, 1, 0x42, 3, 0x84, 5, 6, 7, 8, 9, 0xAB, 0xff];
+        assert_eq!(parse_session("5e55109d-0001-4203-8405-06070809abff"), Some(bytes));
+        assert_eq!(parse_session("5E55109D-0001-4203-8405-06070809ABFF"), Some(bytes));
+        for bad in [
+            "",
+            "session-1",
+            "5e55109d000142038405060708 09abff",
+            "5e55109d-0001-4203-8405-06070809abf",
+            "5e55109d-0001-4203-8405-06070809abff0",
+            "5e55109d-0001-4203-8405-06070809abfg",
+            "5e55109d-0001-4203-8405006070809abff",
+            "+e55109d-0001-4203-8405-06070809abff",
+        ] {
+            assert_eq!(parse_session(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn everything_merged_is_found_and_nothing_else() {
+        let revoked = Revoked::default();
+        // Batches of many sizes, so that both lists and the passage between them are used.
+        let mut next = 0;
+        for size in [1, 0, 3, 500, 20, 1, 700, 5000, 1, 400, 400, 2] {
+            let batch: Vec<_> = (next..next + size).map(session).collect();
+            revoked.merge(batch, &[], at(0), HOUR);
+            next += size;
+            let known = revoked.load();
+            assert_eq!(known.len(), usize::try_from(next).unwrap());
+            assert!((0..next).all(|number| known.has_session(&session(number))));
+            assert!((next..next + 1000).all(|number| !known.has_session(&session(number))));
+        }
+    }
+
+    #[test]
+    fn merging_again_or_in_another_order_changes_nothing() {
+        let (one, other) = (Revoked::default(), Revoked::default());
+        let batches: Vec<Vec<_>> = (0..20).map(|n| (n * 37..n * 37 + 60).map(session).collect()).collect();
+        for batch in &batches {
+            one.merge(batch.clone(), &["a".into()], at(0), HOUR);
+        }
+        for batch in batches.iter().rev().chain(&batches) {
+            other.merge(batch.clone(), &["a".into(), "a".into()], at(0), HOUR);
+        }
+        let sorted = |revoked: &Revoked| {
+            let known = revoked.load();
+            let mut ids: Vec<_> = known.session_ids().copied().collect();
+            ids.sort_unstable();
+            (ids, known.keys().to_vec())
+        };
+        assert_eq!(sorted(&one), sorted(&other));
+        assert_eq!(one.load().keys().len(), 1);
+    }
+
+    #[test]
+    fn session_leaves_at_its_latest_time_and_key_never() {
+        let revoked = Revoked::default();
+        revoked.merge(vec![session(1), session(2)], &["stolen".into()], at(0), at(100));
+        revoked.merge(vec![session(2)], &[], at(0), at(200));
+        revoked.merge(vec![session(2)], &[], at(0), at(150));
+        for (now, expected) in [(99, 2), (100, 1), (199, 1), (200, 0)] {
+            revoked.forget(at(now));
+            let known = revoked.load();
+            let found = (1..=2).filter(|number| known.has_session(&session(*number))).count();
+            assert_eq!(found, expected, "at {now}");
+        }
+        assert_eq!(revoked.load().len(), 0);
+        assert!(revoked.load().has_key("stolen"));
+    }
+
+    #[test]
+    fn entry_takes_twenty_bytes() {
+        assert_eq!(size_of::<Entry>(), 20);
+    }
+
+    #[test]
+    fn only_news_wake_those_who_wait() {
+        let revoked = Revoked::default();
+        let mut changes = revoked.changes();
+        revoked.merge(vec![session(1)], &[], at(0), HOUR);
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        revoked.merge(vec![session(1)], &[], at(0), HOUR);
+        assert!(!changes.has_changed().unwrap());
+        revoked.merge(vec![], &["stolen".into()], at(0), HOUR);
+        assert!(changes.has_changed().unwrap());
+    }
+}
