@@ -49,6 +49,8 @@ impl Rules {
         now_ms: i64,
     ) -> Result<Document, Reason> {
         let parts = token::split_any(document)?;
+        let claims = base64url::decode(parts.claims).ok_or(Reason::NotJws)?;
+        let signature = base64url::decode(parts.signature).ok_or(Reason::NotJws)?;
         let header = base64url::decode(parts.header).ok_or(Reason::NotJws)?;
         let header = Header::parse_as("revocations+jwt", &header)?;
         if revoked.has_key(&header.kid) {
@@ -58,11 +60,9 @@ impl Rules {
         if key.algorithm() != header.algorithm {
             return Err(Reason::WrongAlgorithm);
         }
-        let signature = base64url::decode(parts.signature).ok_or(Reason::NotJws)?;
         if !key.has_signed(parts.signed.as_bytes(), &signature) {
             return Err(Reason::BadSignature);
         }
-        let claims = base64url::decode(parts.claims).ok_or(Reason::NotJws)?;
         let claims = std::str::from_utf8(&claims).map_err(|_| Reason::BadClaims)?;
         self.check(Found::parse(claims)?, now_ms)
     }
