@@ -122,8 +122,15 @@ impl FeedBody for Stream {
 pub(crate) struct Attempts(mpsc::UnboundedReceiver<Attempt>);
 
 impl Attempts {
+    /// The next one that has not been given up on.
     pub(crate) async fn next(&mut self) -> Attempt {
-        tokio::time::timeout(Duration::from_secs(600), self.0.recv()).await.expect("an attempt").unwrap()
+        loop {
+            let attempt = tokio::time::timeout(Duration::from_secs(600), self.0.recv()).await;
+            let attempt = attempt.expect("an attempt").unwrap();
+            if !attempt.0.is_closed() {
+                return attempt;
+            }
+        }
     }
 
     pub(crate) async fn accept(&mut self) -> Server {
