@@ -330,6 +330,29 @@ mod tests {
     }
 
     #[test]
+    fn live_entry_takes_at_most_24_bytes_however_it_came() {
+        // One snapshot; news one by one; and time after time the same snapshot a little later, so that entries
+        // move from one list to the other.
+        let histories: [Vec<(u64, u64)>; 3] = [
+            vec![(0, 100_000)],
+            (0..3000).map(|number| (number, number + 1)).collect(),
+            (0..20).flat_map(|_| [(0, 20_000), (5000, 6000), (0, 500)]).collect(),
+        ];
+        for history in histories {
+            let revoked = Revoked::default();
+            for (time, (from, to)) in (0..).zip(&history) {
+                let sessions = (*from..*to).map(session).collect();
+                revoked.merge(sessions, &[], at(time), at(time) + HOUR);
+            }
+            let known = revoked.load();
+            let live: std::collections::BTreeSet<_> = known.session_ids().collect();
+            let bytes = size_of_val(&*known.settled) + size_of_val(&*known.recent);
+            let small = RECENT * size_of::<Entry>();
+            assert!(bytes <= live.len() * 24 + small, "{bytes} bytes for {}", live.len());
+        }
+    }
+
+    #[test]
     fn only_news_wake_those_who_wait() {
         let revoked = Revoked::default();
         let mut changes = revoked.changes();
