@@ -62,6 +62,7 @@ mod builder;
 mod cache;
 mod claims;
 mod credential;
+mod crypto;
 mod error;
 mod freshness;
 mod header;
