@@ -63,6 +63,7 @@ mod builder;
 mod cache;
 mod claims;
 mod credential;
+mod crypto;
 mod error;
 mod freshness;
 mod header;
