@@ -143,6 +143,10 @@ impl State {
         let _ = self.events.as_ref().map(|events| events.send(event));
     }
 
+    fn complete_snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.clone().filter(|snapshot| self.publisher.is_complete(&snapshot.draft))
+    }
+
     fn current_snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.clone().filter(|snapshot| self.publisher.is_current(&snapshot.draft))
     }
@@ -239,8 +243,10 @@ async fn publish(app: &App) -> bool {
     true
 }
 
-/// The snapshot at hand if it is complete and of the last two seconds, else a new one. A replica that may not sign gives the last one
-/// it signed.
+/// The snapshot at hand if it is complete and of the last two seconds, else a new one.
+///
+/// A replica that may not sign gives the last one that it signed, however old, but none that lacks something: a later delta would not
+/// say it again, and a reader with an `as_of` from elsewhere might not notice.
 pub async fn snapshot(app: &App) -> Result<Arc<Snapshot>, FeedError> {
     let feed = &app.feed;
     if let Some(current) = feed.lock().current_snapshot() {
@@ -264,7 +270,7 @@ pub async fn snapshot(app: &App) -> Result<Arc<Snapshot>, FeedError> {
             state.last.get_or_insert_with(|| snapshot.event.clone());
             Ok(snapshot)
         }
-        Err(error) => feed.lock().snapshot.clone().ok_or(error),
+        Err(error) => feed.lock().complete_snapshot().ok_or(error),
     }
 }
 

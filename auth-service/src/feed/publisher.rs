@@ -133,9 +133,14 @@ impl Publisher {
         Some(Draft { as_of: self.as_of?, since: None, sids, kids, additions: self.additions, taken: 0 })
     }
 
-    /// Whether a snapshot holds all there is, and is not much behind.
-    pub fn is_current(&self, snapshot: &Draft) -> bool {
+    /// Whether a snapshot holds all there is.
+    pub fn is_complete(&self, snapshot: &Draft) -> bool {
         snapshot.additions == self.additions
+    }
+
+    /// Whether it is, besides, not much behind.
+    pub fn is_current(&self, snapshot: &Draft) -> bool {
+        self.is_complete(snapshot)
             && self.as_of.is_some_and(|as_of| as_of - snapshot.as_of < SNAPSHOT_LIFE_MS)
     }
 
@@ -190,4 +195,152 @@ fn split<'r>(revocations: impl Iterator<Item = &'r Revocation>) -> (Vec<u8>, Vec
         }
     }
     (sids, kids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::revocation::Revoked;
+    use crate::domain::session::SessionId;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn session(number: u8, forget_at: i64) -> Revoked {
+        let what = Revocation::Session(SessionId::from_bytes([number; 16]));
+        Revoked { what, forget_at: Some(UnixTime(forget_at)) }
+    }
+
+    fn table(now: i64, rows: &[Revoked]) -> RevocationTable {
+        let seen = Confirmation { now: UnixTime(now), changes: 0, asked_at: Duration::ZERO };
+        RevocationTable { rows: rows.to_vec(), seen }
+    }
+
+    /// A publisher that read `rows` at `NOW`.
+    fn started(rows: &[Revoked]) -> Publisher {
+        let mut publisher = Publisher::default();
+        publisher.learn(None, table(NOW, rows), Some(NOW * 1000));
+        publisher
+    }
+
+    fn send(publisher: &mut Publisher) -> Draft {
+        let delta = publisher.delta().expect("there is something to say");
+        publisher.sent(&delta);
+        delta
+    }
+
+    #[test]
+    fn what_the_first_read_finds_is_in_the_snapshot_and_in_no_delta() {
+        let mut publisher = started(&[session(2, NOW + 9), session(1, NOW + 9)]);
+        let snapshot = publisher.snapshot().unwrap();
+        assert_eq!(snapshot.sids, [[1; 16], [2; 16]].concat(), "ascending");
+        let delta = send(&mut publisher);
+        assert_eq!((delta.since, delta.entries()), (Some(snapshot.as_of), 0));
+        assert_eq!(publisher.delta(), None, "that was all");
+    }
+
+    #[test]
+    fn a_row_that_is_read_again_is_no_news_and_one_that_appears_late_is() {
+        let mut publisher = started(&[]);
+        send(&mut publisher);
+        let from = publisher.read_from(Duration::ZERO);
+        assert_eq!(from, Some(UnixTime(NOW)));
+        publisher.learn(from, table(NOW + 1, &[session(2, NOW + 9)]), Some(NOW * 1000 + 400));
+        assert_eq!(send(&mut publisher).sids, [2; 16]);
+        // Began before the other, committed after it.
+        let both = [session(1, NOW + 8), session(2, NOW + 9)];
+        publisher.learn(from, table(NOW + 1, &both), Some(NOW * 1000 + 800));
+        assert_eq!(send(&mut publisher).sids, [1; 16]);
+    }
+
+    #[test]
+    fn a_delta_continues_the_last_change_and_not_the_last_heartbeat() {
+        let mut publisher = started(&[]);
+        let at = |offset: i64| Some(NOW * 1000 + offset);
+        publisher.learn(None, table(NOW, &[]), at(400));
+        assert_eq!(send(&mut publisher).since, at(0));
+        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), at(800));
+        assert_eq!(send(&mut publisher).since, at(0));
+        publisher.learn(None, table(NOW, &[]), at(1200));
+        let heartbeat = send(&mut publisher);
+        assert_eq!((heartbeat.since, Some(heartbeat.as_of)), (at(800), at(1200)));
+    }
+
+    #[test]
+    fn every_addition_moves_as_of_whatever_the_clock_does() {
+        let mut publisher = started(&[]);
+        let mut before = send(&mut publisher).as_of;
+        let asked = [Some(NOW * 1000), Some(NOW * 1000 - 3_600_000), None, None, Some(NOW * 1000 + 1)];
+        for (number, asked_at) in (1..).zip(asked) {
+            publisher.learn(None, table(NOW, &[session(number, NOW + 9)]), asked_at);
+            let delta = send(&mut publisher);
+            assert_eq!((delta.as_of, delta.since), (before + 1, Some(before)), "{asked_at:?}");
+            assert_eq!(delta.sids, [number; 16]);
+            before = delta.as_of;
+        }
+        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 - 3_600_000));
+        assert_eq!(publisher.as_of(), Some(before), "and it never goes back");
+        publisher.learn(None, table(NOW, &[]), None);
+        assert_eq!(publisher.as_of(), Some(before), "a wrong clock claims nothing");
+    }
+
+    #[test]
+    fn nothing_is_said_before_the_clock_was_right_once() {
+        let mut publisher = Publisher::default();
+        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), None);
+        assert_eq!((publisher.snapshot(), publisher.delta()), (None, None));
+        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000));
+        assert_eq!(publisher.snapshot().unwrap().sids, [1; 16]);
+    }
+
+    #[test]
+    fn what_arrives_while_a_delta_is_signed_is_in_the_next_one() {
+        let mut publisher = started(&[]);
+        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 1));
+        let first = publisher.delta().unwrap();
+        publisher.learn(None, table(NOW, &[session(2, NOW + 9)]), Some(NOW * 1000 + 1));
+        publisher.sent(&first);
+        let second = send(&mut publisher);
+        assert_eq!((first.sids, second.sids), (vec![1; 16], vec![2; 16]));
+        assert_eq!(second.since, Some(first.as_of));
+        assert!(second.as_of > first.as_of);
+    }
+
+    #[test]
+    fn an_entry_leaves_at_its_second_and_a_key_never() {
+        let key = Revoked { what: Revocation::Key(Kid::from("stolen")), forget_at: None };
+        let mut publisher = started(&[session(1, NOW + 9), key]);
+        publisher.learn(None, table(NOW + 8, &[]), Some(NOW * 1000 + 8_000));
+        assert_eq!(publisher.entries(), 2);
+        publisher.learn(None, table(NOW + 9, &[]), Some(NOW * 1000 + 9_000));
+        let snapshot = publisher.snapshot().unwrap();
+        assert_eq!((snapshot.sids.len(), snapshot.kids), (0, vec![Kid::from("stolen")]));
+        publisher.learn(None, table(i64::MAX, &[]), None);
+        assert_eq!(publisher.entries(), 1);
+    }
+
+    #[test]
+    fn everything_is_read_again_after_a_minute() {
+        let mut publisher = started(&[]);
+        let from = |publisher: &Publisher, ms| publisher.read_from(Duration::from_millis(ms));
+        assert_eq!(from(&publisher, 59_999), Some(UnixTime(NOW)));
+        assert_eq!(from(&publisher, 60_000), None);
+        let mut later = table(NOW + 60, &[]);
+        later.seen.asked_at = Duration::from_mins(1);
+        publisher.learn(None, later, None);
+        assert_eq!(from(&publisher, 119_999), Some(UnixTime(NOW + 60)));
+        assert_eq!(from(&publisher, 120_000), None);
+    }
+
+    #[test]
+    fn a_snapshot_is_made_anew_when_it_lacks_something_or_is_two_seconds_behind() {
+        let mut publisher = started(&[]);
+        let snapshot = publisher.snapshot().unwrap();
+        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 + 1_999));
+        assert!(publisher.is_current(&snapshot));
+        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 + 2_000));
+        assert!(publisher.is_complete(&snapshot) && !publisher.is_current(&snapshot));
+        let snapshot = publisher.snapshot().unwrap();
+        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 2_001));
+        assert!(!publisher.is_complete(&snapshot));
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Bed {
     pub(crate) store: SqlStore,
     clock: Arc<ManualClock>,
     next_id: AtomicU64,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 pub(crate) const MAC_KEY: u32 = 1;
@@ -45,13 +45,22 @@ impl Bed {
     async fn migrated(store: SqlStore, clock: Arc<ManualClock>, folder: Option<TempDir>) -> Self {
         assert_eq!(store.migrate().await.unwrap().len(), 5);
         assert!(store.migrate().await.unwrap().is_empty(), "a second run applies nothing");
-        Self { store, clock, next_id: AtomicU64::new(1), _folder: folder }
+        Self { store, clock, next_id: AtomicU64::new(1), folder }
     }
 
     /// Moves the clock that the database's statements see.
     pub(crate) fn advance(&self, seconds: i64) {
         self.clock.advance(Seconds(seconds));
         self.store.shift_server_clock(seconds);
+    }
+
+    /// Waits until PostgreSQL's second has just turned, so that what follows happens within one. SQLite's stands still.
+    pub(crate) async fn start_of_a_second(&self) {
+        if self.folder.is_none() {
+            let second = async || self.store.key_changes().await.unwrap().now;
+            let before = second().await;
+            while second().await == before {}
+        }
     }
 
     /// Sixteen bytes that no other call of this bed gives.
