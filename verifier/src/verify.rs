@@ -115,6 +115,14 @@ impl Expected {
         Ok(Verified { registered: Arc::new(registered), kid: key.kid().clone(), claims: custom })
     }
 
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub(crate) fn leeway(&self) -> Seconds {
+        self.leeway
+    }
+
     fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {
         if claims.iss != self.issuer {
             return Err(Reason::WrongIssuer);
