@@ -36,9 +36,12 @@ enum Keys {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The issuer is empty.
+    /// The issuer is empty, or there is none.
     #[error("issuer is empty")]
     NoIssuer,
+    /// Two verifiers of one [`MultiVerifier`](crate::MultiVerifier) are for this issuer.
+    #[error("two verifiers are for issuer {0:?}")]
+    DuplicateIssuer(String),
     /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068
     /// §4).
     #[error("audience is missing: name the service that this one is")]

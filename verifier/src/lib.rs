@@ -71,6 +71,7 @@ mod http_source;
 mod json;
 mod jwk;
 mod key_set;
+mod multi;
 mod revocation;
 mod source;
 #[cfg(feature = "testing")]
@@ -93,6 +94,7 @@ pub use error::{FetchError, Missing, Reason, VerifyError};
 pub use http_source::HttpSource;
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
+pub use multi::MultiVerifier;
 pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
 #[cfg(feature = "testing")]
 pub use time::ManualClock;

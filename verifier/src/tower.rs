@@ -16,6 +16,7 @@ use tower_service::Service;
 use crate::claims::NoExtra;
 use crate::credential::{AuthError, bearer_token};
 use crate::error::{Missing, VerifyError};
+use crate::multi::MultiVerifier;
 use crate::verifier::Verifier;
 use crate::verify::Verified;
 
@@ -33,18 +34,35 @@ impl Verifier {
 
     /// As [`layer`](Self::layer), reading custom claims: `Arc<Verified<C>>`.
     pub fn layer_with_claims<C>(&self) -> VerifyLayer<C> {
-        VerifyLayer { verifier: self.clone(), is_optional: false, claims: PhantomData }
+        VerifyLayer::new(self.clone())
+    }
+}
+
+impl MultiVerifier {
+    /// As [`Verifier::layer`], for tokens of any of the issuers.
+    pub fn layer(&self) -> VerifyLayer {
+        self.layer_with_claims()
+    }
+
+    /// As [`Verifier::layer_with_claims`], for tokens of any of the issuers.
+    pub fn layer_with_claims<C>(&self) -> VerifyLayer<C> {
+        VerifyLayer::new(self.clone())
     }
 }
 
 /// See [`Verifier::layer`].
 pub struct VerifyLayer<C = NoExtra> {
-    verifier: Verifier,
+    verifier: MultiVerifier,
     is_optional: bool,
     claims: PhantomData<fn() -> C>,
 }
 
 impl<C> VerifyLayer<C> {
+    /// What [`Verifier::layer`] and [`MultiVerifier::layer`] return.
+    pub fn new(verifier: impl Into<MultiVerifier>) -> Self {
+        Self { verifier: verifier.into(), is_optional: false, claims: PhantomData }
+    }
+
     /// Lets requests without a token through as well, as nobody's. A bad token is still refused.
     #[must_use]
     pub fn optional(self) -> Self {

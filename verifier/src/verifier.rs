@@ -63,6 +63,11 @@ impl Verifier {
         Self { parts: Arc::new(parts) }
     }
 
+    /// The issuer whose tokens are checked.
+    pub fn issuer(&self) -> &str {
+        self.parts.expected.issuer()
+    }
+
     /// Checks `token`. Does not wait while its key is in hand.
     ///
     /// A token with an unknown `kid`, and any token before the first key set has arrived, waits up to 2 s for

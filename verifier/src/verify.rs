@@ -67,6 +67,10 @@ impl Expected {
         Self { accepts_expired: true, ..self }
     }
 
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// Checks everything about `token` that can be told from the token, the keys and the time. What has been
     /// revoked is not among it: that is what a [`Verifier`](crate::Verifier) hears of.
     ///
@@ -168,6 +172,11 @@ pub struct Verified<C = NoExtra> {
 }
 
 impl<C> Verified<C> {
+    /// Who issued the token.
+    pub fn issuer(&self) -> &str {
+        &self.registered.iss
+    }
+
     /// The user or client the token speaks for. Unique within the issuer.
     pub fn subject(&self) -> &str {
         &self.registered.sub
