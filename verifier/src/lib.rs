@@ -85,7 +85,7 @@ mod verify;
 mod weak;
 
 #[cfg(feature = "axum")]
-pub use axum::Auth;
+pub use axum::{Auth, Needed, Permissions, Scoped};
 pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
 pub use credential::{AuthError, bearer_token};

@@ -225,11 +225,17 @@ impl RequirePermission {
 
     fn check(&self, extensions: &Extensions) -> Result<(), AuthError> {
         let token = identity(extensions)?.ok_or(AuthError::MissingToken)?;
-        let mut each = self.missing.permissions().iter().map(|permission| token.grants(permission));
-        let suffices =
-            if self.missing.any() { each.any(|granted| granted) } else { each.all(|granted| granted) };
-        if suffices { Ok(()) } else { Err(VerifyError::Forbidden(self.missing.clone()).into()) }
+        if suffices(&*token, self.missing.permissions(), self.missing.any()) {
+            return Ok(());
+        }
+        Err(VerifyError::Forbidden(self.missing.clone()).into())
     }
+}
+
+/// Whether `token` grants all of `permissions`, or `any` of them.
+pub(crate) fn suffices(token: &dyn Token, permissions: &[impl AsRef<str>], any: bool) -> bool {
+    let mut each = permissions.iter().map(|permission| token.grants(permission.as_ref()));
+    if any { each.any(|granted| granted) } else { each.all(|granted| granted) }
 }
 
 /// The finding of the layer around us.

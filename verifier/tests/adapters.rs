@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use verifier::testing::TestIssuer;
 use verifier::{
-    Auth, FetchError, FetchFuture, JwksRequest, JwksSource, ManualClock, RequirePermission, Verifier,
-    VerifyLayer,
+    AccessClaims, Auth, FetchError, FetchFuture, JwksRequest, JwksSource, ManualClock, MultiVerifier, Needed,
+    Permissions, RequirePermission, Scoped, Verifier, VerifyLayer,
 };
 
 #[derive(serde::Deserialize)]
@@ -33,6 +33,31 @@ fn issuer_and_verifier() -> (TestIssuer, Verifier) {
 }
 
 async fn who(Auth(user): Auth) -> String {
+    user.subject().to_owned()
+}
+
+struct All;
+struct Any;
+struct Neither;
+struct Quoted;
+
+impl Permissions for All {
+    const NEEDED: Needed = Needed::All(&["ping", "pong"]);
+}
+
+impl Permissions for Any {
+    const NEEDED: Needed = Needed::Any(&["pong", "ping"]);
+}
+
+impl Permissions for Neither {
+    const NEEDED: Needed = Needed::Any(&[]);
+}
+
+impl Permissions for Quoted {
+    const NEEDED: Needed = Needed::All(&["\"", "ping"]);
+}
+
+async fn scoped<P: Permissions>(user: Scoped<P>) -> String {
     user.subject().to_owned()
 }
 
@@ -152,6 +177,66 @@ async fn permissions_are_asked_for_one_by_one_or_together() {
         assert_refused(call(&app, path, &[&good]).await, 403, "insufficient_scope", Some(&challenge)).await;
     }
     assert_refused(call(&app, "/ping", &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+}
+
+#[tokio::test]
+async fn scoped_handler_answers_as_the_permission_layer_does() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let bearer = |scope: &str| {
+        let claims = AccessClaims { scope: scope.into(), ..issuer.claims(NOW) };
+        format!("Bearer {}", issuer.sign(&claims))
+    };
+    let (ping, both) = (bearer("ping"), bearer("pong other ping"));
+    let routes = |layer: VerifyLayer| {
+        Router::new()
+            .route("/all", get(scoped::<All>))
+            .route("/any", get(scoped::<Any>))
+            .route("/neither", get(scoped::<Neither>))
+            .route("/quoted", get(scoped::<Quoted>))
+            .layer(layer)
+    };
+    let app = routes(verifier.layer());
+    for (path, token) in [("/all", &both), ("/any", &ping), ("/any", &both)] {
+        let response = call(&app, path, &[token]).await;
+        assert_eq!((response.status(), text(response).await), (StatusCode::OK, "alice".to_owned()));
+    }
+    let short = bearer("pin pingpong");
+    for (path, token, challenge) in [
+        ("/all", &ping, r#"Bearer error="insufficient_scope", scope="ping pong""#),
+        ("/any", &short, r#"Bearer error="insufficient_scope", scope="pong ping""#),
+        ("/neither", &both, r#"Bearer error="insufficient_scope""#),
+        ("/quoted", &both, r#"Bearer error="insufficient_scope""#),
+    ] {
+        assert_refused(call(&app, path, &[token]).await, 403, "insufficient_scope", Some(challenge)).await;
+    }
+    let missing = Some(r#"Bearer realm="api""#);
+    assert_refused(call(&app, "/all", &[]).await, 401, "missing_token", missing).await;
+    let nobody = routes(verifier.layer().optional());
+    assert_refused(call(&nobody, "/all", &[]).await, 401, "missing_token", missing).await;
+    let bare = Router::new().route("/all", get(scoped::<All>));
+    assert_refused(call(&bare, "/all", &[&both]).await, 500, "internal_error", None).await;
+}
+
+#[tokio::test]
+async fn one_layer_serves_several_issuers() {
+    let (staff, shops) =
+        (TestIssuer::new("https://staff.example.com", AUDIENCE), TestIssuer::new(ISSUER, AUDIENCE));
+    let clock = Arc::new(ManualClock::new(NOW));
+    let build = |url: &str, issuer: &TestIssuer| {
+        let builder = Verifier::builder(url).audience(AUDIENCE).clock(clock.clone());
+        builder.static_jwks(&issuer.jwks()).build().unwrap()
+    };
+    let both =
+        MultiVerifier::new([build("https://staff.example.com", &staff), build(ISSUER, &shops)]).unwrap();
+    let app = app(both.layer());
+    for issuer in [&staff, &shops] {
+        let good = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+        assert_eq!(call(&app, "/ping", &[&good]).await.status(), 200);
+    }
+    let stranger = TestIssuer::new("https://evil.example.com", AUDIENCE);
+    let bad = format!("Bearer {}", stranger.sign(&stranger.claims(NOW)));
+    let challenge = Some("Bearer error=\"invalid_token\"");
+    assert_refused(call(&app, "/who", &[&bad]).await, 401, "invalid_token", challenge).await;
 }
 
 #[tokio::test]
