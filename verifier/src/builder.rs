@@ -7,6 +7,7 @@ use crate::jwk::JwkSet;
 use crate::key_set::{JwksError, KeySet};
 use crate::source::JwksSource;
 use crate::time::{Clock, Seconds, SystemClock};
+use crate::token_cache::TokenCache;
 use crate::verifier::{Parts, Verifier};
 use crate::verify::Expected;
 
@@ -18,6 +19,7 @@ pub struct VerifierBuilder {
     audiences: Vec<String>,
     leeway: Option<Seconds>,
     max_token_life: Option<Seconds>,
+    token_cache: Option<usize>,
     clock: Option<Arc<dyn Clock>>,
     keys: Keys,
 }
@@ -72,6 +74,7 @@ impl VerifierBuilder {
             audiences: Vec::new(),
             leeway: None,
             max_token_life: None,
+            token_cache: None,
             clock: None,
             keys: Keys::ByConvention,
         }
@@ -92,6 +95,17 @@ impl VerifierBuilder {
     /// See [`Expected::with_max_token_life`].
     pub fn max_token_life(self, max_token_life: Seconds) -> Self {
         Self { max_token_life: Some(max_token_life), ..self }
+    }
+
+    /// Remembers the last `capacity` good tokens, rounded up to a power of two: whoever shows one of them again
+    /// is spared the signature. Off by default, and with 0.
+    ///
+    /// Nothing is accepted longer for it: times, revocations and the key are looked at each time, and a token is
+    /// only ever found by all of its bytes. Worth it where clients send the same token many times; room for
+    /// twice as many tokens as are in use keeps them from displacing each other. An entry takes 1 to 4 KiB;
+    /// tokens over 2 KiB are not remembered.
+    pub fn token_cache(self, capacity: usize) -> Self {
+        Self { token_cache: Some(capacity), ..self }
     }
 
     /// Takes the time from `clock` instead of the operating system.
@@ -141,7 +155,8 @@ impl VerifierBuilder {
         if let Some(max_token_life) = self.max_token_life {
             expected = expected.with_max_token_life(max_token_life);
         }
-        Ok(Verifier::new(Parts { expected, cache: Arc::new(cache), revoked: Arc::default(), clock }))
+        let tokens = self.token_cache.filter(|capacity| *capacity > 0).map(TokenCache::new);
+        Ok(Verifier::new(Parts { expected, cache: Arc::new(cache), revoked: Arc::default(), tokens, clock }))
     }
 }
 

@@ -78,6 +78,7 @@ mod source;
 pub mod testing;
 mod time;
 mod token;
+mod token_cache;
 #[cfg(feature = "tower")]
 mod tower;
 mod verifier;

@@ -12,6 +12,7 @@ use crate::claims::NoExtra;
 use crate::error::{FetchError, Reason, VerifyError};
 use crate::revocation::Revoked;
 use crate::time::Clock;
+use crate::token_cache::TokenCache;
 use crate::verify::{Expected, Verified};
 
 /// How long a caller waits for keys.
@@ -42,7 +43,7 @@ const READY_INTERVAL: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    parts: Arc<Parts>,
+    pub(crate) parts: Arc<Parts>,
 }
 
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub(crate) struct Parts {
     pub(crate) expected: Expected,
     pub(crate) cache: Arc<JwksCache>,
     pub(crate) revoked: Arc<Revoked>,
+    pub(crate) tokens: Option<TokenCache>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -121,12 +123,19 @@ impl Verifier {
     }
 
     fn check<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        let Parts { expected, cache, revoked, clock } = &*self.parts;
+        let Parts { expected, cache, revoked, tokens, clock } = &*self.parts;
         let held = cache.held();
-        match held.usable(clock.monotonic()) {
-            Ok(keys) => expected.check(token, keys, &revoked.load(), clock.now()),
-            Err(error) => Err(error.into()),
+        let keys = held.usable(clock.monotonic())?;
+        let (revoked, now) = (revoked.load(), clock.now());
+        let Some(tokens) = tokens else { return expected.check(token, keys, &revoked, now) };
+        if let Some(known) = tokens.find(token, keys).as_ref().and_then(|found| found.as_ref()) {
+            return expected.check_known(known, &revoked, now);
         }
+        let verified = expected.check(token, keys, &revoked, now)?;
+        if let Some(key) = keys.find(verified.kid().as_str()) {
+            tokens.insert(token, verified.shared(), key);
+        }
+        Ok(verified)
     }
 
     /// Waits for `flight`, and for a second one if the first had left before the token's key was published.
