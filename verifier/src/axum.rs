@@ -13,7 +13,8 @@ use http::request::Parts;
 use crate::claims::NoExtra;
 use crate::credential::AuthError;
 use crate::error::{Missing, VerifyError};
-use crate::tower::{Token, identity, suffices};
+use crate::guard::Guard;
+use crate::tower::{Known, Token, identity, suffices};
 use crate::verify::Verified;
 
 /// The caller, as the [`VerifyLayer`](crate::VerifyLayer) around the route found out.
@@ -152,6 +153,16 @@ impl<P: Permissions, C: Send + Sync + 'static, S: Sync> FromRequestParts<S> for 
     }
 }
 
+/// Watches over the connection that this request opens; see [`Guard`]. Refused as [`Auth`] is.
+impl<S: Sync> FromRequestParts<S> for Guard {
+    type Rejection = AuthError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
+        let Known { token, verifier } = identity(&parts.extensions)?.ok_or(AuthError::MissingToken)?;
+        Ok(token.guard(&verifier))
+    }
+}
+
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         Self::into_response(self)
@@ -159,8 +170,7 @@ impl IntoResponse for AuthError {
 }
 
 fn find<C: Send + Sync + 'static>(parts: &Parts) -> Result<Option<Auth<C>>, AuthError> {
-    let Some(token) = identity(&parts.extensions)? else { return Ok(None) };
-    let token: Arc<dyn Token> = token;
+    let Some(Known { token, .. }) = identity(&parts.extensions)? else { return Ok(None) };
     let token: Arc<dyn Any + Send + Sync> = token;
     let token = token.downcast().map_err(|_| {
         tracing::error!("a route wants other custom claims than the VerifyLayer around it reads");

@@ -65,6 +65,7 @@ mod claims;
 mod credential;
 mod error;
 mod freshness;
+mod guard;
 mod header;
 #[cfg(feature = "http")]
 mod http_source;
@@ -91,6 +92,7 @@ pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
 pub use credential::{AuthError, bearer_token};
 pub use error::{FetchError, Missing, Reason, VerifyError};
+pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};

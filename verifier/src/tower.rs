@@ -16,6 +16,7 @@ use tower_service::Service;
 use crate::claims::NoExtra;
 use crate::credential::{AuthError, bearer_token};
 use crate::error::{Missing, VerifyError};
+use crate::guard::Guard;
 use crate::multi::MultiVerifier;
 use crate::verifier::Verifier;
 use crate::verify::Verified;
@@ -143,21 +144,24 @@ where
 
 impl<C: DeserializeOwned> VerifyLayer<C> {
     async fn identify(&self, headers: &http::HeaderMap) -> Result<Caller<C>, AuthError> {
-        let verified = match bearer_token(headers) {
-            Ok(token) => self.verifier.verify(token).await.map_err(AuthError::from),
-            Err(AuthError::MissingToken) if self.is_optional => return Ok(Caller::Nobody),
+        let found = match bearer_token(headers) {
+            Ok(token) => self.check(token).await.map_err(AuthError::from),
+            Err(AuthError::MissingToken) if self.is_optional => Ok(Caller::Nobody),
             Err(error) => Err(error),
         };
         // The token stays out of the log, and the reason out of the answer.
-        verified
-            .map(|token| Caller::Known(Arc::new(token)))
-            .inspect_err(|error| tracing::debug!(%error, "request refused"))
+        found.inspect_err(|error| tracing::debug!(%error, "request refused"))
+    }
+
+    async fn check(&self, token: &str) -> Result<Caller<C>, VerifyError> {
+        let verifier = self.verifier.choose(token)?;
+        Ok(Caller::Known(Arc::new(verifier.verify(token).await?), verifier.clone()))
     }
 }
 
 /// Who sent the request, as this layer found out.
 enum Caller<C> {
-    Known(Arc<Verified<C>>),
+    Known(Arc<Verified<C>>, Verifier),
     Nobody,
 }
 
@@ -165,8 +169,8 @@ impl<C: Send + Sync + 'static> Caller<C> {
     /// What an outer layer may have found out, possibly about another issuer's token, is forgotten.
     fn record(self, extensions: &mut Extensions) {
         match self {
-            Self::Known(token) => {
-                extensions.insert(Identity(Some(token.clone())));
+            Self::Known(token, verifier) => {
+                extensions.insert(Identity(Some(Known { token: token.clone(), verifier })));
                 extensions.insert(token);
             }
             Self::Nobody => {
@@ -180,16 +184,28 @@ impl<C: Send + Sync + 'static> Caller<C> {
 /// The innermost layer's finding, whatever its custom claims. `None`: no token was sent, which that layer
 /// permits.
 #[derive(Clone)]
-pub(crate) struct Identity(pub(crate) Option<Arc<dyn Token>>);
+struct Identity(Option<Known>);
+
+/// A caller with a token, and who checked it.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) token: Arc<dyn Token>,
+    pub(crate) verifier: Verifier,
+}
 
 /// A `Verified` without its type parameter.
 pub(crate) trait Token: Any + Send + Sync {
     fn grants(&self, permission: &str) -> bool;
+    fn guard(&self, verifier: &Verifier) -> Guard;
 }
 
 impl<C: Send + Sync + 'static> Token for Verified<C> {
     fn grants(&self, permission: &str) -> bool {
         self.has_permission(permission)
+    }
+
+    fn guard(&self, verifier: &Verifier) -> Guard {
+        verifier.guard(self)
     }
 }
 
@@ -224,7 +240,7 @@ impl RequirePermission {
     }
 
     fn check(&self, extensions: &Extensions) -> Result<(), AuthError> {
-        let token = identity(extensions)?.ok_or(AuthError::MissingToken)?;
+        let Known { token, .. } = identity(extensions)?.ok_or(AuthError::MissingToken)?;
         if suffices(&*token, self.missing.permissions(), self.missing.any()) {
             return Ok(());
         }
@@ -239,14 +255,14 @@ pub(crate) fn suffices(token: &dyn Token, permissions: &[impl AsRef<str>], any: 
 }
 
 /// The finding of the layer around us.
-pub(crate) fn identity(extensions: &Extensions) -> Result<Option<Arc<dyn Token>>, AuthError> {
-    let Some(Identity(token)) = extensions.get() else {
+pub(crate) fn identity(extensions: &Extensions) -> Result<Option<Known>, AuthError> {
+    let Some(Identity(caller)) = extensions.get() else {
         tracing::error!(
             "a route asks who is calling, but no VerifyLayer lies around it; nobody is let through"
         );
         return Err(AuthError::NoLayer);
     };
-    Ok(token.clone())
+    Ok(caller.clone())
 }
 
 impl<S> Layer<S> for RequirePermission {

@@ -149,7 +149,12 @@ impl Expected {
         revoked.check(kid, claims.sid.as_deref())
     }
 
-    fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {
+    /// The second at which the token is no longer accepted.
+    pub(crate) fn ends_at(&self, claims: &AccessClaims) -> UnixTime {
+        claims.exp + self.leeway
+    }
+
+    pub(crate) fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {
         if claims.iss != self.issuer {
             return Err(Reason::WrongIssuer);
         }
@@ -163,7 +168,7 @@ impl Expected {
     fn check_times(&self, claims: &AccessClaims, now: UnixTime) -> Result<(), Reason> {
         let &AccessClaims { exp, iat, nbf, .. } = claims;
         let (limit, latest_start) = (self.max_token_life, now + self.leeway);
-        if now >= exp + self.leeway && !self.accepts_expired {
+        if now >= self.ends_at(claims) && !self.accepts_expired {
             return Err(Reason::Expired { exp, now });
         }
         if nbf > latest_start {

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use verifier::testing::TestIssuer;
 use verifier::{
-    AccessClaims, Auth, FetchError, FetchFuture, JwksRequest, JwksSource, ManualClock, MultiVerifier, Needed,
-    Permissions, RequirePermission, Scoped, Verifier, VerifyLayer,
+    AccessClaims, Auth, Clock, FetchError, FetchFuture, Guard, JwksRequest, JwksSource, ManualClock,
+    MultiVerifier, Needed, Permissions, RequirePermission, Scoped, Verifier, VerifyLayer,
 };
 
 #[derive(serde::Deserialize)]
@@ -237,6 +237,31 @@ async fn one_layer_serves_several_issuers() {
     let bad = format!("Bearer {}", stranger.sign(&stranger.claims(NOW)));
     let challenge = Some("Bearer error=\"invalid_token\"");
     assert_refused(call(&app, "/who", &[&bad]).await, 401, "invalid_token", challenge).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn guard_belongs_to_the_verifier_that_checked() {
+    let (staff, shops) =
+        (TestIssuer::new("https://staff.example.com", AUDIENCE), TestIssuer::new(ISSUER, AUDIENCE));
+    let clock = Arc::new(ManualClock::new(NOW));
+    let build = |url: &str, issuer: &TestIssuer| {
+        let builder = Verifier::builder(url).audience(AUDIENCE).clock(clock.clone());
+        builder.static_jwks(&issuer.jwks()).build().unwrap()
+    };
+    let both =
+        MultiVerifier::new([build("https://staff.example.com", &staff), build(ISSUER, &shops)]).unwrap();
+    let end = async |guard: Guard| guard.ended().await.label();
+    let app = Router::new().route("/end", get(end)).layer(both.layer().optional());
+    for issuer in [&staff, &shops] {
+        let good = format!("Bearer {}", issuer.sign(&issuer.claims(clock.now())));
+        let app = app.clone();
+        let waiting = tokio::spawn(async move { text(call(&app, "/end", &[&good]).await).await });
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert!(!waiting.is_finished());
+        clock.advance(verifier::Seconds(330));
+        assert_eq!(waiting.await.unwrap(), "expired");
+    }
+    assert_refused(call(&app, "/end", &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
 }
 
 #[tokio::test]
