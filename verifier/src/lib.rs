@@ -90,7 +90,7 @@ mod weak;
 pub use axum::{Auth, Needed, Permissions, Scoped};
 pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
-pub use credential::{AuthError, bearer_token};
+pub use credential::{AuthError, bearer_token, take_websocket_token};
 pub use error::{FetchError, Missing, Reason, VerifyError};
 pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]

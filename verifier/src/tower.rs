@@ -1,6 +1,7 @@
 //! Middleware for tower: who is calling, and may they.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -8,13 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Extensions, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use serde::de::DeserializeOwned;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::claims::NoExtra;
-use crate::credential::{AuthError, bearer_token};
+use crate::credential::{AuthError, bearer_token, take_websocket_token};
 use crate::error::{Missing, VerifyError};
 use crate::guard::Guard;
 use crate::multi::MultiVerifier;
@@ -55,13 +56,19 @@ impl MultiVerifier {
 pub struct VerifyLayer<C = NoExtra> {
     verifier: MultiVerifier,
     is_optional: bool,
+    takes_websocket_token: bool,
     claims: PhantomData<fn() -> C>,
 }
 
 impl<C> VerifyLayer<C> {
     /// What [`Verifier::layer`] and [`MultiVerifier::layer`] return.
     pub fn new(verifier: impl Into<MultiVerifier>) -> Self {
-        Self { verifier: verifier.into(), is_optional: false, claims: PhantomData }
+        Self {
+            verifier: verifier.into(),
+            is_optional: false,
+            takes_websocket_token: false,
+            claims: PhantomData,
+        }
     }
 
     /// Lets requests without a token through as well, as nobody's. A bad token is still refused.
@@ -69,11 +76,18 @@ impl<C> VerifyLayer<C> {
     pub fn optional(self) -> Self {
         Self { is_optional: true, ..self }
     }
+
+    /// Accepts the token of a WebSocket's opening handshake in `Sec-WebSocket-Protocol` as well, and removes it
+    /// from there; see [`take_websocket_token`]. For the routes that open WebSockets, and no others.
+    #[must_use]
+    pub fn with_websocket_token(self) -> Self {
+        Self { takes_websocket_token: true, ..self }
+    }
 }
 
 impl<C> Clone for VerifyLayer<C> {
     fn clone(&self) -> Self {
-        Self { verifier: self.verifier.clone(), is_optional: self.is_optional, claims: PhantomData }
+        Self { verifier: self.verifier.clone(), ..*self }
     }
 }
 
@@ -82,6 +96,7 @@ impl<C> fmt::Debug for VerifyLayer<C> {
         f.debug_struct("VerifyLayer")
             .field("verifier", &self.verifier)
             .field("is_optional", &self.is_optional)
+            .field("takes_websocket_token", &self.takes_websocket_token)
             .finish()
     }
 }
@@ -131,7 +146,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            match layer.identify(&parts.headers).await {
+            match layer.identify(&mut parts.headers).await {
                 Ok(caller) => {
                     caller.record(&mut parts.extensions);
                     inner.call(Request::from_parts(parts, body)).await
@@ -143,14 +158,24 @@ where
 }
 
 impl<C: DeserializeOwned> VerifyLayer<C> {
-    async fn identify(&self, headers: &http::HeaderMap) -> Result<Caller<C>, AuthError> {
-        let found = match bearer_token(headers) {
-            Ok(token) => self.check(token).await.map_err(AuthError::from),
+    async fn identify(&self, headers: &mut HeaderMap) -> Result<Caller<C>, AuthError> {
+        let found = match self.find_token(headers) {
+            Ok(token) => self.check(&token).await.map_err(AuthError::from),
             Err(AuthError::MissingToken) if self.is_optional => Ok(Caller::Nobody),
             Err(error) => Err(error),
         };
         // The token stays out of the log, and the reason out of the answer.
         found.inspect_err(|error| tracing::debug!(%error, "request refused"))
+    }
+
+    fn find_token<'h>(&self, headers: &'h mut HeaderMap) -> Result<Cow<'h, str>, AuthError> {
+        if self.takes_websocket_token {
+            match take_websocket_token(headers) {
+                Err(AuthError::MissingToken) => {}
+                taken => return taken.map(Cow::Owned),
+            }
+        }
+        bearer_token(headers).map(Cow::Borrowed)
     }
 
     async fn check(&self, token: &str) -> Result<Caller<C>, VerifyError> {

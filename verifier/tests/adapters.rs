@@ -9,6 +9,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::{AUDIENCE, ISSUER, NOW};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -262,6 +264,92 @@ async fn guard_belongs_to_the_verifier_that_checked() {
         assert_eq!(waiting.await.unwrap(), "expired");
     }
     assert_refused(call(&app, "/end", &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+}
+
+const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// The opening handshake of a WebSocket that offers these lines of subprotocols.
+async fn open(app: &Router, offered: &[&str], credential: Option<&str>) -> Response<Body> {
+    let mut request = Request::get("/offered").body(Body::empty()).unwrap();
+    let headers = request.headers_mut();
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    for line in offered {
+        headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(line).unwrap());
+    }
+    if let Some(credential) = credential {
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_str(credential).unwrap());
+    }
+    app.clone().oneshot(request).await.unwrap()
+}
+
+/// A route that says who calls and which subprotocols it may choose from.
+fn offered(layer: VerifyLayer) -> Router {
+    let offered = async |user: Option<Auth>, headers: http::HeaderMap| {
+        let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let lines: Vec<_> = lines.map(|line| line.to_str().unwrap().to_owned()).collect();
+        format!("{}: {}", maybe_who(user).await, lines.join(" | "))
+    };
+    Router::new().route("/offered", get(offered)).layer(layer)
+}
+
+#[tokio::test]
+async fn websocket_token_is_accepted_where_it_is_asked_for_and_the_handler_never_sees_it() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let token = issuer.sign(&issuer.claims(NOW));
+    let entry = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&token));
+    let app = offered(verifier.layer().with_websocket_token());
+    let (first, last, middle) =
+        (format!("{entry},chat"), format!("chat , {entry}"), format!("chat, ,{entry}\t, v2"));
+    for (lines, left) in [
+        (&[&*first][..], "chat"),
+        (&[&last], "chat"),
+        (&[&middle], "chat, v2"),
+        (&["chat", &entry, "v2"], "chat, v2"),
+    ] {
+        let response = open(&app, lines, None).await;
+        assert_eq!((response.status(), text(response).await), (StatusCode::OK, format!("alice: {left}")));
+    }
+    // The header still works, and without a token in it the offer stays as it is.
+    let response = open(&app, &["chat", "v2"], Some(&format!("Bearer {token}"))).await;
+    assert_eq!(text(response).await, "alice: chat | v2");
+    let nobody = offered(verifier.layer().optional().with_websocket_token());
+    assert_eq!(text(open(&nobody, &["chat"], None).await).await, "nobody: chat");
+    // Without having been asked for, it is no credential.
+    let response = open(&offered(verifier.layer()), &[&first], None).await;
+    assert_refused(response, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+    let request = Request::get("/offered").header(header::SEC_WEBSOCKET_PROTOCOL, &*first);
+    let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_refused(response, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+}
+
+#[tokio::test]
+async fn doubtful_websocket_token_is_a_bad_request() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let token = issuer.sign(&issuer.claims(NOW));
+    let entry = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&token));
+    let bearer = format!("Bearer {token}");
+    let malformed = [
+        (entry.clone(), None),
+        (format!(" ,{entry},"), None),
+        (format!("{entry}, chat, {entry}"), None),
+        (format!("chat, {entry}"), Some(&*bearer)),
+        (format!("chat, {entry}"), Some("Basic YWxpY2U6eA==")),
+        (format!("chat, {entry}="), None),
+        (format!("chat, {PREFIX}"), None),
+        (format!("chat, {PREFIX}a+b/"), None),
+        (format!("chat, {PREFIX}{}", URL_SAFE_NO_PAD.encode(b"\xff\xfe")), None),
+    ];
+    for layer in [verifier.layer(), verifier.layer().optional()] {
+        let app = offered(layer.with_websocket_token());
+        for (offer, credential) in &malformed {
+            let response = open(&app, &[offer], *credential).await;
+            let challenge = Some("Bearer error=\"invalid_request\"");
+            assert_refused(response, 400, "invalid_request", challenge).await;
+        }
+        let bad = format!("chat, {PREFIX}{}", URL_SAFE_NO_PAD.encode("junk"));
+        let challenge = Some("Bearer error=\"invalid_token\"");
+        assert_refused(open(&app, &[&bad], None).await, 401, "invalid_token", challenge).await;
+    }
 }
 
 #[tokio::test]
