@@ -46,6 +46,7 @@ pub enum JwksError {
 #[derive(Clone, Debug)]
 pub struct VerifyingKey {
     kid: Kid,
+    thumbprint: Kid,
     key: PreparedKey,
 }
 
@@ -53,6 +54,11 @@ impl VerifyingKey {
     /// The key's name.
     pub fn kid(&self) -> &Kid {
         &self.kid
+    }
+
+    /// The SHA-256 thumbprint of the key, base64url (RFC 7638): what tells it from another key of its name.
+    pub fn thumbprint(&self) -> &Kid {
+        &self.thumbprint
     }
 
     /// The one algorithm the key checks.
@@ -181,7 +187,7 @@ fn usable(kid: Option<Kid>, key: Result<PublicKey, JwkError>) -> Result<Verifyin
     }
     let key = key?;
     key.check_strength()?;
-    Ok(VerifyingKey { kid, key: key.into() })
+    Ok(VerifyingKey { kid, thumbprint: key.thumbprint(), key: key.into() })
 }
 
 /// Most issuers write one of these. Each is kept only if the strict reader finds in it exactly this key, so
