@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use auth_service::domain::access::AccessClaims;
-use auth_service::keys::signer::Signer;
+use auth_service::keys::signer::{Kind, Signer};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
@@ -38,7 +38,7 @@ pub(crate) fn run() {
     let keys = [ed25519(), p256(), rsa()];
     head("Verify a token: key in the cache, claims decoded; floor: ring's signature check");
     for (key, aim) in keys.iter().zip(["≤ 1.05", "≤ 1.05", "≤ 1.15"]) {
-        let token = signer(key).sign(&claims()).expect("the claims are plain");
+        let token = signer(key).sign(Kind::AccessToken, &claims()).expect("the claims are plain");
         let (signed, signature) = token.rsplit_once('.').expect("a JWS has dots");
         let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
         let jwks = JwkSet { keys: vec![key.jwk.clone()], auth_ring: None };
@@ -57,12 +57,12 @@ pub(crate) fn run() {
     head("Sign a token; floor: ring's signature of the same bytes");
     for key in &keys {
         let signer = signer(key);
-        let token = signer.sign(&claims()).expect("the claims are plain");
+        let token = signer.sign(Kind::AccessToken, &claims()).expect("the claims are plain");
         let (message, _) = token.rsplit_once('.').expect("a JWS has dots");
         let bare = bare_signature(key);
         let claims = claims();
         let (ours, floor) = compare(
-            || drop(black_box(signer.sign(black_box(&claims)))),
+            || drop(black_box(signer.sign(Kind::AccessToken, black_box(&claims)))),
             || bare(black_box(message.as_bytes())),
         );
         print(key.algorithm, ours, floor, "≤ 1.05");

@@ -8,6 +8,7 @@ use crate::jwk::JwkSet;
 use crate::key_set::{JwksError, KeySet};
 use crate::source::JwksSource;
 use crate::time::{Clock, Seconds, SystemClock};
+use crate::token_cache::TokenCache;
 use crate::verifier::{Parts, Verifier};
 use crate::verify::Expected;
 
@@ -19,6 +20,7 @@ pub struct VerifierBuilder {
     audiences: Vec<String>,
     leeway: Option<Seconds>,
     max_token_life: Option<Seconds>,
+    token_cache: Option<usize>,
     clock: Option<Arc<dyn Clock>>,
     keys: Keys,
     feed: Feed,
@@ -56,9 +58,12 @@ const FEED_PATH: &str = "/v1/revocations/stream";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The issuer is empty.
+    /// The issuer is empty, or there is none.
     #[error("issuer is empty")]
     NoIssuer,
+    /// Two verifiers of one [`MultiVerifier`](crate::MultiVerifier) are for this issuer.
+    #[error("two verifiers are for issuer {0:?}")]
+    DuplicateIssuer(String),
     /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068
     /// §4).
     #[error("audience is missing: name the service that this one is")]
@@ -92,6 +97,7 @@ impl VerifierBuilder {
             audiences: Vec::new(),
             leeway: None,
             max_token_life: None,
+            token_cache: None,
             clock: None,
             keys: Keys::ByConvention,
             feed: Feed::ByConvention,
@@ -115,6 +121,17 @@ impl VerifierBuilder {
     /// See [`Expected::with_max_token_life`].
     pub fn max_token_life(self, max_token_life: Seconds) -> Self {
         Self { max_token_life: Some(max_token_life), ..self }
+    }
+
+    /// Remembers the last `capacity` good tokens, rounded up to a power of two: whoever shows one of them again
+    /// is spared the signature. Off by default, and with 0.
+    ///
+    /// Nothing is accepted longer for it: times, revocations and the key are looked at each time, and a token is
+    /// only ever found by all of its bytes. Worth it where clients send the same token many times; room for
+    /// twice as many tokens as are in use keeps them from displacing each other. An entry takes 1 to 4 KiB;
+    /// tokens over 2 KiB are not remembered.
+    pub fn token_cache(self, capacity: usize) -> Self {
+        Self { token_cache: Some(capacity), ..self }
     }
 
     /// Takes the time from `clock` instead of the operating system.
@@ -210,7 +227,8 @@ impl VerifierBuilder {
         let rules = Rules { issuer: expected.issuer().to_owned(), leeway: expected.leeway() };
         let feed = feed::Feed::new(rules, feed, Arc::clone(&cache), Arc::clone(&revoked), Arc::clone(&clock));
         let deny_when_stale = self.deny_when_stale;
-        Ok(Verifier::new(Parts { expected, cache, revoked, feed, deny_when_stale, clock }))
+        let tokens = self.token_cache.filter(|capacity| *capacity > 0).map(TokenCache::new);
+        Ok(Verifier::new(Parts { expected, cache, revoked, feed, deny_when_stale, tokens, clock }))
     }
 }
 

@@ -225,7 +225,9 @@ impl Missing {
     /// permission have one, the list is left out.
     fn challenge(&self) -> Cow<'static, str> {
         let scope = self.permissions.join(" ");
-        if scope.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        if !scope.is_empty()
+            && scope.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
+        {
             format!(r#"Bearer error="insufficient_scope", scope="{scope}""#).into()
         } else {
             r#"Bearer error="insufficient_scope""#.into()

@@ -71,9 +71,11 @@ mod builder;
 mod cache;
 mod claims;
 mod credential;
+mod crypto;
 mod error;
 mod feed;
 mod freshness;
+mod guard;
 mod header;
 #[cfg(feature = "http")]
 mod http_client;
@@ -82,6 +84,7 @@ mod http_source;
 mod json;
 mod jwk;
 mod key_set;
+mod multi;
 mod revocation;
 mod source;
 mod status;
@@ -89,6 +92,7 @@ mod status;
 pub mod testing;
 mod time;
 mod token;
+mod token_cache;
 #[cfg(feature = "tower")]
 mod tower;
 mod verifier;
@@ -96,18 +100,20 @@ mod verify;
 mod weak;
 
 #[cfg(feature = "axum")]
-pub use axum::Auth;
+pub use axum::{Auth, Needed, Permissions, Scoped};
 pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
-pub use credential::{AuthError, bearer_token};
+pub use credential::{AuthError, bearer_token, take_websocket_token};
 pub use error::{FeedError, FetchError, Missing, Reason, VerifyError};
 #[cfg(feature = "http")]
 pub use feed::HttpFeed;
 pub use feed::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
+pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
+pub use multi::MultiVerifier;
 pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
 pub use status::{FeedState, FeedStatus, KeysState, KeysStatus, Status};
 #[cfg(feature = "testing")]

@@ -14,6 +14,7 @@ use crate::feed::Feed;
 use crate::revocation::Revoked;
 use crate::status::Status;
 use crate::time::{Clock, Seconds};
+use crate::token_cache::TokenCache;
 use crate::verify::{Expected, Verified};
 
 /// How long a caller waits for keys.
@@ -45,7 +46,7 @@ const READY_INTERVAL: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    parts: Arc<Parts>,
+    pub(crate) parts: Arc<Parts>,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) revoked: Arc<Revoked>,
     pub(crate) feed: Feed,
     pub(crate) deny_when_stale: Option<Seconds>,
+    pub(crate) tokens: Option<TokenCache>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -66,6 +68,11 @@ impl Verifier {
 
     pub(crate) fn new(parts: Parts) -> Self {
         Self { parts: Arc::new(parts) }
+    }
+
+    /// The issuer whose tokens are checked.
+    pub fn issuer(&self) -> &str {
+        self.parts.expected.issuer()
     }
 
     /// Checks `token`. Does not wait while its key is in hand.
@@ -140,12 +147,25 @@ impl Verifier {
     }
 
     fn check<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        let Parts { expected, cache, revoked, clock, .. } = &*self.parts;
-        let held = cache.held();
-        let keys = held.usable(clock.monotonic())?;
-        let verified = expected.check(token, keys, &revoked.load(), clock.now())?;
+        let verified = self.check_token(token)?;
         // A token that is bad in any case is called so.
         self.parts.check_staleness()?;
+        Ok(verified)
+    }
+
+    fn check_token<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
+        let Parts { expected, cache, revoked, tokens, clock, .. } = &*self.parts;
+        let held = cache.held();
+        let keys = held.usable(clock.monotonic())?;
+        let (revoked, now) = (revoked.load(), clock.now());
+        let Some(tokens) = tokens else { return expected.check(token, keys, &revoked, now) };
+        if let Some(known) = tokens.find(token, keys).as_ref().and_then(|found| found.as_ref()) {
+            return expected.check_known(known, &revoked, now);
+        }
+        let verified = expected.check(token, keys, &revoked, now)?;
+        if let Some(key) = keys.find(verified.kid().as_str()) {
+            tokens.insert(token, verified.shared(), key);
+        }
         Ok(verified)
     }
 
