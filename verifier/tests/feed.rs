@@ -58,12 +58,16 @@ struct Jwks {
 
 impl Jwks {
     fn of(issuers: &[&TestIssuer]) -> Arc<Self> {
-        let answer = Mutex::new(keys(issuers, 1));
+        let answer = Mutex::new(Ok(keys(issuers, 1)));
         Arc::new(Self { answer, requests: Mutex::default(), gate: Semaphore::new(100_000) })
     }
 
     fn answers(&self, answer: Result<Fetched, FetchError>) {
         *self.answer.lock().unwrap() = answer;
+    }
+
+    fn publishes(&self, issuers: &[&TestIssuer], auth_ring: u64) {
+        self.answers(Ok(keys(issuers, auth_ring)));
     }
 
     fn fetches(&self) -> usize {
@@ -93,11 +97,11 @@ impl JwksSource for Jwks {
     }
 }
 
-fn keys(issuers: &[&TestIssuer], auth_ring: u64) -> Result<Fetched, FetchError> {
+fn keys(issuers: &[&TestIssuer], auth_ring: u64) -> Fetched {
     let keys = issuers.iter().map(|issuer| issuer.jwk()).collect();
     let mut fetched = Fetched::new(serde_json::to_vec(&JwkSet { keys, auth_ring: Some(auth_ring) }).unwrap());
     fetched.max_age = Some(Seconds(3600));
-    Ok(fetched)
+    fetched
 }
 
 struct Bench {
@@ -431,7 +435,7 @@ async fn stream_that_makes_no_sense_changes_nothing_and_is_counted() {
     ];
     for (bytes, error) in cases {
         let mut bench = Bench::new();
-        bench.jwks.answers(keys(&[&issuer], 1));
+        bench.jwks.publishes(&[&issuer], 1);
         bench.start();
         let server = bench.attempts.accept().await;
         server.send("snapshot", &signed(&issuer, &good(1)));
@@ -536,7 +540,7 @@ async fn nobody_connects_before_there_are_keys() {
     bench.start();
     sleep(seconds(60)).await;
     assert!(bench.attempts.is_idle());
-    bench.jwks.answers(keys(&[&bench.issuer], 1));
+    bench.jwks.publishes(&[&bench.issuer], 1);
     let _server = bench.serve().await;
 }
 
@@ -544,7 +548,7 @@ async fn nobody_connects_before_there_are_keys() {
 async fn document_of_an_unknown_key_is_read_again_after_a_fetch() {
     let (bench, server) = Bench::live().await;
     let successor = TestIssuer::new(ISSUER, AUDIENCE);
-    bench.jwks.answers(keys(&[&bench.issuer, &successor], 2));
+    bench.jwks.publishes(&[&bench.issuer, &successor], 2);
     let start = Instant::now();
     server.send("delta", &signed(&successor, &delta(0, bench.clock.unix_millis(), [1])));
     eventually("the delta", || bench.is_revoked(1)).await;
@@ -581,7 +585,7 @@ async fn nudge_fetches_at_once_past_the_caches_and_the_cooldown() {
     assert!(bench.verifier.status().keys.is_cooling_down);
     assert_eq!(bench.jwks.fetches(), 2);
 
-    bench.jwks.answers(keys(&[&bench.issuer, &successor], 2));
+    bench.jwks.publishes(&[&bench.issuer, &successor], 2);
     server.send("jwks", "2");
     settle().await;
     assert_eq!(bench.jwks.requests(start), [(0, false), (0, true), (0, true)]);
@@ -620,7 +624,7 @@ async fn fetch_that_left_before_the_nudge_is_followed_by_another() {
     settle().await;
     assert_eq!(bench.jwks.fetches(), 2);
     // Now the set changes.
-    bench.jwks.answers(keys(&[&bench.issuer, &successor], 2));
+    bench.jwks.publishes(&[&bench.issuer, &successor], 2);
     server.send("jwks", "2");
     server.send("delta", &signed(&successor, &delta(0, bench.clock.unix_millis(), [1])));
     settle().await;
@@ -641,7 +645,7 @@ async fn nudge_whose_fetch_fails_is_not_forgotten() {
     server.send("jwks", "2");
     settle().await;
     assert_eq!(bench.jwks.fetches(), 2);
-    bench.jwks.answers(keys(&[&bench.issuer], 2));
+    bench.jwks.publishes(&[&bench.issuer], 2);
     for _ in 0..6 {
         sleep(seconds(2)).await;
         server.send("delta", &bench.delta([]));

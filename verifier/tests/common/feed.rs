@@ -20,7 +20,7 @@ pub(crate) fn session(number: u64) -> [u8; 16] {
 }
 
 pub(crate) fn sid(number: u64) -> String {
-    let hex: String = session(number).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = format!("{:032x}", u128::from_be_bytes(session(number)));
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
