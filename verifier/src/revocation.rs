@@ -167,15 +167,13 @@ impl Revocations {
             next.keys = all.into();
         }
         let forget_at = seconds(forget_at);
-        let mut news: Vec<Entry> = sessions
-            .into_iter()
-            .map(|session| Entry { session, forget_at })
-            .filter(|one| self.lacks(one))
-            .collect();
+        let mut news: Vec<Entry> = sessions.into_iter().map(|session| Entry { session, forget_at }).collect();
+        // Sorted first: what is looked up in order is found faster.
+        news.sort_unstable();
+        news.retain(|one| self.lacks(one));
         if news.is_empty() && new_keys.is_empty() {
             return None;
         }
-        news.sort_unstable();
         if self.recent.len() + news.len() > RECENT.max(self.settled.len() / 16) {
             return Some(next.compacted(&news, now));
         }

@@ -703,6 +703,78 @@ async fn last_verifier_takes_the_background_tasks_with_it() {
     assert_eq!(bench.script.attempts().len(), 1);
 }
 
+/// Writes down what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("verifier")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!(" {field}={value:?}");
+            }
+        }
+        let mut fields = Fields(event.metadata().level().to_string());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn log_tells_each_change_once_and_no_document() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let told = || -> Vec<String> {
+        let mut lines = std::mem::take(&mut *log.0.lock().unwrap());
+        lines.retain(|line| line.starts_with("INFO") || line.starts_with("WARN"));
+        lines
+    };
+    let mut bench = Bench::new();
+    bench.start();
+    for _ in 0..20 {
+        bench.attempts.next().await.refuse(FeedError::Status(503));
+    }
+    settle().await;
+    let away = "revocation feed is away; what has been heard stays known";
+    assert_eq!(told(), [format!("WARN message={away} error=issuer answered 503")]);
+
+    let server = bench.serve().await;
+    server.send("delta", &bench.delta([1]));
+    settle().await;
+    assert_eq!(told(), ["INFO message=revocation feed is connected"]);
+
+    server.send("delta", "eyJ0.eyJjYW5hcnki.c2ln");
+    settle().await;
+    let _unanswered = bench.attempts.next().await;
+    sleep(seconds(6)).await;
+    let lines = told();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with(&format!("WARN message={away} error=document refused: ")), "{lines:?}");
+    assert!(!lines[0].contains("eyJ"), "{lines:?}");
+
+    let _server = bench.serve().await;
+    let lines = told();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("INFO message=revocation feed is back lasted="), "{lines:?}");
+}
+
 #[test]
 fn feed_is_followed_again_in_another_runtime() {
     let issuer = TestIssuer::new(ISSUER, AUDIENCE);
