@@ -131,6 +131,20 @@ impl Verifier {
     }
 
     /// How the verifier is doing: its keys, and what it knows about revocations. Does no I/O.
+    ///
+    /// ```
+    /// use verifier::{FeedState, Verifier};
+    ///
+    /// # let jwks = verifier::testing::TestIssuer::new("https://auth.example.com", "orders-api").jwks();
+    /// let verifier = Verifier::builder("https://auth.example.com")
+    ///     .audience("orders-api")
+    ///     .static_jwks(&jwks)
+    ///     .build()?;
+    /// let status = verifier.status();
+    /// assert!(status.keys.state.is_usable());
+    /// assert_eq!(status.feed.state, FeedState::Off, "static keys have no feed unless one is given");
+    /// # Ok::<(), verifier::BuildError>(())
+    /// ```
     pub fn status(&self) -> Status {
         Status { keys: self.parts.cache.status(), feed: self.parts.feed.status() }
     }
