@@ -5,6 +5,7 @@ mod common;
 #[path = "common/feed.rs"]
 mod feed;
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -724,7 +725,7 @@ impl tracing::Subscriber for Log {
         struct Fields(String);
         impl tracing::field::Visit for Fields {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!(" {field}={value:?}");
+                write!(self.0, " {field}={value:?}").unwrap();
             }
         }
         let mut fields = Fields(event.metadata().level().to_string());
