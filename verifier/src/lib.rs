@@ -69,10 +69,14 @@ mod guard;
 mod header;
 #[cfg(feature = "http")]
 mod http_source;
+#[cfg(feature = "tower")]
+mod identity;
 mod json;
 mod jwk;
 mod key_set;
 mod multi;
+#[cfg(feature = "tower")]
+mod permission;
 mod revocation;
 mod source;
 #[cfg(feature = "testing")]
@@ -95,15 +99,19 @@ pub use error::{FetchError, Missing, Reason, VerifyError};
 pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
+#[cfg(feature = "tower")]
+pub use identity::caller;
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
 pub use multi::MultiVerifier;
+#[cfg(feature = "tower")]
+pub use permission::{RequirePermission, RequirePermissionService};
 pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
 #[cfg(feature = "testing")]
 pub use time::ManualClock;
 pub use time::{Clock, Seconds, SystemClock, UnixTime};
 #[cfg(feature = "tower")]
-pub use tower::{RequirePermission, RequirePermissionService, VerifyLayer, VerifyService};
+pub use tower::{Answer, Problem, VerifyLayer, VerifyService};
 pub use verifier::Verifier;
 pub use verify::{Expected, Verified};
 
