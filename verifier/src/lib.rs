@@ -65,6 +65,8 @@ mod claims;
 mod credential;
 mod error;
 mod freshness;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod guard;
 mod header;
 #[cfg(feature = "http")]
@@ -96,6 +98,8 @@ pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
 pub use credential::{AuthError, bearer_token, take_websocket_token};
 pub use error::{FetchError, Missing, Reason, VerifyError};
+#[cfg(feature = "tonic")]
+pub use grpc::{Grpc, VerifyInterceptor};
 pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
