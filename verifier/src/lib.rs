@@ -75,16 +75,22 @@ mod crypto;
 mod error;
 mod feed;
 mod freshness;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod guard;
 mod header;
 #[cfg(feature = "http")]
 mod http_client;
 #[cfg(feature = "http")]
 mod http_source;
+#[cfg(feature = "tower")]
+mod identity;
 mod json;
 mod jwk;
 mod key_set;
 mod multi;
+#[cfg(feature = "tower")]
+mod permission;
 mod revocation;
 mod snapshot;
 mod source;
@@ -109,19 +115,25 @@ pub use error::{FeedError, FetchError, Missing, Reason, VerifyError};
 #[cfg(feature = "http")]
 pub use feed::HttpFeed;
 pub use feed::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
+#[cfg(feature = "tonic")]
+pub use grpc::{Grpc, VerifyInterceptor};
 pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
+#[cfg(feature = "tower")]
+pub use identity::caller;
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
 pub use multi::MultiVerifier;
+#[cfg(feature = "tower")]
+pub use permission::{RequirePermission, RequirePermissionService};
 pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
 pub use status::{FeedState, FeedStatus, KeysState, KeysStatus, Status};
 #[cfg(feature = "testing")]
 pub use time::ManualClock;
 pub use time::{Clock, Seconds, SystemClock, UnixTime};
 #[cfg(feature = "tower")]
-pub use tower::{RequirePermission, RequirePermissionService, VerifyLayer, VerifyService};
+pub use tower::{Answer, Problem, VerifyLayer, VerifyService};
 pub use verifier::Verifier;
 pub use verify::{Expected, Verified};
 
