@@ -1,6 +1,9 @@
 //! Extractors for axum: the caller as an argument of a handler.
 
 use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
@@ -9,7 +12,9 @@ use http::request::Parts;
 
 use crate::claims::NoExtra;
 use crate::credential::AuthError;
-use crate::tower::{Token, identity};
+use crate::error::{Missing, VerifyError};
+use crate::guard::Guard;
+use crate::tower::{Known, Token, identity, suffices};
 use crate::verify::Verified;
 
 /// The caller, as the [`VerifyLayer`](crate::VerifyLayer) around the route found out.
@@ -58,6 +63,106 @@ impl<C: Send + Sync + 'static, S: Sync> OptionalFromRequestParts<S> for Auth<C> 
     }
 }
 
+/// The caller, whose token grants the permissions that `P` names: [`Auth`] and
+/// [`RequirePermission`](crate::RequirePermission) in one, with the same answers, in the handler's signature.
+///
+/// Behaves as the `Arc<Verified<C>>` inside.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use verifier::{Needed, Permissions, Scoped, Verifier};
+///
+/// struct ReadOrders;
+///
+/// impl Permissions for ReadOrders {
+///     const NEEDED: Needed = Needed::All(&["orders:read"]);
+/// }
+///
+/// async fn list(user: Scoped<ReadOrders>) -> String {
+///     format!("orders of {}", user.subject())
+/// }
+///
+/// fn routes(verifier: &Verifier) -> Router {
+///     Router::new().route("/orders", get(list)).layer(verifier.layer())
+/// }
+/// ```
+///
+/// # Errors
+/// As [`Auth`], and 403 `insufficient_scope` when the token does not grant what is needed.
+pub struct Scoped<P, C = NoExtra> {
+    token: Arc<Verified<C>>,
+    permissions: PhantomData<fn() -> P>,
+}
+
+/// Permissions with a name, to be used with [`Scoped`]. Implemented by empty types of yours.
+pub trait Permissions: 'static {
+    /// What a token must grant.
+    const NEEDED: Needed;
+}
+
+/// What a token must grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// Every one of these. An empty list lets everyone with a good token through.
+    All(&'static [&'static str]),
+    /// At least one of these. An empty list lets nobody through.
+    Any(&'static [&'static str]),
+}
+
+impl Needed {
+    fn check(self, token: &dyn Token) -> Result<(), VerifyError> {
+        let (permissions, any) = match self {
+            Self::All(permissions) => (permissions, false),
+            Self::Any(permissions) => (permissions, true),
+        };
+        if suffices(token, permissions, any) {
+            return Ok(());
+        }
+        let permissions = permissions.iter().map(|&permission| permission.to_owned()).collect();
+        Err(VerifyError::Forbidden(Missing::new(permissions, any)))
+    }
+}
+
+impl<P, C> Deref for Scoped<P, C> {
+    type Target = Arc<Verified<C>>;
+
+    fn deref(&self) -> &Arc<Verified<C>> {
+        &self.token
+    }
+}
+
+impl<P, C> Clone for Scoped<P, C> {
+    fn clone(&self) -> Self {
+        Self { token: Arc::clone(&self.token), permissions: PhantomData }
+    }
+}
+
+impl<P, C: fmt::Debug> fmt::Debug for Scoped<P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Scoped").field(&self.token).finish()
+    }
+}
+
+impl<P: Permissions, C: Send + Sync + 'static, S: Sync> FromRequestParts<S> for Scoped<P, C> {
+    type Rejection = AuthError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
+        let Auth(token) = find(parts)?.ok_or(AuthError::MissingToken)?;
+        P::NEEDED.check(&*token)?;
+        Ok(Self { token, permissions: PhantomData })
+    }
+}
+
+/// Watches over the connection that this request opens; see [`Guard`]. Refused as [`Auth`] is.
+impl<S: Sync> FromRequestParts<S> for Guard {
+    type Rejection = AuthError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
+        let Known { token, verifier } = identity(&parts.extensions)?.ok_or(AuthError::MissingToken)?;
+        Ok(token.guard(&verifier))
+    }
+}
+
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         Self::into_response(self)
@@ -65,8 +170,7 @@ impl IntoResponse for AuthError {
 }
 
 fn find<C: Send + Sync + 'static>(parts: &Parts) -> Result<Option<Auth<C>>, AuthError> {
-    let Some(token) = identity(&parts.extensions)? else { return Ok(None) };
-    let token: Arc<dyn Token> = token;
+    let Some(Known { token, .. }) = identity(&parts.extensions)? else { return Ok(None) };
     let token: Arc<dyn Any + Send + Sync> = token;
     let token = token.downcast().map_err(|_| {
         tracing::error!("a route wants other custom claims than the VerifyLayer around it reads");

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::cache::JwksCache;
+use crate::feed::{self, FeedSource, Rules};
 use crate::jwk::JwkSet;
 use crate::key_set::{JwksError, KeySet};
 use crate::source::JwksSource;
 use crate::time::{Clock, Seconds, SystemClock};
+use crate::token_cache::TokenCache;
 use crate::verifier::{Parts, Verifier};
 use crate::verify::Expected;
 
@@ -18,8 +20,12 @@ pub struct VerifierBuilder {
     audiences: Vec<String>,
     leeway: Option<Seconds>,
     max_token_life: Option<Seconds>,
+    token_cache: Option<usize>,
     clock: Option<Arc<dyn Clock>>,
     keys: Keys,
+    feed: Feed,
+    deny_when_stale: Option<Seconds>,
+    allow_stale_for: Option<Seconds>,
 }
 
 #[derive(Debug)]
@@ -32,19 +38,38 @@ enum Keys {
     Fixed(Result<KeySet, JwksError>),
 }
 
+#[derive(Debug)]
+enum Feed {
+    /// Beside the key set, if that is where it is by convention.
+    ByConvention,
+    #[cfg(feature = "http")]
+    Url(String),
+    Source(Arc<dyn FeedSource>),
+    None,
+}
+
+/// What follows the issuer's URL.
+#[cfg(feature = "http")]
+const JWKS_PATH: &str = "/.well-known/jwks.json";
+#[cfg(feature = "http")]
+const FEED_PATH: &str = "/v1/revocations/stream";
+
 /// Why a [`Verifier`] cannot be built as described.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The issuer is empty.
+    /// The issuer is empty, or there is none.
     #[error("issuer is empty")]
     NoIssuer,
+    /// Two verifiers of one [`MultiVerifier`](crate::MultiVerifier) are for this issuer.
+    #[error("two verifiers are for issuer {0:?}")]
+    DuplicateIssuer(String),
     /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068
     /// §4).
     #[error("audience is missing: name the service that this one is")]
     NoAudience,
-    /// The URL of the key set cannot be used.
-    #[error("key set URL {url:?}: {cause}")]
+    /// The URL of the key set or of the feed cannot be used.
+    #[error("URL {url:?}: {cause}")]
     BadUrl {
         /// The URL as given or derived, without what stands before an `@`.
         url: String,
@@ -54,6 +79,9 @@ pub enum BuildError {
     /// Without the feature `http` there is no built-in client.
     #[error("no source of keys: set `source` or `static_jwks`, or switch on the feature `http`")]
     NoSource,
+    /// `deny_when_stale` without a feed would refuse every token.
+    #[error("deny_when_stale without a feed: set `feed_url` or `feed_source`")]
+    NoFeed,
     /// The static key set is none.
     #[error("static key set: {0}")]
     Jwks(#[from] JwksError),
@@ -69,8 +97,12 @@ impl VerifierBuilder {
             audiences: Vec::new(),
             leeway: None,
             max_token_life: None,
+            token_cache: None,
             clock: None,
             keys: Keys::ByConvention,
+            feed: Feed::ByConvention,
+            deny_when_stale: None,
+            allow_stale_for: None,
         }
     }
 
@@ -89,6 +121,17 @@ impl VerifierBuilder {
     /// See [`Expected::with_max_token_life`].
     pub fn max_token_life(self, max_token_life: Seconds) -> Self {
         Self { max_token_life: Some(max_token_life), ..self }
+    }
+
+    /// Remembers the last `capacity` good tokens, rounded up to a power of two: whoever shows one of them again
+    /// is spared the signature. Off by default, and with 0.
+    ///
+    /// Nothing is accepted longer for it: times, revocations and the key are looked at each time, and a token is
+    /// only ever found by all of its bytes. Worth it where clients send the same token many times; room for
+    /// twice as many tokens as are in use keeps them from displacing each other. An entry takes 1 to 4 KiB;
+    /// tokens over 2 KiB are not remembered.
+    pub fn token_cache(self, capacity: usize) -> Self {
+        Self { token_cache: Some(capacity), ..self }
     }
 
     /// Takes the time from `clock` instead of the operating system.
@@ -118,6 +161,41 @@ impl VerifierBuilder {
         Self { keys: Keys::Fixed(KeySet::parse(document.as_ref())), ..self }
     }
 
+    /// Uses the keys in hand for this long without the issuer confirming them: 24 h by default, at least a minute
+    /// (or what the issuer calls fresh), at most seven days. It is how long an outage of the issuer may last, and
+    /// how long a key that was withdrawn meanwhile goes on being trusted.
+    pub fn allow_stale_for(self, limit: Seconds) -> Self {
+        Self { allow_stale_for: Some(limit), ..self }
+    }
+
+    /// Follows the revocation feed at this URL. It must be `https`, or `http` to the machine itself.
+    ///
+    /// Without this, the feed is at `<issuer>/v1/revocations/stream`; with [`jwks_url`](Self::jwks_url), beside
+    /// the key set if that URL ends in `/.well-known/jwks.json`, else nowhere; with
+    /// [`source`](Self::source) or static keys nowhere.
+    #[cfg(feature = "http")]
+    pub fn feed_url(self, url: impl Into<String>) -> Self {
+        Self { feed: Feed::Url(url.into()), ..self }
+    }
+
+    /// Follows the revocation feed from `source` instead of by HTTP.
+    pub fn feed_source(self, source: impl FeedSource + 'static) -> Self {
+        Self { feed: Feed::Source(Arc::new(source)), ..self }
+    }
+
+    /// Follows no revocation feed: a session that was ended goes on until its tokens expire.
+    pub fn without_feed(self) -> Self {
+        Self { feed: Feed::None, ..self }
+    }
+
+    /// Refuses good tokens with [`VerifyError::Unavailable`](crate::VerifyError::Unavailable) while it is longer
+    /// ago than `limit` that everything about revocations was known, or if it never was. By default nothing is
+    /// refused for that. Up to two seconds are normal; a replica of the issuer that is stopped may cost a few
+    /// more, so below ten seconds an ordinary deploy may show.
+    pub fn deny_when_stale(self, limit: Seconds) -> Self {
+        Self { deny_when_stale: Some(limit), ..self }
+    }
+
     /// The verifier. Does no I/O.
     ///
     /// # Errors
@@ -130,7 +208,14 @@ impl VerifierBuilder {
             return Err(BuildError::NoAudience);
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let cache = self.keys.into_cache(&self.issuer, Arc::clone(&clock))?;
+        let feed = self.feed.into_source(&self.issuer, &self.keys)?;
+        if feed.is_none() && self.deny_when_stale.is_some() {
+            return Err(BuildError::NoFeed);
+        }
+        let mut cache = self.keys.into_cache(&self.issuer, Arc::clone(&clock))?;
+        if let Some(limit) = self.allow_stale_for {
+            cache = cache.keeping_for(limit);
+        }
         let mut expected = Expected::new(self.issuer, self.audiences);
         if let Some(leeway) = self.leeway {
             expected = expected.with_leeway(leeway);
@@ -138,8 +223,48 @@ impl VerifierBuilder {
         if let Some(max_token_life) = self.max_token_life {
             expected = expected.with_max_token_life(max_token_life);
         }
-        Ok(Verifier::new(Parts { expected, cache: Arc::new(cache), revoked: Arc::default(), clock }))
+        let (cache, revoked) = (Arc::new(cache), Arc::default());
+        let rules = Rules { issuer: expected.issuer().to_owned(), leeway: expected.leeway() };
+        let feed = feed::Feed::new(rules, feed, Arc::clone(&cache), Arc::clone(&revoked), Arc::clone(&clock));
+        let deny_when_stale = self.deny_when_stale;
+        let tokens = self.token_cache.filter(|capacity| *capacity > 0).map(TokenCache::new);
+        Ok(Verifier::new(Parts { expected, cache, revoked, feed, deny_when_stale, tokens, clock }))
     }
+}
+
+impl Feed {
+    fn into_source(self, issuer: &str, keys: &Keys) -> Result<Option<Arc<dyn FeedSource>>, BuildError> {
+        #[cfg(feature = "http")]
+        let http = |url: &str| -> Result<Option<Arc<dyn FeedSource>>, BuildError> {
+            Ok(Some(Arc::new(feed::HttpFeed::new(url)?)))
+        };
+        match self {
+            Self::Source(source) => Ok(Some(source)),
+            Self::None => Ok(None),
+            #[cfg(feature = "http")]
+            Self::Url(url) => http(&url),
+            #[cfg(feature = "http")]
+            Self::ByConvention => match keys {
+                Keys::ByConvention => http(&format!("{}{FEED_PATH}", base(issuer))),
+                Keys::Url(url) => {
+                    let base = url.strip_suffix(JWKS_PATH);
+                    base.map_or(Ok(None), |base| http(&format!("{base}{FEED_PATH}")))
+                }
+                Keys::Source(_) | Keys::Fixed(_) => Ok(None),
+            },
+            #[cfg(not(feature = "http"))]
+            Self::ByConvention => {
+                let _ = (issuer, keys);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The issuer's URL, which may end in a slash.
+#[cfg(feature = "http")]
+fn base(issuer: &str) -> &str {
+    issuer.strip_suffix('/').unwrap_or(issuer)
 }
 
 impl Keys {
@@ -154,10 +279,7 @@ impl Keys {
             #[cfg(feature = "http")]
             Self::Url(url) => Arc::new(crate::HttpSource::new(&url)?),
             #[cfg(feature = "http")]
-            Self::ByConvention => {
-                let base = issuer.strip_suffix('/').unwrap_or(issuer);
-                Arc::new(crate::HttpSource::new(&format!("{base}/.well-known/jwks.json"))?)
-            }
+            Self::ByConvention => Arc::new(crate::HttpSource::new(&format!("{}{JWKS_PATH}", base(issuer)))?),
             #[cfg(not(feature = "http"))]
             Self::ByConvention => {
                 let _ = issuer;

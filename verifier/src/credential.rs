@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
+use crate::base64url;
 use crate::error::VerifyError;
 
 /// Why a request is not let through.
@@ -126,5 +127,68 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
     if token.is_empty() || token.contains([' ', '\t', ',']) {
         return Err(AuthError::MalformedCredential);
     }
+    Ok(token)
+}
+
+/// What an entry of `Sec-WebSocket-Protocol` begins with that holds a token. The name is that of Kubernetes,
+/// whose clients are the ones that do this already; it is not to be chosen, so that a client works with every
+/// server.
+const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Takes the token out of the opening handshake of a WebSocket (RFC 6455 §4.1), for browsers, which cannot send
+/// `Authorization` with it.
+///
+/// The client offers two subprotocols or more: `base64url.bearer.authorization.k8s.io.` with the token in
+/// base64url without padding appended, and those it wants to speak. In a browser:
+///
+/// ```js
+/// new WebSocket(url, ["chat", "base64url.bearer.authorization.k8s.io." + base64url(token)])
+/// ```
+///
+/// The entry is removed, so that no handler can choose it and echo the token. Subprotocols are logged less often
+/// than query strings, and still are: keep such tokens short-lived.
+///
+/// ```
+/// use http::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
+/// use verifier::take_websocket_token;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert(SEC_WEBSOCKET_VERSION, "13".parse()?);
+/// headers.insert(SEC_WEBSOCKET_PROTOCOL, "chat, base64url.bearer.authorization.k8s.io.YS5iLmM".parse()?);
+/// assert_eq!(take_websocket_token(&mut headers), Ok("a.b.c".to_owned()));
+/// assert_eq!(headers[SEC_WEBSOCKET_PROTOCOL], "chat");
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+///
+/// # Errors
+/// [`AuthError::MissingToken`] if there is no such entry, or the request is no opening handshake: every one has
+/// `Sec-WebSocket-Version`. [`AuthError::MalformedCredential`] if there are several, one that is not a token, no
+/// other subprotocol, or an `Authorization` beside it.
+pub fn take_websocket_token(headers: &mut HeaderMap) -> Result<String, AuthError> {
+    if !headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
+        return Err(AuthError::MissingToken);
+    }
+    let (mut token, mut others) = (None, Vec::new());
+    for line in headers.get_all(header::SEC_WEBSOCKET_PROTOCOL) {
+        let line = line.to_str().map_err(|_| AuthError::MalformedCredential)?;
+        for entry in line.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let Some(encoded) = entry.strip_prefix(WEBSOCKET_PREFIX) else {
+                others.push(entry);
+                continue;
+            };
+            if token.replace(encoded).is_some() {
+                return Err(AuthError::MalformedCredential);
+            }
+        }
+    }
+    let encoded = token.ok_or(AuthError::MissingToken)?;
+    // Something must be left to choose: a browser closes the connection when its offer is not answered.
+    if others.is_empty() || headers.contains_key(header::AUTHORIZATION) {
+        return Err(AuthError::MalformedCredential);
+    }
+    let token = base64url::decode(encoded).and_then(|token| String::from_utf8(token).ok());
+    let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::MalformedCredential)?;
+    let others = HeaderValue::try_from(others.join(", ")).map_err(|_| AuthError::MalformedCredential)?;
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, others);
     Ok(token)
 }

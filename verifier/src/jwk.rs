@@ -216,7 +216,7 @@ impl PublicKey {
     }
 
     /// SHA-256 of the required members in lexicographic order, without white space (RFC 7638 §3).
-    fn thumbprint(&self) -> Kid {
+    pub(crate) fn thumbprint(&self) -> Kid {
         // Base64url needs no escapes in JSON, so the text can be written directly.
         let canonical = match self {
             Self::Ed25519(x) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url::encode(x)),

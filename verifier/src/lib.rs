@@ -50,6 +50,13 @@
 //! The first check that fails is the [`Reason`]. Unknown names in header and claims are accepted. Whatever a
 //! token names (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
 //!
+//! # What has been revoked
+//!
+//! A signed token stays good until it expires, so the issuer tells which sessions have ended and which keys were
+//! stolen: a stream of signed documents that the verifier follows in the background. What it says acts within a
+//! second; when it is away, what was heard stays known, and [`Verifier::status`] says how old that is. By
+//! default no token is refused for that; with [`VerifierBuilder::deny_when_stale`] all of them are.
+//!
 //! # When the issuer is away
 //!
 //! Keys in hand are used for up to 24 h. Only then, or before the first key set has arrived, the answer is
@@ -58,25 +65,34 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod background;
 mod base64url;
 mod builder;
 mod cache;
 mod claims;
 mod credential;
+mod crypto;
 mod error;
+mod feed;
 mod freshness;
+mod guard;
 mod header;
+#[cfg(feature = "http")]
+mod http_client;
 #[cfg(feature = "http")]
 mod http_source;
 mod json;
 mod jwk;
 mod key_set;
+mod multi;
 mod revocation;
 mod source;
+mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
 mod token;
+mod token_cache;
 #[cfg(feature = "tower")]
 mod tower;
 mod verifier;
@@ -84,16 +100,22 @@ mod verify;
 mod weak;
 
 #[cfg(feature = "axum")]
-pub use axum::Auth;
+pub use axum::{Auth, Needed, Permissions, Scoped};
 pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
-pub use credential::{AuthError, bearer_token};
-pub use error::{FetchError, Missing, Reason, VerifyError};
+pub use credential::{AuthError, bearer_token, take_websocket_token};
+pub use error::{FeedError, FetchError, Missing, Reason, VerifyError};
+#[cfg(feature = "http")]
+pub use feed::HttpFeed;
+pub use feed::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
+pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
+pub use multi::MultiVerifier;
 pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
+pub use status::{FeedState, FeedStatus, KeysState, KeysStatus, Status};
 #[cfg(feature = "testing")]
 pub use time::ManualClock;
 pub use time::{Clock, Seconds, SystemClock, UnixTime};

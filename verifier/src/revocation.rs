@@ -3,6 +3,7 @@
 //! The set only grows, and entries leave by time. Merging is idempotent and does not depend on the order, so
 //! repeated, late or reordered news cannot spoil it. Asking neither locks nor allocates.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,17 +20,26 @@ pub(crate) type SessionId = [u8; 16];
 /// each of them costs little however many there are.
 const RECENT: usize = 512;
 
+const NEVER: i64 = i64::MIN;
+
 /// The revocations of one issuer, shared by those who ask and the one who listens.
 #[derive(Debug)]
 pub(crate) struct Revoked {
     known: ArcSwap<Revocations>,
+    /// `NEVER`, or Unix milliseconds.
+    as_of: AtomicI64,
     merging: Mutex<()>,
     changed: watch::Sender<()>,
 }
 
 impl Default for Revoked {
     fn default() -> Self {
-        Self { known: ArcSwap::default(), merging: Mutex::default(), changed: watch::Sender::new(()) }
+        Self {
+            known: ArcSwap::default(),
+            as_of: AtomicI64::new(NEVER),
+            merging: Mutex::default(),
+            changed: watch::Sender::new(()),
+        }
     }
 }
 
@@ -47,6 +57,23 @@ impl Revoked {
             self.known.store(Arc::new(next));
             self.changed.send_replace(());
         }
+    }
+
+    /// The instant of the issuer's clock up to which everything is known, in Unix milliseconds.
+    pub(crate) fn as_of(&self) -> Option<i64> {
+        let as_of = self.as_of.load(Ordering::Acquire);
+        (as_of != NEVER).then_some(as_of)
+    }
+
+    /// Everything up to `as_of` has been merged. Only ever moves forward; `true` if it did.
+    pub(crate) fn known_as_of(&self, as_of: i64) -> bool {
+        self.as_of.fetch_max(as_of, Ordering::AcqRel) < as_of
+    }
+
+    /// How long ago everything was known, in milliseconds of the wall clock. Less than nothing is nothing: the
+    /// issuer's clock may be ahead of ours by the leeway.
+    pub(crate) fn staleness(&self, now_ms: i64) -> Option<i64> {
+        self.as_of().map(|as_of| now_ms.saturating_sub(as_of).max(0))
     }
 
     /// Drops the sessions whose time is over.
@@ -70,7 +97,7 @@ pub(crate) struct Revocations {
     /// Sorted by session, as is `recent`. A session stands in both once its time was extended.
     settled: Arc<[Entry]>,
     recent: Arc<[Entry]>,
-    /// Few: each of them was an emergency.
+    /// Sorted. Few: each of them was an emergency.
     keys: Arc<[Kid]>,
 }
 
@@ -96,7 +123,7 @@ impl Revocations {
     }
 
     pub(crate) fn has_key(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.as_str() == kid)
+        self.keys.binary_search_by(|key| key.as_str().cmp(kid)).is_ok()
     }
 
     pub(crate) fn has_session(&self, session: &SessionId) -> bool {

@@ -1,6 +1,7 @@
 //! Middleware for tower: who is calling, and may they.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -8,14 +9,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Extensions, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use serde::de::DeserializeOwned;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::claims::NoExtra;
-use crate::credential::{AuthError, bearer_token};
+use crate::credential::{AuthError, bearer_token, take_websocket_token};
 use crate::error::{Missing, VerifyError};
+use crate::guard::Guard;
+use crate::multi::MultiVerifier;
 use crate::verifier::Verifier;
 use crate::verify::Verified;
 
@@ -33,28 +36,58 @@ impl Verifier {
 
     /// As [`layer`](Self::layer), reading custom claims: `Arc<Verified<C>>`.
     pub fn layer_with_claims<C>(&self) -> VerifyLayer<C> {
-        VerifyLayer { verifier: self.clone(), is_optional: false, claims: PhantomData }
+        VerifyLayer::new(self.clone())
+    }
+}
+
+impl MultiVerifier {
+    /// As [`Verifier::layer`], for tokens of any of the issuers.
+    pub fn layer(&self) -> VerifyLayer {
+        self.layer_with_claims()
+    }
+
+    /// As [`Verifier::layer_with_claims`], for tokens of any of the issuers.
+    pub fn layer_with_claims<C>(&self) -> VerifyLayer<C> {
+        VerifyLayer::new(self.clone())
     }
 }
 
 /// See [`Verifier::layer`].
 pub struct VerifyLayer<C = NoExtra> {
-    verifier: Verifier,
+    verifier: MultiVerifier,
     is_optional: bool,
+    takes_websocket_token: bool,
     claims: PhantomData<fn() -> C>,
 }
 
 impl<C> VerifyLayer<C> {
+    /// What [`Verifier::layer`] and [`MultiVerifier::layer`] return.
+    pub fn new(verifier: impl Into<MultiVerifier>) -> Self {
+        Self {
+            verifier: verifier.into(),
+            is_optional: false,
+            takes_websocket_token: false,
+            claims: PhantomData,
+        }
+    }
+
     /// Lets requests without a token through as well, as nobody's. A bad token is still refused.
     #[must_use]
     pub fn optional(self) -> Self {
         Self { is_optional: true, ..self }
     }
+
+    /// Accepts the token of a WebSocket's opening handshake in `Sec-WebSocket-Protocol` as well, and removes it
+    /// from there; see [`take_websocket_token`]. For the routes that open WebSockets, and no others.
+    #[must_use]
+    pub fn with_websocket_token(self) -> Self {
+        Self { takes_websocket_token: true, ..self }
+    }
 }
 
 impl<C> Clone for VerifyLayer<C> {
     fn clone(&self) -> Self {
-        Self { verifier: self.verifier.clone(), is_optional: self.is_optional, claims: PhantomData }
+        Self { verifier: self.verifier.clone(), ..*self }
     }
 }
 
@@ -63,6 +96,7 @@ impl<C> fmt::Debug for VerifyLayer<C> {
         f.debug_struct("VerifyLayer")
             .field("verifier", &self.verifier)
             .field("is_optional", &self.is_optional)
+            .field("takes_websocket_token", &self.takes_websocket_token)
             .finish()
     }
 }
@@ -112,7 +146,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            match layer.identify(&parts.headers).await {
+            match layer.identify(&mut parts.headers).await {
                 Ok(caller) => {
                     caller.record(&mut parts.extensions);
                     inner.call(Request::from_parts(parts, body)).await
@@ -124,22 +158,35 @@ where
 }
 
 impl<C: DeserializeOwned> VerifyLayer<C> {
-    async fn identify(&self, headers: &http::HeaderMap) -> Result<Caller<C>, AuthError> {
-        let verified = match bearer_token(headers) {
-            Ok(token) => self.verifier.verify(token).await.map_err(AuthError::from),
-            Err(AuthError::MissingToken) if self.is_optional => return Ok(Caller::Nobody),
+    async fn identify(&self, headers: &mut HeaderMap) -> Result<Caller<C>, AuthError> {
+        let found = match self.find_token(headers) {
+            Ok(token) => self.check(&token).await.map_err(AuthError::from),
+            Err(AuthError::MissingToken) if self.is_optional => Ok(Caller::Nobody),
             Err(error) => Err(error),
         };
         // The token stays out of the log, and the reason out of the answer.
-        verified
-            .map(|token| Caller::Known(Arc::new(token)))
-            .inspect_err(|error| tracing::debug!(%error, "request refused"))
+        found.inspect_err(|error| tracing::debug!(%error, "request refused"))
+    }
+
+    fn find_token<'h>(&self, headers: &'h mut HeaderMap) -> Result<Cow<'h, str>, AuthError> {
+        if self.takes_websocket_token {
+            match take_websocket_token(headers) {
+                Err(AuthError::MissingToken) => {}
+                taken => return taken.map(Cow::Owned),
+            }
+        }
+        bearer_token(headers).map(Cow::Borrowed)
+    }
+
+    async fn check(&self, token: &str) -> Result<Caller<C>, VerifyError> {
+        let verifier = self.verifier.choose(token)?;
+        Ok(Caller::Known(Arc::new(verifier.verify(token).await?), verifier.clone()))
     }
 }
 
 /// Who sent the request, as this layer found out.
 enum Caller<C> {
-    Known(Arc<Verified<C>>),
+    Known(Arc<Verified<C>>, Verifier),
     Nobody,
 }
 
@@ -147,8 +194,8 @@ impl<C: Send + Sync + 'static> Caller<C> {
     /// What an outer layer may have found out, possibly about another issuer's token, is forgotten.
     fn record(self, extensions: &mut Extensions) {
         match self {
-            Self::Known(token) => {
-                extensions.insert(Identity(Some(token.clone())));
+            Self::Known(token, verifier) => {
+                extensions.insert(Identity(Some(Known { token: token.clone(), verifier })));
                 extensions.insert(token);
             }
             Self::Nobody => {
@@ -162,16 +209,28 @@ impl<C: Send + Sync + 'static> Caller<C> {
 /// The innermost layer's finding, whatever its custom claims. `None`: no token was sent, which that layer
 /// permits.
 #[derive(Clone)]
-pub(crate) struct Identity(pub(crate) Option<Arc<dyn Token>>);
+struct Identity(Option<Known>);
+
+/// A caller with a token, and who checked it.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) token: Arc<dyn Token>,
+    pub(crate) verifier: Verifier,
+}
 
 /// A `Verified` without its type parameter.
 pub(crate) trait Token: Any + Send + Sync {
     fn grants(&self, permission: &str) -> bool;
+    fn guard(&self, verifier: &Verifier) -> Guard;
 }
 
 impl<C: Send + Sync + 'static> Token for Verified<C> {
     fn grants(&self, permission: &str) -> bool {
         self.has_permission(permission)
+    }
+
+    fn guard(&self, verifier: &Verifier) -> Guard {
+        verifier.guard(self)
     }
 }
 
@@ -206,23 +265,29 @@ impl RequirePermission {
     }
 
     fn check(&self, extensions: &Extensions) -> Result<(), AuthError> {
-        let token = identity(extensions)?.ok_or(AuthError::MissingToken)?;
-        let mut each = self.missing.permissions().iter().map(|permission| token.grants(permission));
-        let suffices =
-            if self.missing.any() { each.any(|granted| granted) } else { each.all(|granted| granted) };
-        if suffices { Ok(()) } else { Err(VerifyError::Forbidden(self.missing.clone()).into()) }
+        let Known { token, .. } = identity(extensions)?.ok_or(AuthError::MissingToken)?;
+        if suffices(&*token, self.missing.permissions(), self.missing.any()) {
+            return Ok(());
+        }
+        Err(VerifyError::Forbidden(self.missing.clone()).into())
     }
 }
 
+/// Whether `token` grants all of `permissions`, or `any` of them.
+pub(crate) fn suffices(token: &dyn Token, permissions: &[impl AsRef<str>], any: bool) -> bool {
+    let mut each = permissions.iter().map(|permission| token.grants(permission.as_ref()));
+    if any { each.any(|granted| granted) } else { each.all(|granted| granted) }
+}
+
 /// The finding of the layer around us.
-pub(crate) fn identity(extensions: &Extensions) -> Result<Option<Arc<dyn Token>>, AuthError> {
-    let Some(Identity(token)) = extensions.get() else {
+pub(crate) fn identity(extensions: &Extensions) -> Result<Option<Known>, AuthError> {
+    let Some(Identity(caller)) = extensions.get() else {
         tracing::error!(
             "a route asks who is calling, but no VerifyLayer lies around it; nobody is let through"
         );
         return Err(AuthError::NoLayer);
     };
-    Ok(token.clone())
+    Ok(caller.clone())
 }
 
 impl<S> Layer<S> for RequirePermission {

@@ -13,6 +13,7 @@ use crate::key_set::{KeySet, VerifyingKey};
 use crate::revocation::Revocations;
 use crate::time::{Seconds, UnixTime};
 use crate::token::{self, Parts};
+use crate::token_cache::{self, Entry};
 
 const DEFAULT_LEEWAY: Seconds = Seconds(30);
 const MAX_LEEWAY: Seconds = Seconds(120);
@@ -67,6 +68,10 @@ impl Expected {
         Self { accepts_expired: true, ..self }
     }
 
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// Checks everything about `token` that can be told from the token, the keys and the time. What has been
     /// revoked is not among it: that is what a [`Verifier`](crate::Verifier) hears of.
     ///
@@ -108,14 +113,52 @@ impl Expected {
         let json = std::str::from_utf8(claims).map_err(|_| Reason::BadClaims)?;
         let registered = AccessClaims::parse(json)?;
         self.check_parties(&registered)?;
-        self.check_times(&registered, now)?;
-        revoked.check(key.kid(), registered.sid.as_deref())?;
-        let custom = C::deserialize(&mut serde_json::Deserializer::from_str(json))
-            .map_err(|_| Reason::CustomClaims)?;
+        self.check_standing(&registered, key.kid(), revoked, now)?;
+        let custom = read_custom(json)?;
         Ok(Verified { registered: Arc::new(registered), kid: key.kid().clone(), claims: custom })
     }
 
-    fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {
+    pub(crate) fn leeway(&self) -> Seconds {
+        self.leeway
+    }
+
+    /// As [`check`](Self::check), for a token that passed it before and whose key is still in use.
+    pub(crate) fn check_known<C: DeserializeOwned>(
+        &self,
+        known: &Entry,
+        revoked: &Revocations,
+        now: UnixTime,
+    ) -> Result<Verified<C>, VerifyError> {
+        self.check_standing(&known.registered, &known.kid, revoked, now)?;
+        let custom = token_cache::without_input().map_or_else(
+            || {
+                let mut room = Scratch::<1024>::new();
+                let json = room.decode(known.claims()).and_then(|claims| std::str::from_utf8(claims).ok());
+                read_custom(json.ok_or(Reason::BadClaims)?)
+            },
+            Ok,
+        )?;
+        Ok(Verified { registered: Arc::clone(&known.registered), kid: known.kid.clone(), claims: custom })
+    }
+
+    /// What may change while a token lives: its times and what has been revoked.
+    pub(crate) fn check_standing(
+        &self,
+        claims: &AccessClaims,
+        kid: &Kid,
+        revoked: &Revocations,
+        now: UnixTime,
+    ) -> Result<(), Reason> {
+        self.check_times(claims, now)?;
+        revoked.check(kid, claims.sid.as_deref())
+    }
+
+    /// The second at which the token is no longer accepted.
+    pub(crate) fn ends_at(&self, claims: &AccessClaims) -> UnixTime {
+        claims.exp + self.leeway
+    }
+
+    pub(crate) fn check_parties(&self, claims: &AccessClaims) -> Result<(), Reason> {
         if claims.iss != self.issuer {
             return Err(Reason::WrongIssuer);
         }
@@ -129,7 +172,7 @@ impl Expected {
     fn check_times(&self, claims: &AccessClaims, now: UnixTime) -> Result<(), Reason> {
         let &AccessClaims { exp, iat, nbf, .. } = claims;
         let (limit, latest_start) = (self.max_token_life, now + self.leeway);
-        if now >= exp + self.leeway && !self.accepts_expired {
+        if now >= self.ends_at(claims) && !self.accepts_expired {
             return Err(Reason::Expired { exp, now });
         }
         if nbf > latest_start {
@@ -143,6 +186,10 @@ impl Expected {
         }
         Ok(())
     }
+}
+
+fn read_custom<C: DeserializeOwned>(json: &str) -> Result<C, Reason> {
+    C::deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(|_| Reason::CustomClaims)
 }
 
 /// The key by the token's `kid`, if it is for the token's `alg` (RFC 8725 §3.1).
@@ -168,6 +215,11 @@ pub struct Verified<C = NoExtra> {
 }
 
 impl<C> Verified<C> {
+    /// Who issued the token.
+    pub fn issuer(&self) -> &str {
+        &self.registered.iss
+    }
+
     /// The user or client the token speaks for. Unique within the issuer.
     pub fn subject(&self) -> &str {
         &self.registered.sub
@@ -239,6 +291,10 @@ impl<C> Verified<C> {
     /// Your own claims.
     pub fn claims(&self) -> &C {
         &self.claims
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<AccessClaims> {
+        &self.registered
     }
 
     /// All registered claims.

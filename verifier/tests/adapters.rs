@@ -9,6 +9,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::{AUDIENCE, ISSUER, NOW};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -16,8 +18,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use verifier::testing::TestIssuer;
 use verifier::{
-    Auth, FetchError, FetchFuture, JwksRequest, JwksSource, ManualClock, RequirePermission, Verifier,
-    VerifyLayer,
+    AccessClaims, Auth, Clock, FetchError, FetchFuture, Guard, JwksRequest, JwksSource, ManualClock,
+    MultiVerifier, Needed, Permissions, RequirePermission, Scoped, Verifier, VerifyLayer,
 };
 
 #[derive(serde::Deserialize)]
@@ -33,6 +35,31 @@ fn issuer_and_verifier() -> (TestIssuer, Verifier) {
 }
 
 async fn who(Auth(user): Auth) -> String {
+    user.subject().to_owned()
+}
+
+struct All;
+struct Any;
+struct Neither;
+struct Quoted;
+
+impl Permissions for All {
+    const NEEDED: Needed = Needed::All(&["ping", "pong"]);
+}
+
+impl Permissions for Any {
+    const NEEDED: Needed = Needed::Any(&["pong", "ping"]);
+}
+
+impl Permissions for Neither {
+    const NEEDED: Needed = Needed::Any(&[]);
+}
+
+impl Permissions for Quoted {
+    const NEEDED: Needed = Needed::All(&["\"", "ping"]);
+}
+
+async fn scoped<P: Permissions>(user: Scoped<P>) -> String {
     user.subject().to_owned()
 }
 
@@ -152,6 +179,177 @@ async fn permissions_are_asked_for_one_by_one_or_together() {
         assert_refused(call(&app, path, &[&good]).await, 403, "insufficient_scope", Some(&challenge)).await;
     }
     assert_refused(call(&app, "/ping", &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+}
+
+#[tokio::test]
+async fn scoped_handler_answers_as_the_permission_layer_does() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let bearer = |scope: &str| {
+        let claims = AccessClaims { scope: scope.into(), ..issuer.claims(NOW) };
+        format!("Bearer {}", issuer.sign(&claims))
+    };
+    let (ping, both) = (bearer("ping"), bearer("pong other ping"));
+    let routes = |layer: VerifyLayer| {
+        Router::new()
+            .route("/all", get(scoped::<All>))
+            .route("/any", get(scoped::<Any>))
+            .route("/neither", get(scoped::<Neither>))
+            .route("/quoted", get(scoped::<Quoted>))
+            .layer(layer)
+    };
+    let app = routes(verifier.layer());
+    for (path, token) in [("/all", &both), ("/any", &ping), ("/any", &both)] {
+        let response = call(&app, path, &[token]).await;
+        assert_eq!((response.status(), text(response).await), (StatusCode::OK, "alice".to_owned()));
+    }
+    let short = bearer("pin pingpong");
+    for (path, token, challenge) in [
+        ("/all", &ping, r#"Bearer error="insufficient_scope", scope="ping pong""#),
+        ("/any", &short, r#"Bearer error="insufficient_scope", scope="pong ping""#),
+        ("/neither", &both, r#"Bearer error="insufficient_scope""#),
+        ("/quoted", &both, r#"Bearer error="insufficient_scope""#),
+    ] {
+        assert_refused(call(&app, path, &[token]).await, 403, "insufficient_scope", Some(challenge)).await;
+    }
+    let missing = Some(r#"Bearer realm="api""#);
+    assert_refused(call(&app, "/all", &[]).await, 401, "missing_token", missing).await;
+    let nobody = routes(verifier.layer().optional());
+    assert_refused(call(&nobody, "/all", &[]).await, 401, "missing_token", missing).await;
+    let bare = Router::new().route("/all", get(scoped::<All>));
+    assert_refused(call(&bare, "/all", &[&both]).await, 500, "internal_error", None).await;
+}
+
+#[tokio::test]
+async fn one_layer_serves_several_issuers() {
+    let (staff, shops) =
+        (TestIssuer::new("https://staff.example.com", AUDIENCE), TestIssuer::new(ISSUER, AUDIENCE));
+    let clock = Arc::new(ManualClock::new(NOW));
+    let build = |url: &str, issuer: &TestIssuer| {
+        let builder = Verifier::builder(url).audience(AUDIENCE).clock(clock.clone());
+        builder.static_jwks(&issuer.jwks()).build().unwrap()
+    };
+    let both =
+        MultiVerifier::new([build("https://staff.example.com", &staff), build(ISSUER, &shops)]).unwrap();
+    let app = app(both.layer());
+    for issuer in [&staff, &shops] {
+        let good = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+        assert_eq!(call(&app, "/ping", &[&good]).await.status(), 200);
+    }
+    let stranger = TestIssuer::new("https://evil.example.com", AUDIENCE);
+    let bad = format!("Bearer {}", stranger.sign(&stranger.claims(NOW)));
+    let challenge = Some("Bearer error=\"invalid_token\"");
+    assert_refused(call(&app, "/who", &[&bad]).await, 401, "invalid_token", challenge).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn guard_belongs_to_the_verifier_that_checked() {
+    let (staff, shops) =
+        (TestIssuer::new("https://staff.example.com", AUDIENCE), TestIssuer::new(ISSUER, AUDIENCE));
+    let clock = Arc::new(ManualClock::new(NOW));
+    let build = |url: &str, issuer: &TestIssuer| {
+        let builder = Verifier::builder(url).audience(AUDIENCE).clock(clock.clone());
+        builder.static_jwks(&issuer.jwks()).build().unwrap()
+    };
+    let both =
+        MultiVerifier::new([build("https://staff.example.com", &staff), build(ISSUER, &shops)]).unwrap();
+    let end = async |guard: Guard| guard.ended().await.label();
+    let app = Router::new().route("/end", get(end)).layer(both.layer().optional());
+    for issuer in [&staff, &shops] {
+        let good = format!("Bearer {}", issuer.sign(&issuer.claims(clock.now())));
+        let app = app.clone();
+        let waiting = tokio::spawn(async move { text(call(&app, "/end", &[&good]).await).await });
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert!(!waiting.is_finished());
+        clock.advance(verifier::Seconds(330));
+        assert_eq!(waiting.await.unwrap(), "expired");
+    }
+    assert_refused(call(&app, "/end", &[]).await, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+}
+
+const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// The opening handshake of a WebSocket that offers these lines of subprotocols.
+async fn open(app: &Router, offered: &[&str], credential: Option<&str>) -> Response<Body> {
+    let mut request = Request::get("/offered").body(Body::empty()).unwrap();
+    let headers = request.headers_mut();
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    for line in offered {
+        headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(line).unwrap());
+    }
+    if let Some(credential) = credential {
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_str(credential).unwrap());
+    }
+    app.clone().oneshot(request).await.unwrap()
+}
+
+/// A route that says who calls and which subprotocols it may choose from.
+fn offered(layer: VerifyLayer) -> Router {
+    let offered = async |user: Option<Auth>, headers: http::HeaderMap| {
+        let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let lines: Vec<_> = lines.map(|line| line.to_str().unwrap().to_owned()).collect();
+        format!("{}: {}", maybe_who(user).await, lines.join(" | "))
+    };
+    Router::new().route("/offered", get(offered)).layer(layer)
+}
+
+#[tokio::test]
+async fn websocket_token_is_accepted_where_it_is_asked_for_and_the_handler_never_sees_it() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let token = issuer.sign(&issuer.claims(NOW));
+    let entry = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&token));
+    let app = offered(verifier.layer().with_websocket_token());
+    let (first, last, middle) =
+        (format!("{entry},chat"), format!("chat , {entry}"), format!("chat, ,{entry}\t, v2"));
+    for (lines, left) in [
+        (&[&*first][..], "chat"),
+        (&[&last], "chat"),
+        (&[&middle], "chat, v2"),
+        (&["chat", &entry, "v2"], "chat, v2"),
+    ] {
+        let response = open(&app, lines, None).await;
+        assert_eq!((response.status(), text(response).await), (StatusCode::OK, format!("alice: {left}")));
+    }
+    // The header still works, and without a token in it the offer stays as it is.
+    let response = open(&app, &["chat", "v2"], Some(&format!("Bearer {token}"))).await;
+    assert_eq!(text(response).await, "alice: chat | v2");
+    let nobody = offered(verifier.layer().optional().with_websocket_token());
+    assert_eq!(text(open(&nobody, &["chat"], None).await).await, "nobody: chat");
+    // Without having been asked for, it is no credential.
+    let response = open(&offered(verifier.layer()), &[&first], None).await;
+    assert_refused(response, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+    let request = Request::get("/offered").header(header::SEC_WEBSOCKET_PROTOCOL, &*first);
+    let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_refused(response, 401, "missing_token", Some("Bearer realm=\"api\"")).await;
+}
+
+#[tokio::test]
+async fn doubtful_websocket_token_is_a_bad_request() {
+    let (issuer, verifier) = issuer_and_verifier();
+    let token = issuer.sign(&issuer.claims(NOW));
+    let entry = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&token));
+    let bearer = format!("Bearer {token}");
+    let malformed = [
+        (entry.clone(), None),
+        (format!(" ,{entry},"), None),
+        (format!("{entry}, chat, {entry}"), None),
+        (format!("chat, {entry}"), Some(&*bearer)),
+        (format!("chat, {entry}"), Some("Basic YWxpY2U6eA==")),
+        (format!("chat, {entry}="), None),
+        (format!("chat, {PREFIX}"), None),
+        (format!("chat, {PREFIX}a+b/"), None),
+        (format!("chat, {PREFIX}{}", URL_SAFE_NO_PAD.encode(b"\xff\xfe")), None),
+    ];
+    for layer in [verifier.layer(), verifier.layer().optional()] {
+        let app = offered(layer.with_websocket_token());
+        for (offer, credential) in &malformed {
+            let response = open(&app, &[offer], *credential).await;
+            let challenge = Some("Bearer error=\"invalid_request\"");
+            assert_refused(response, 400, "invalid_request", challenge).await;
+        }
+        let bad = format!("chat, {PREFIX}{}", URL_SAFE_NO_PAD.encode("junk"));
+        let challenge = Some("Bearer error=\"invalid_token\"");
+        assert_refused(open(&app, &[&bad], None).await, 401, "invalid_token", challenge).await;
+    }
 }
 
 #[tokio::test]

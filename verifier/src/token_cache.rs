@@ -1,0 +1,304 @@
+//! Tokens whose signature was found good a moment ago.
+//!
+//! A hit saves the signature and the reading of the claims, and nothing else: it is for the very same bytes, while the
+//! key that signed is still in the key set, and times and revocations are asked as if the token were new.
+//! Finding one neither locks nor allocates.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwapOption;
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use crate::claims::AccessClaims;
+use crate::jwk::Kid;
+use crate::key_set::{KeySet, VerifyingKey};
+
+/// Longer tokens are checked each time, so that the number of entries also bounds the memory: 1 to 4 KiB for each.
+const MAX_TOKEN: usize = 2 * 1024;
+/// A token has this many places to be in.
+const WAYS: usize = 4;
+
+/// At most so many tokens as it was made for.
+pub(crate) struct TokenCache {
+    /// A power of two of sets, of `WAYS` slots each.
+    slots: Box<[ArcSwapOption<Entry>]>,
+    /// Which way gives way next, when all are taken.
+    turn: AtomicUsize,
+}
+
+/// What was found out about a token that does not change.
+pub(crate) struct Entry {
+    token: Box<str>,
+    pub(crate) registered: Arc<AccessClaims>,
+    pub(crate) kid: Kid,
+    thumbprint: Kid,
+}
+
+impl TokenCache {
+    /// Room for `capacity` tokens, rounded up to a power of two and to four.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let slots = capacity.clamp(WAYS, 1 << 24).next_power_of_two();
+        Self {
+            slots: (0..slots).map(|_| ArcSwapOption::const_empty()).collect(),
+            turn: AtomicUsize::default(),
+        }
+    }
+
+    /// The entry of exactly this token, if the key that signed it is still one of `keys`.
+    pub(crate) fn find(&self, token: &str, keys: &KeySet) -> Option<arc_swap::Guard<Option<Arc<Entry>>>> {
+        let found = self.set(token)?.iter().map(ArcSwapOption::load).find(|slot| {
+            // The whole token: whoever compares a part of it can be shown two tokens with the same part
+            // (CVE-2026-35039).
+            slot.as_ref().is_some_and(|entry| *entry.token == *token)
+        })?;
+        let entry = found.as_ref()?;
+        // A name is not a key: the issuer may have put another one in its place.
+        keys.find(entry.kid.as_str())
+            .is_some_and(|key| *key.thumbprint() == entry.thumbprint)
+            .then_some(found)
+    }
+
+    /// Remembers that `key` signed `token`. Of two calls at the same time one may be lost.
+    pub(crate) fn insert(&self, token: &str, registered: &Arc<AccessClaims>, key: &VerifyingKey) {
+        let Some(set) = self.set(token) else { return };
+        let entry = Entry {
+            token: token.into(),
+            registered: Arc::clone(registered),
+            kid: key.kid().clone(),
+            thumbprint: key.thumbprint().clone(),
+        };
+        // The token itself may be there, under a key that is no longer the current one of its name.
+        let is_free =
+            |slot: &ArcSwapOption<Entry>| slot.load().as_ref().is_none_or(|held| *held.token == *token);
+        let at = set.iter().position(is_free);
+        let at = at.unwrap_or_else(|| self.turn.fetch_add(1, Ordering::Relaxed) % WAYS);
+        set[at].store(Some(Arc::new(entry)));
+    }
+
+    /// The slots that may hold `token`, chosen by some letters of its signature, which are as good as random.
+    /// `None`: a token of this length is not held.
+    fn set(&self, token: &str) -> Option<&[ArcSwapOption<Entry>]> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        // Not the last ones: an Ed25519 signature ends in bits that are always zero.
+        let letters = token.as_bytes().last_chunk::<32>()?.first_chunk::<8>()?;
+        // Letters differ in their low bits; multiplying carries all of them into the high ones.
+        let mixed = u64::from_le_bytes(*letters).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let sets = self.slots.len() / WAYS;
+        let set = usize::try_from(mixed).ok()? & (sets - 1);
+        self.slots.get(set * WAYS..(set + 1) * WAYS)
+    }
+}
+
+/// Tokens stay out of every log.
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache").field("capacity", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    /// The encoded claims.
+    pub(crate) fn claims(&self) -> &str {
+        self.token.split('.').nth(1).unwrap_or_default()
+    }
+}
+
+/// A `C` that is the same whatever the claims are, such as `NoExtra`: it is made without looking at them.
+pub(crate) fn without_input<C: DeserializeOwned>() -> Option<C> {
+    let was_asked = Cell::new(false);
+    let made = C::deserialize(Untouched(&was_asked)).ok()?;
+    (!was_asked.get()).then_some(made)
+}
+
+/// An input that has nothing to give and notes when someone asks.
+struct Untouched<'a>(&'a Cell<bool>);
+
+impl<'de> Deserializer<'de> for Untouched<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        self.0.set(true);
+        Err(serde::de::Error::custom("asked"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::claims::NoExtra;
+    use crate::error::{Reason, VerifyError};
+    use crate::revocation::{SessionId, parse_session};
+    use crate::testing::TestIssuer;
+    use crate::time::{ManualClock, Seconds, UnixTime};
+    use crate::verifier::{Parts, Verifier};
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    #[derive(serde::Deserialize)]
+    struct Wanting {
+        #[expect(dead_code, reason = "only its being read matters")]
+        tenant: Option<u32>,
+    }
+
+    /// Swallows every error, so that it can always be made.
+    struct Lenient;
+
+    impl<'de> serde::Deserialize<'de> for Lenient {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let _ = Wanting::deserialize(deserializer);
+            Ok(Self)
+        }
+    }
+
+    fn keys(issuer: &TestIssuer) -> KeySet {
+        KeySet::from_jwks(&issuer.jwks()).unwrap()
+    }
+
+    #[test]
+    fn only_what_never_asks_is_made_without_input() {
+        assert_eq!(without_input::<NoExtra>(), Some(NoExtra));
+        assert!(without_input::<Wanting>().is_none());
+        assert!(without_input::<Lenient>().is_none());
+        assert!(without_input::<Option<u32>>().is_none());
+    }
+
+    #[test]
+    fn ten_times_as_many_tokens_as_there_is_room_for_do_not_grow_it() {
+        let issuer = TestIssuer::new("https://auth.example.com", "api");
+        let keys = keys(&issuer);
+        let key = keys.find(issuer.jwk().kid().as_str()).unwrap();
+        let cache = TokenCache::new(256);
+        let registered = Arc::new(issuer.claims(NOW));
+        let tokens: Vec<_> =
+            (0..2560_u32).map(|number| issuer.sign_bytes(number.to_le_bytes(), "claims")).collect();
+        for token in &tokens {
+            cache.insert(token, &registered, key);
+            assert!(cache.find(token, &keys).is_some(), "the newest is always held");
+        }
+        let held = tokens.iter().filter(|token| cache.find(token, &keys).is_some()).count();
+        assert_eq!(cache.slots.len(), 256);
+        // Every set has been chosen often enough to be full.
+        assert_eq!(held, 256);
+        assert_eq!(Arc::strong_count(&registered), 257);
+    }
+
+    #[test]
+    fn the_same_token_takes_one_place() {
+        let issuer = TestIssuer::new("https://auth.example.com", "api");
+        let keys = keys(&issuer);
+        let key = keys.find(issuer.jwk().kid().as_str()).unwrap();
+        let cache = TokenCache::new(1);
+        let registered = Arc::new(issuer.claims(NOW));
+        let tokens: Vec<_> =
+            (0..4_u32).map(|number| issuer.sign_bytes(number.to_le_bytes(), "claims")).collect();
+        for token in tokens.iter().chain(&tokens).chain(&tokens[..1]) {
+            cache.insert(token, &registered, key);
+        }
+        assert!(tokens.iter().all(|token| cache.find(token, &keys).is_some()));
+    }
+
+    #[test]
+    fn very_long_and_very_short_tokens_are_not_held() {
+        let issuer = TestIssuer::new("https://auth.example.com", "api");
+        let keys = keys(&issuer);
+        let key = keys.find(issuer.jwk().kid().as_str()).unwrap();
+        let cache = TokenCache::new(64);
+        let registered = Arc::new(issuer.claims(NOW));
+        for (length, is_held) in [(31, false), (32, true), (2048, true), (2049, false)] {
+            let token = "a".repeat(length);
+            cache.insert(&token, &registered, key);
+            assert_eq!(cache.find(&token, &keys).is_some(), is_held, "{length}");
+        }
+    }
+
+    const SESSION: &str = "5e55109d-0001-4203-8405-06070809abff";
+
+    fn verifier(issuer: &TestIssuer) -> Verifier {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let builder = Verifier::builder("https://auth.example.com").audience("api").clock(clock);
+        builder.static_jwks(&issuer.jwks()).token_cache(64).build().unwrap()
+    }
+
+    fn in_session(issuer: &TestIssuer) -> String {
+        issuer.sign(&AccessClaims { sid: Some(SESSION.into()), ..issuer.claims(NOW) })
+    }
+
+    fn is_held(verifier: &Verifier, token: &str) -> bool {
+        let Parts { tokens, cache, .. } = &*verifier.parts;
+        let held = cache.held();
+        tokens.as_ref().unwrap().find(token, held.usable(Duration::ZERO).unwrap()).is_some()
+    }
+
+    fn refusal(verifier: &Verifier, token: &str) -> Option<VerifyError> {
+        verifier.verify_now::<NoExtra>(token).err()
+    }
+
+    #[test]
+    fn revocation_reaches_a_token_that_is_held() {
+        let news: [(Vec<SessionId>, bool); 2] =
+            [(vec![parse_session(SESSION).unwrap()], false), (vec![], true)];
+        for (sessions, key) in news {
+            let issuer = TestIssuer::new("https://auth.example.com", "api");
+            let (verifier, token) = (verifier(&issuer), in_session(&issuer));
+            assert_eq!(refusal(&verifier, &token), None);
+            assert!(is_held(&verifier, &token));
+            let keys: Vec<_> = key.then(|| issuer.jwk().kid().clone()).into_iter().collect();
+            verifier.parts.revoked.merge(sessions, &keys, Duration::ZERO, Duration::from_secs(600));
+            let reason = if key { Reason::RevokedKey } else { Reason::RevokedSession };
+            assert_eq!(refusal(&verifier, &token), Some(VerifyError::Invalid(reason)));
+        }
+    }
+
+    #[test]
+    fn refused_token_is_not_held() {
+        let issuer = TestIssuer::new("https://auth.example.com", "api");
+        let verifier = verifier(&issuer);
+        let good = in_session(&issuer);
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let flipped = if signature.starts_with('A') { "B" } else { "A" };
+        let forged = format!("{signed}.{flipped}{}", &signature[1..]);
+        let spoilt = |spoil: fn(&mut AccessClaims)| {
+            let mut claims = issuer.claims(NOW);
+            spoil(&mut claims);
+            issuer.sign(&claims)
+        };
+        verifier.parts.revoked.merge(
+            vec![parse_session(SESSION).unwrap()],
+            &[],
+            Duration::ZERO,
+            Duration::from_secs(600),
+        );
+        for refused in [
+            good,
+            forged,
+            spoilt(|claims| claims.exp = NOW - Seconds(30)),
+            spoilt(|claims| claims.nbf = NOW + Seconds(31)),
+            spoilt(|claims| claims.aud = vec!["other".into()]),
+            spoilt(|claims| claims.iss = "https://evil.example.com".into()),
+        ] {
+            for _ in 0..2 {
+                assert!(matches!(refusal(&verifier, &refused), Some(VerifyError::Invalid(_))));
+                assert!(!is_held(&verifier, &refused));
+            }
+        }
+        // Custom claims of the wrong type are a refusal as well.
+        let token = issuer.sign(&issuer.claims(NOW));
+        assert!(verifier.verify_now::<Vec<u8>>(&token).is_err());
+        assert!(!is_held(&verifier, &token));
+        assert!(verifier.verify_now::<NoExtra>(&token).is_ok());
+        assert!(is_held(&verifier, &token));
+    }
+}
