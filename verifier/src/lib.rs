@@ -86,6 +86,7 @@ mod jwk;
 mod key_set;
 mod multi;
 mod revocation;
+mod snapshot;
 mod source;
 mod status;
 #[cfg(feature = "testing")]

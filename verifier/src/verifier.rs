@@ -12,6 +12,7 @@ use crate::claims::NoExtra;
 use crate::error::{FeedError, FetchError, Reason, VerifyError};
 use crate::feed::Feed;
 use crate::revocation::Revoked;
+use crate::snapshot::Keeper;
 use crate::status::Status;
 use crate::time::{Clock, Seconds};
 use crate::token_cache::TokenCache;
@@ -57,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) feed: Feed,
     pub(crate) deny_when_stale: Option<Seconds>,
     pub(crate) tokens: Option<TokenCache>,
+    pub(crate) snapshot: Option<Keeper>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -84,8 +86,8 @@ impl Verifier {
     /// [`VerifyError::Invalid`]: the token is bad. [`VerifyError::Unavailable`]: there are no keys to tell by; try
     /// again later.
     pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        let Parts { cache, feed, clock, .. } = &*self.parts;
-        feed.tend();
+        let Parts { cache, clock, .. } = &*self.parts;
+        self.parts.tend();
         cache.touch(clock.monotonic());
         let answer = self.check(token);
         let Some(why) = what_is_missing(&answer) else { return answer };
@@ -184,6 +186,9 @@ impl Parts {
     pub(crate) fn tend(&self) {
         self.cache.tend();
         self.feed.tend();
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.tend();
+        }
     }
 
     /// Refuses to tell anything while revocations are not known as well as was asked for.
