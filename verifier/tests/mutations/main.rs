@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "the corpus uses the rest")]
 mod lab;
 mod mutate;
+mod pairs;
 mod targets;
 
 use std::collections::HashSet;

@@ -2,12 +2,12 @@
 //! (`fuzz/`) with a guided search. Each makes its keys anew in every process.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::OnceLock;
 
+use super::pairs::Pairs;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use verifier::testing::TestIssuer;
@@ -134,41 +134,6 @@ pub(crate) fn parse_jwks(data: &[u8]) -> bool {
     assert_eq!(found.len(), keys.len(), "a key that stands nowhere");
     assert!(found.values().all(|count| *count == 1), "one name for two keys");
     !keys.is_empty()
-}
-
-/// An object with its members in order, those that stand twice included.
-struct Pairs(Vec<(String, Value)>);
-
-impl Pairs {
-    /// `None` if a name stands twice.
-    fn once(self) -> Option<BTreeMap<String, Value>> {
-        let count = self.0.len();
-        let members: BTreeMap<_, _> = self.0.into_iter().collect();
-        (members.len() == count).then_some(members)
-    }
-}
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
-                    // A number out of range is text like any other in a member that nobody reads.
-                    pairs.push((name, serde_json::from_str(raw.get()).unwrap_or_default()));
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 /// An object, or something else that is none of ours.
