@@ -88,6 +88,8 @@ mod identity;
 mod json;
 mod jwk;
 mod key_set;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod multi;
 #[cfg(feature = "tower")]
 mod permission;
