@@ -380,13 +380,10 @@ async fn stream(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
             return connection.shutdown().await;
         }
         changed.mark_unchanged();
-        events.clear();
         let (ring_now, revised_at) = shared.revision();
-        if ring_now != ring {
-            ring = ring_now;
-            events = format!("event: jwks\ndata: {ring}\n\n");
-        }
-        events += &format!("event: delta\ndata: {}\n\n", shared.revocations(Some(since)));
-        since = revised_at;
+        let delta = shared.revocations(Some(since));
+        let delta = format!("event: delta\ndata: {delta}\n\n");
+        events = if ring_now == ring { delta } else { format!("event: jwks\ndata: {ring_now}\n\n{delta}") };
+        (ring, since) = (ring_now, revised_at);
     }
 }

@@ -72,6 +72,7 @@ impl TestIssuer {
     }
 
     /// The same issuer with another key of the same algorithm.
+    #[must_use]
     pub fn with_fresh_key(&self) -> Self {
         Self { key: Arc::new(SigningKey::generate(self.algorithm(), &self.random)), ..self.clone() }
     }
