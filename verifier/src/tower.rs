@@ -88,7 +88,7 @@ impl<C, A> VerifyLayer<C, A> {
     }
 
     /// Accepts the token of a WebSocket's opening handshake in `Sec-WebSocket-Protocol` as well, and removes it
-    /// from there; see [`take_websocket_token`]. For the routes that open WebSockets, and no others.
+    /// from there; see [`take_websocket_token`]. For the routes that open one, and no others.
     #[must_use]
     pub fn with_websocket_token(self) -> Self {
         Self { takes_websocket_token: true, ..self }

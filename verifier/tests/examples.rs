@@ -1,6 +1,5 @@
 //! The examples run and end well. Each of them asserts what it shows.
 #![cfg(all(feature = "axum", feature = "http", feature = "tonic"))]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 #[path = "../examples/own_client.rs"]
 mod own_client;

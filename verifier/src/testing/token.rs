@@ -213,11 +213,11 @@ mod tests {
         let verifier = issuer.verifier().build().unwrap();
         let token = issuer.token().subject("bob").permission("one").permission("two").roles(&["x", "y"]);
         let token = token.session("s").lives_for(Seconds(60)).claim("tenant", 7).sign();
-        let verified: Verified = verifier.verify_now(&token).unwrap();
-        assert_eq!((verified.subject(), verified.session_id()), ("bob", Some("s")));
-        assert_eq!(verified.scopes().collect::<Vec<_>>(), ["one", "two"]);
-        assert_eq!(verified.roles(), ["x", "y"]);
-        assert_eq!(verified.expires_at() - verified.issued_at(), Seconds(60));
+        let user: Verified = verifier.verify_now(&token).unwrap();
+        assert_eq!((user.subject(), user.session_id()), ("bob", Some("s")));
+        assert_eq!(user.scopes().collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(user.roles(), ["x", "y"]);
+        assert_eq!(user.expires_at() - user.issued_at(), Seconds(60));
         let nobody: Verified = verifier.verify_now(&issuer.token().sign()).unwrap();
         assert_eq!(nobody.scopes().count(), 0);
     }
