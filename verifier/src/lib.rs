@@ -32,7 +32,7 @@
 //! - [`MultiVerifier`] is several of them, for several issuers. Adapters take either.
 //! - `VerifyLayer`, `RequirePermission` (feature `tower`), `Auth`, `Scoped` (feature `axum`), `Grpc` and
 //!   `VerifyInterceptor` (feature `tonic`) put it in front of handlers.
-//! - [`Guard`] ends what outlives a request, WebSockets and event streams, together with the token.
+//! - [`Guard`] ends what outlives a request, a WebSocket or an event stream, together with the token.
 //!
 //! # What is checked, in this order
 //!
@@ -106,7 +106,7 @@ pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
 #[cfg(feature = "tower")]
-pub use identity::caller;
+pub use identity::{caller, guard};
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
 pub use multi::MultiVerifier;

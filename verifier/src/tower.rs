@@ -26,7 +26,8 @@ impl Verifier {
     /// Middleware that lets requests through with a good token, and leaves it as `Arc<Verified>` in their
     /// extensions.
     ///
-    /// The others are answered as [`AuthError`] says. Permissions are asked for by [`RequirePermission`],
+    /// The others are answered as [`AuthError`] says. Permissions are asked for by
+    /// [`RequirePermission`](crate::RequirePermission),
     /// inside.
     pub fn layer(&self) -> VerifyLayer {
         self.layer_with_claims()
