@@ -13,7 +13,7 @@ use crate::claims::NoExtra;
 use crate::credential::AuthError;
 use crate::error::{Missing, VerifyError};
 use crate::guard::Guard;
-use crate::identity::{Known, Token, caller, find_caller, identity, suffices};
+use crate::identity::{Token, caller, find_caller, guard, suffices};
 use crate::verify::Verified;
 
 /// The caller, as the [`VerifyLayer`](crate::VerifyLayer) around the route found out.
@@ -157,8 +157,7 @@ impl<S: Sync> FromRequestParts<S> for Guard {
     type Rejection = AuthError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
-        let Known { token, verifier } = identity(&parts.extensions)?.ok_or(AuthError::MissingToken)?;
-        Ok(token.guard(&verifier))
+        guard(&parts.extensions)
     }
 }
 

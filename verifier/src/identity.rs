@@ -20,6 +20,15 @@ pub fn caller<C: Send + Sync + 'static>(extensions: &Extensions) -> Result<Arc<V
     find_caller(extensions)?.ok_or(AuthError::MissingToken)
 }
 
+/// Watches over what this request opens, a stream of answers for instance; see [`Guard`].
+///
+/// # Errors
+/// As [`caller`].
+pub fn guard(extensions: &Extensions) -> Result<Guard, AuthError> {
+    let Known { token, verifier } = identity(extensions)?.ok_or(AuthError::MissingToken)?;
+    Ok(token.guard(&verifier))
+}
+
 /// As [`caller`]; `None` if no token was sent and the layer permits that.
 pub(crate) fn find_caller<C: Send + Sync + 'static>(
     extensions: &Extensions,

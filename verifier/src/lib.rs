@@ -29,8 +29,10 @@
 //! - [`Expected::verify`] is a pure function of token, keys and time. Every check is there.
 //! - [`KeySet`] holds public keys that are ready to use, each bound to one [`Algorithm`].
 //! - [`Verifier`] adds a clock and a cache that keeps the key set current through a [`JwksSource`].
-//! - `VerifyLayer`, `RequirePermission` (feature `tower`) and `Auth` (feature `axum`) put it in front of
-//!   handlers.
+//! - [`MultiVerifier`] is several of them, for several issuers. Adapters take either.
+//! - `VerifyLayer`, `RequirePermission` (feature `tower`), `Auth`, `Scoped` (feature `axum`), `Grpc` and
+//!   `VerifyInterceptor` (feature `tonic`) put it in front of handlers.
+//! - [`Guard`] ends what outlives a request, a WebSocket or an event stream, together with the token.
 //!
 //! # What is checked, in this order
 //!
@@ -123,7 +125,7 @@ pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
 #[cfg(feature = "tower")]
-pub use identity::caller;
+pub use identity::{caller, guard};
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
 pub use multi::MultiVerifier;

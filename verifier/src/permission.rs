@@ -11,7 +11,8 @@ use crate::error::{Missing, VerifyError};
 use crate::identity::{Known, identity, suffices};
 use crate::tower::{Answer, BoxFuture, Problem};
 
-/// Middleware that lets requests through whose token grants permissions. Goes inside a [`VerifyLayer`].
+/// Middleware that lets requests through whose token grants permissions. Goes inside a
+/// [`VerifyLayer`](crate::VerifyLayer).
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {

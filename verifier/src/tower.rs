@@ -26,7 +26,8 @@ impl Verifier {
     /// Middleware that lets requests through with a good token, and leaves it as `Arc<Verified>` in their
     /// extensions.
     ///
-    /// The others are answered as [`AuthError`] says. Permissions are asked for by [`RequirePermission`],
+    /// The others are answered as [`AuthError`] says. Permissions are asked for by
+    /// [`RequirePermission`](crate::RequirePermission),
     /// inside.
     pub fn layer(&self) -> VerifyLayer {
         self.layer_with_claims()
@@ -88,7 +89,7 @@ impl<C, A> VerifyLayer<C, A> {
     }
 
     /// Accepts the token of a WebSocket's opening handshake in `Sec-WebSocket-Protocol` as well, and removes it
-    /// from there; see [`take_websocket_token`]. For the routes that open WebSockets, and no others.
+    /// from there; see [`take_websocket_token`]. For the routes that open one, and no others.
     #[must_use]
     pub fn with_websocket_token(self) -> Self {
         Self { takes_websocket_token: true, ..self }

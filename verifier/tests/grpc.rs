@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{AUDIENCE, ISSUER, NOW, in_time};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::LayerExt as _;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server};
@@ -18,7 +19,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use verifier::testing::TestIssuer;
 use verifier::{
     AccessClaims, FetchError, FetchFuture, Grpc, JwksRequest, JwksSource, ManualClock, NoExtra,
-    RequirePermission, Verified, Verifier, VerifyInterceptor, caller,
+    RequirePermission, Seconds, Verified, Verifier, VerifyError, VerifyInterceptor, caller, guard,
 };
 
 /// A service that everyone has at hand: healthy for `alice` alone.
@@ -27,7 +28,7 @@ struct HealthOfAlice;
 
 #[tonic::async_trait]
 impl Health for HealthOfAlice {
-    type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+    type WatchStream = ReceiverStream<Result<HealthCheckResponse, Status>>;
 
     async fn check(
         &self,
@@ -40,16 +41,31 @@ impl Health for HealthOfAlice {
         Ok(Response::new(HealthCheckResponse { status: status.into() }))
     }
 
-    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Ok(Response::new(tokio_stream::empty()))
+    /// Says nothing until the token has ended.
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let guard = guard(request.extensions())?;
+        let (answers, stream) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            let reason = guard.ended().await;
+            let _ = answers.send(Err(VerifyError::from(reason).into())).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
 fn issuer_and_verifier() -> (TestIssuer, Verifier) {
+    let (issuer, verifier, _) = with_clock();
+    (issuer, verifier)
+}
+
+fn with_clock() -> (TestIssuer, Verifier, Arc<ManualClock>) {
     let issuer = TestIssuer::new(ISSUER, AUDIENCE);
     let clock = Arc::new(ManualClock::new(NOW));
-    let builder = Verifier::builder(ISSUER).audience(AUDIENCE).clock(clock).static_jwks(&issuer.jwks());
-    (issuer, builder.build().unwrap())
+    let verifier = issuer.verifier().clock(clock.clone()).build().unwrap();
+    (issuer, verifier, clock)
 }
 
 /// Serves on a port of its own, for as long as the test runs.
@@ -94,7 +110,7 @@ async fn assert_answers(client: &HealthClient<Channel>, issuer: &TestIssuer) {
     assert_eq!(check(client, &[&bob]).await.unwrap(), ServingStatus::NotServing);
 
     let (late, elsewhere) =
-        (bearer(|claims| claims.exp = NOW - verifier::Seconds(30)), bearer(|claims| claims.aud.clear()));
+        (bearer(|claims| claims.exp = NOW - Seconds(30)), bearer(|claims| claims.aud.clear()));
     let invalid = Some(r#"Bearer error="invalid_token""#);
     for bad in [&late, &elsewhere, "Bearer junk"] {
         assert_refused(&check(client, &[bad]).await.unwrap_err(), Code::Unauthenticated, invalid);
@@ -140,6 +156,22 @@ async fn permission_layer_guards_a_single_service() {
     let forbidden = check(&client, &[&bearer("ping")]).await.unwrap_err();
     let challenge = r#"Bearer error="insufficient_scope", scope="health:read""#;
     assert_refused(&forbidden, Code::PermissionDenied, Some(challenge));
+}
+
+#[tokio::test]
+async fn stream_of_answers_ends_with_its_token() {
+    let (issuer, verifier, clock) = with_clock();
+    let mut server = Server::builder().layer(verifier.layer().answering(Grpc));
+    let mut client = serve!(server.add_service(HealthServer::new(HealthOfAlice)));
+    let mut request = Request::new(HealthCheckRequest::default());
+    let bearer = format!("Bearer {}", issuer.sign(&issuer.claims(NOW)));
+    request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+    let mut answers = in_time("a stream", client.watch(request)).await.unwrap().into_inner();
+    let early = tokio::time::timeout(std::time::Duration::from_millis(50), answers.message()).await;
+    assert!(early.is_err(), "the token has not ended");
+    clock.advance(Seconds(330));
+    let ended = in_time("the end", answers.message()).await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
