@@ -157,7 +157,7 @@ pub(crate) fn draw(dice: &mut Dice, signer: &Signer, stranger: &Signer, now: Uni
 
 /// The object with another value for one member, in its place or beside the one that is there.
 fn changed(dice: &mut Dice, object: &str, choices: &[(&str, &[&str])], now: UnixTime) -> String {
-    let Ok(object) = serde_json::from_str::<Value>(object) else { return object.to_owned() };
+    let Ok(object @ Value::Object(_)) = serde_json::from_str(object) else { return object.to_owned() };
     let (name, values) = choices[dice.below(choices.len())];
     let value = values[dice.below(values.len())];
     if value.is_empty() {

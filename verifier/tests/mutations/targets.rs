@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::pairs::Pairs;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserialize, Deserializer};
@@ -12,6 +11,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use verifier::testing::TestIssuer;
 use verifier::{Algorithm, Expected, KeySet, NoExtra, Seconds, UnixTime, Verified, VerifyError};
+
+use crate::pairs::Pairs;
 
 const ISSUER: &str = "https://auth.example.com";
 const AUDIENCE: &str = "orders-api";
@@ -44,28 +45,31 @@ impl Bench {
 
 /// Bytes that nobody has signed are no token; signed, they are one only if they say everything that a token must.
 ///
-/// Everything up to the first line feed is the header, the rest the claims. Answers whether anything was accepted.
+/// What stands before the first line feed is taken for a header and the rest for claims, and all of it for claims under a
+/// good header. Answers whether anything was accepted.
 pub(crate) fn parse_token(data: &[u8]) -> bool {
     let bench = Bench::get();
     let text = String::from_utf8_lossy(data);
     let answer = bench.verify(&text);
     assert!(matches!(answer, Err(VerifyError::Invalid(_))), "{text:?}");
 
-    let mut parts = data.splitn(2, |byte| *byte == b'\n');
-    let (header, claims) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let issuer = &bench.issuers[data.len() % 2];
-    let as_it_is = bench.verify(&issuer.sign_bytes(header, claims));
-    if let Ok(token) = &as_it_is {
-        assert_header(issuer, header);
-        assert_claims(token, claims);
+    let mut is_accepted = false;
+    if let Some(at) = data.iter().position(|byte| *byte == b'\n') {
+        let (header, claims) = (&data[..at], &data[at + 1..]);
+        if let Ok(token) = bench.verify(&issuer.sign_bytes(header, claims)) {
+            is_accepted = true;
+            assert_header(issuer, header);
+            assert_claims(&token, claims);
+        }
     }
     // With a good header, to come to the claims more often.
     let good = serde_json::json!({ "typ": "at+jwt", "alg": issuer.algorithm(), "kid": issuer.jwk().kid() });
-    let as_claims = bench.verify(&issuer.sign_bytes(good.to_string(), data));
-    if let Ok(token) = &as_claims {
-        assert_claims(token, data);
+    if let Ok(token) = bench.verify(&issuer.sign_bytes(good.to_string(), data)) {
+        is_accepted = true;
+        assert_claims(&token, data);
     }
-    as_it_is.is_ok() || as_claims.is_ok()
+    is_accepted
 }
 
 /// Reads the header again, with another reader.
