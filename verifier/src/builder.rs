@@ -1,11 +1,13 @@
 //! How a `Verifier` is described, and what is refused before it exists.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::JwksCache;
 use crate::feed::{self, FeedSource, Rules};
 use crate::jwk::JwkSet;
 use crate::key_set::{JwksError, KeySet};
+use crate::snapshot::Keeper;
 use crate::source::JwksSource;
 use crate::time::{Clock, Seconds, SystemClock};
 use crate::token_cache::TokenCache;
@@ -26,6 +28,7 @@ pub struct VerifierBuilder {
     feed: Feed,
     deny_when_stale: Option<Seconds>,
     allow_stale_for: Option<Seconds>,
+    snapshot_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -103,6 +106,7 @@ impl VerifierBuilder {
             feed: Feed::ByConvention,
             deny_when_stale: None,
             allow_stale_for: None,
+            snapshot_file: None,
         }
     }
 
@@ -196,7 +200,18 @@ impl VerifierBuilder {
         Self { deny_when_stale: Some(limit), ..self }
     }
 
-    /// The verifier. Does no I/O.
+    /// Keeps keys and revocations in this file, so that a process which starts while the issuer is away can check
+    /// tokens at once. Each process needs a file of its own, in a folder that exists and is not shared with others.
+    ///
+    /// The file is replaced as a whole, at most every 5 s, and readable by its owner only: whoever may write it
+    /// decides which keys are trusted. One that is damaged, of another issuer, or writable by others is not used, and a
+    /// warning says so. What it holds is no younger for having been saved: keys count from the moment at which the
+    /// issuer last confirmed them, by the wall clock, and revocations are as stale as they are.
+    pub fn snapshot_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { snapshot_file: Some(path.into()), ..self }
+    }
+
+    /// The verifier. Does no I/O, except that it reads the [`snapshot_file`](Self::snapshot_file) if one is named.
     ///
     /// # Errors
     /// The description is incomplete or contradicts itself; see [`BuildError`].
@@ -228,7 +243,24 @@ impl VerifierBuilder {
         let feed = feed::Feed::new(rules, feed, Arc::clone(&cache), Arc::clone(&revoked), Arc::clone(&clock));
         let deny_when_stale = self.deny_when_stale;
         let tokens = self.token_cache.filter(|capacity| *capacity > 0).map(TokenCache::new);
-        Ok(Verifier::new(Parts { expected, cache, revoked, feed, deny_when_stale, tokens, clock }))
+        let snapshot = self.snapshot_file.map(|path| {
+            let (cache, revoked, clock) = (Arc::clone(&cache), Arc::clone(&revoked), Arc::clone(&clock));
+            Keeper::open(path, expected.issuer(), cache, revoked, clock)
+        });
+        Ok(Verifier::new(Parts {
+            expected,
+            cache,
+            revoked,
+            feed,
+            deny_when_stale,
+            tokens,
+            snapshot,
+            #[cfg(feature = "metrics")]
+            outcomes: crate::metrics::Outcomes::default(),
+            #[cfg(feature = "metrics")]
+            reporter: crate::background::Background::default(),
+            clock,
+        }))
     }
 }
 

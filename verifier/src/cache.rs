@@ -26,6 +26,7 @@ use crate::background::Background;
 use crate::error::FetchError;
 use crate::freshness::{self, FORCED_COOLDOWN, KEPT_ON_ERRORS, NUDGE_COOLDOWN};
 use crate::key_set::KeySet;
+use crate::snapshot::SavedKeys;
 use crate::source::{Fetched, JwksRequest, JwksSource};
 use crate::status::{KeysState, KeysStatus};
 use crate::time::{Clock, Seconds};
@@ -60,9 +61,13 @@ pub(crate) struct JwksCache {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held {
     keys: Arc<KeySet>,
+    /// As the issuer sent them.
+    document: Arc<[u8]>,
     etag: Option<String>,
-    /// When the answer was asked for that said so last.
+    /// When the answer was asked for that said so last, or when the keys were read from a file.
     confirmed_at: Duration,
+    /// How old they were then.
+    older_by: Duration,
     /// From here on the issuer should have been asked again.
     fresh_until: Duration,
     /// From here on the keys are no longer trusted.
@@ -85,6 +90,7 @@ impl Held {
         let fresh = freshness::fresh_for(answer.max_age, answer.age);
         let confirmed = Self {
             confirmed_at: asked_at,
+            older_by: Duration::ZERO,
             fresh_until: asked_at + fresh,
             // What the issuer itself calls fresh is good for that long in any case.
             expires_at: asked_at + kept_for.max(fresh),
@@ -103,7 +109,12 @@ impl Held {
         if asked_at < self.expires_at && keys.auth_ring() < self.keys.auth_ring() {
             return Err(FetchError::RolledBack { held: self.keys.auth_ring(), offered: keys.auth_ring() });
         }
-        Ok(Self { keys: Arc::new(keys), etag: answer.etag, ..confirmed })
+        Ok(Self { keys: Arc::new(keys), document: document.into(), etag: answer.etag, ..confirmed })
+    }
+
+    /// Since the issuer last confirmed the keys.
+    fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.confirmed_at) + self.older_by
     }
 }
 
@@ -131,6 +142,9 @@ struct Turn {
     departed: u64,
     /// Scheduled fetches since the last good answer.
     attempts: u32,
+    /// Fetches that have ended, and how many of them badly.
+    fetches: u64,
+    failures: u64,
 }
 
 impl Turn {
@@ -188,9 +202,53 @@ impl JwksCache {
         self.held().keys.auth_ring()
     }
 
+    /// Takes over keys that were saved, if they may still be used: as keys to be fetched again at once.
+    pub(crate) fn restore(&self, saved: &SavedKeys) {
+        let (now, age) = (self.clock.monotonic(), saved.age(self.clock.now()));
+        let keys = KeySet::parse(saved.document.as_bytes());
+        match (keys, self.kept_for.checked_sub(age)) {
+            (Ok(keys), Some(left)) if !keys.is_empty() && !left.is_zero() && self.source.is_some() => {
+                self.held.store(Arc::new(Held {
+                    keys: Arc::new(keys),
+                    document: saved.document.as_bytes().into(),
+                    etag: saved.etag.clone(),
+                    confirmed_at: now,
+                    older_by: age,
+                    fresh_until: now,
+                    expires_at: now + left,
+                    last_error: None,
+                }));
+            }
+            _ => tracing::info!("the saved keys are too old to be used"),
+        }
+    }
+
+    /// When the keys in hand were confirmed, or read from a file; `None` for those that never change.
+    pub(crate) fn confirmed_at(&self) -> Option<Duration> {
+        let held = self.held();
+        (!held.document.is_empty()).then_some(held.confirmed_at)
+    }
+
+    /// The keys in hand, for a file.
+    pub(crate) fn saved(&self) -> Option<SavedKeys> {
+        let held = self.held();
+        let age = i64::try_from(held.age(self.clock.monotonic()).as_secs()).unwrap_or(i64::MAX);
+        Some(SavedKeys {
+            document: String::from_utf8(held.document.to_vec())
+                .ok()
+                .filter(|document| !document.is_empty())?,
+            etag: held.etag.clone(),
+            confirmed_at: self.clock.now() - Seconds(age),
+        })
+    }
+
     /// How the key set is doing.
     pub(crate) fn status(&self) -> KeysStatus {
         let (now, held) = (self.clock.monotonic(), self.held());
+        let (fetches, failures, forced_at) = {
+            let turn = self.turn();
+            (turn.fetches, turn.failures, turn.forced_at)
+        };
         let is_fetched = self.source.is_some() && !held.keys.is_empty();
         KeysStatus {
             state: match now {
@@ -201,10 +259,12 @@ impl JwksCache {
                 _ => KeysState::Fresh,
             },
             count: held.keys.len(),
-            age: is_fetched.then(|| now.saturating_sub(held.confirmed_at)),
+            age: is_fetched.then(|| held.age(now)),
             auth_ring: held.keys.auth_ring(),
             last_error: held.last_error.clone(),
-            is_cooling_down: self.turn().forced_at.is_some_and(|at| now < at + FORCED_COOLDOWN),
+            fetches,
+            failures,
+            is_cooling_down: forced_at.is_some_and(|at| now < at + FORCED_COOLDOWN),
         }
     }
 
@@ -338,6 +398,11 @@ impl JwksCache {
             Ok(answer) => answer.and_then(|answer| held.after(answer, asked_at, self.kept_for)),
             Err(_) => Err(FetchError::TimedOut),
         };
+        {
+            let mut turn = self.turn();
+            turn.fetches += 1;
+            turn.failures += u64::from(outcome.is_err());
+        }
         match outcome {
             Ok(next) => {
                 let fresh = next.fresh_until.saturating_sub(asked_at);

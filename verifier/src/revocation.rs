@@ -12,6 +12,8 @@ use tokio::sync::watch;
 
 use crate::error::Reason;
 use crate::jwk::Kid;
+use crate::snapshot::SavedRevocations;
+use crate::time::Seconds;
 
 /// The 16 bytes of a session's UUID.
 pub(crate) type SessionId = [u8; 16];
@@ -19,6 +21,8 @@ pub(crate) type SessionId = [u8; 16];
 /// News are gathered in a small list until it has this many entries or a sixteenth of the large one, so that
 /// each of them costs little however many there are.
 const RECENT: usize = 512;
+/// No file makes us remember sessions for longer: no access token lives as long.
+const KEPT_AT_MOST: Seconds = Seconds(24 * 3600);
 
 const NEVER: i64 = i64::MIN;
 
@@ -29,7 +33,8 @@ pub(crate) struct Revoked {
     /// `NEVER`, or Unix milliseconds.
     as_of: AtomicI64,
     merging: Mutex<()>,
-    changed: watch::Sender<()>,
+    /// How often something was added.
+    changed: watch::Sender<u64>,
 }
 
 impl Default for Revoked {
@@ -38,7 +43,7 @@ impl Default for Revoked {
             known: ArcSwap::default(),
             as_of: AtomicI64::new(NEVER),
             merging: Mutex::default(),
-            changed: watch::Sender::new(()),
+            changed: watch::Sender::new(0),
         }
     }
 }
@@ -55,7 +60,7 @@ impl Revoked {
         let known = self.known.load_full();
         if let Some(next) = known.merged(sessions, keys, now, forget_at) {
             self.known.store(Arc::new(next));
-            self.changed.send_replace(());
+            self.changed.send_modify(|count| *count += 1);
         }
     }
 
@@ -76,6 +81,30 @@ impl Revoked {
         self.as_of().map(|as_of| now_ms.saturating_sub(as_of).max(0))
     }
 
+    /// Adds what was saved. As of an instant that is yet to come: a clock was set back, and how old this is
+    /// cannot be told.
+    pub(crate) fn restore(&self, saved: SavedRevocations, now: Duration, now_ms: i64) {
+        let keep_for = Duration::from(saved.keep_for.min(KEPT_AT_MOST));
+        self.merge(saved.sessions, &saved.keys, now, now.saturating_add(keep_for));
+        if let Some(as_of) = saved.as_of.filter(|as_of| *as_of <= now_ms) {
+            self.known_as_of(as_of);
+        }
+    }
+
+    /// What is known now, for a file.
+    pub(crate) fn saved(&self, now: Duration) -> SavedRevocations {
+        // Before the rest: what comes meanwhile may be in the file and need not be.
+        let as_of = self.as_of();
+        let known = self.load();
+        let last = known.sessions().map(|entry| entry.forget_at).max().unwrap_or_default();
+        SavedRevocations {
+            as_of,
+            keep_for: Seconds(i64::from(last.saturating_sub(seconds(now)))),
+            sessions: known.session_ids().copied().collect(),
+            keys: known.keys().to_vec(),
+        }
+    }
+
     /// Drops the sessions whose time is over.
     pub(crate) fn forget(&self, now: Duration) {
         let _turn = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +115,7 @@ impl Revoked {
     }
 
     /// Wakes up whenever something was added.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 }

@@ -163,7 +163,7 @@ async fn follow(app: &App) {
         let outcome = poll(app).await;
         match &outcome {
             Err(error) if !was_wrong => {
-                warn!(%error, "revocations cannot be read; the feed goes on from memory")
+                warn!(%error, "revocations cannot be read; the feed goes on from memory");
             }
             Ok(()) if was_wrong => info!("revocations are read again"),
             _ => {}
@@ -174,7 +174,7 @@ async fn follow(app: &App) {
         } else {
             sleep(GAP).await;
             // A nudge that came meanwhile is waiting already.
-            let _ = timeout(POLL - GAP, app.store.revoked().notified()).await;
+            let _ = timeout(POLL.saturating_sub(GAP), app.store.revoked().notified()).await;
         }
     }
 }

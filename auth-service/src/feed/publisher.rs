@@ -133,9 +133,9 @@ impl Publisher {
         Some(Draft { as_of: self.as_of?, since: None, sids, kids, additions: self.additions, taken: 0 })
     }
 
-    /// Whether a snapshot holds all there is.
+    /// Whether a snapshot holds all there is, and the next delta continues it.
     pub fn is_complete(&self, snapshot: &Draft) -> bool {
-        snapshot.additions == self.additions
+        snapshot.additions == self.additions && snapshot.as_of >= self.changed_at
     }
 
     /// Whether it is, besides, not much behind.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, Sender};
 
 use super::FeedError;
 use crate::app::App;
@@ -53,7 +53,7 @@ pub async fn subscribe(app: &App) -> Result<Subscription, FeedError> {
     let feed = &app.feed;
     let room = feed.room.clone().try_acquire_owned().map_err(|_| FeedError::Full)?;
     // Before the snapshot is taken, so that nothing falls between them.
-    let events = feed.lock().events.as_ref().map(|events| events.subscribe()).ok_or(FeedError::Closed)?;
+    let events = feed.lock().events.as_ref().map(Sender::subscribe).ok_or(FeedError::Closed)?;
     let snapshot = super::snapshot(app).await?;
     let first = Some(snapshot.event.clone());
     Ok(Subscription { app: app.clone(), events, first, _room: room })

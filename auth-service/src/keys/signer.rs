@@ -116,9 +116,9 @@ impl Signer {
     }
 }
 
-fn head(kind: Kind, kid: &Kid, algorithm: Algorithm) -> String {
+fn head(of: Kind, kid: &Kid, algorithm: Algorithm) -> String {
     let header = jsonwebtoken::Header {
-        typ: Some(kind.typ().to_owned()),
+        typ: Some(of.typ().to_owned()),
         kid: Some(kid.as_str().to_owned()),
         ..jsonwebtoken::Header::new(header_algorithm(algorithm))
     };

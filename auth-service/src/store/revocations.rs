@@ -36,18 +36,13 @@ impl SqlStore {
     pub async fn revocations(&self, since: Option<UnixTime>) -> Result<RevocationTable, StoreError> {
         self.run(move |store| async move {
             let asked_at = store.db.clock().monotonic();
-            // Should the shared clock have been set back, its own time counts. The upper bound tells PostgreSQL's planner, which
-            // does not look at arguments here, that the range is narrow.
-            let which = match since {
-                Some(_) => format!(
-                    "revoked_at BETWEEN (CASE WHEN $2 < {{now}} THEN $2 ELSE {{now}} END) - {OVERLAP} AND {}",
-                    i64::MAX
-                ),
-                None => "1 = 1".to_owned(),
-            };
+            // Should the shared clock have been set back, its own time counts.
+            let which = since.map_or_else(String::new, |_| {
+                format!("revoked_at >= (CASE WHEN $2 < {{now}} THEN $2 ELSE {{now}} END) - {OVERLAP} AND")
+            });
             let sql = format!(
                 "SELECT {{now}}, changes, kind, subject, forget_at FROM key_ring
-                   LEFT JOIN revocations ON {which} AND (forget_at IS NULL OR forget_at > {{now}})"
+                   LEFT JOIN revocations ON {which} (forget_at IS NULL OR forget_at > {{now}})"
             );
             let arguments = since.map_or_else(Vec::new, |since| arguments![since]);
             let rows = store.db.read(&sql, arguments).await?;

@@ -81,7 +81,7 @@ impl World {
 
     pub(crate) fn step(&mut self) {
         self.now += self.dice.mostly_small(3_000);
-        let replica = self.dice.index(self.replicas.len());
+        let replica = self.dice.pick(&[0, 1, 2]);
         match self.dice.between(1, 100) {
             1..=10 => self.revoke(),
             11..=40 => self.read(replica),

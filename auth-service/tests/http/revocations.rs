@@ -1,6 +1,7 @@
 //! The revocation feed as a resource server sees it.
 
-use auth_service::domain::session::SessionId;
+use auth_service::domain::audit::{AuditEvent, EventKind};
+use auth_service::domain::session::{EndReason, SessionId};
 use auth_service::feed;
 use auth_service::http::Listener;
 use axum::body::Body;
@@ -348,6 +349,47 @@ async fn a_replica_without_the_right_to_sign_repeats_itself() {
     replica.advance(0).await;
     feed::beat(&replica.app).await;
     assert!(claims(&events.next_named("delta").await)["as_of"].as_i64() > claims(&last)["as_of"].as_i64());
+}
+
+/// Reads events until one has this session; a document every 2 s keeps it from waiting for ever.
+async fn wait_for(events: &mut Events, session: &str) {
+    let found = async {
+        loop {
+            let (name, document) = events.next().await.expect("the stream goes on");
+            if name != "jwks" && sids(&claims(&document)).iter().any(|id| id == session) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), found)
+        .await
+        .expect("it is on the feed within 5 s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itself() {
+    let (replica, _) = with_alice().await;
+    let mut events = Events::open(&replica).await;
+    let app = replica.app.clone();
+    let job = tokio::spawn(async move { feed::run(&app).await });
+    let [here, elsewhere] =
+        [replica.login("alice", PASSWORD, "api").await, replica.login("alice", PASSWORD, "api").await];
+    log_out(&replica, &here).await;
+    wait_for(&mut events, here["session_id"].as_str().unwrap()).await;
+    // As the command line would: nobody nudges this process.
+    let config = &replica.app.config;
+    let auth_service::config::Database::Sqlite { path } = config.database() else { panic!("a file") };
+    let other = auth_service::store::SqlStore::open_sqlite(
+        &path,
+        replica.clock.clone(),
+        "cli",
+        config.keep_revocations_for(),
+    );
+    let event = AuditEvent::new(EventKind::SessionEnded);
+    let id = SessionId::parse(elsewhere["session_id"].as_str().unwrap()).unwrap();
+    assert!(other.await.unwrap().end_session(id, EndReason::EndedByAdmin, event).await.unwrap());
+    wait_for(&mut events, elsewhere["session_id"].as_str().unwrap()).await;
+    job.abort();
 }
 
 #[tokio::test]
