@@ -1,6 +1,5 @@
 //! Extractors for axum: the caller as an argument of a handler.
 
-use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -14,7 +13,7 @@ use crate::claims::NoExtra;
 use crate::credential::AuthError;
 use crate::error::{Missing, VerifyError};
 use crate::guard::Guard;
-use crate::tower::{Known, Token, identity, suffices};
+use crate::identity::{Token, caller, find_caller, guard, suffices};
 use crate::verify::Verified;
 
 /// The caller, as the [`VerifyLayer`](crate::VerifyLayer) around the route found out.
@@ -51,7 +50,7 @@ impl<C: Send + Sync + 'static, S: Sync> FromRequestParts<S> for Auth<C> {
     type Rejection = AuthError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
-        find(parts)?.ok_or(AuthError::MissingToken)
+        caller(&parts.extensions).map(Self)
     }
 }
 
@@ -59,7 +58,7 @@ impl<C: Send + Sync + 'static, S: Sync> OptionalFromRequestParts<S> for Auth<C> 
     type Rejection = AuthError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthError> {
-        find(parts)
+        Ok(find_caller(&parts.extensions)?.map(Self))
     }
 }
 
@@ -147,7 +146,7 @@ impl<P: Permissions, C: Send + Sync + 'static, S: Sync> FromRequestParts<S> for 
     type Rejection = AuthError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
-        let Auth(token) = find(parts)?.ok_or(AuthError::MissingToken)?;
+        let token = caller(&parts.extensions)?;
         P::NEEDED.check(&*token)?;
         Ok(Self { token, permissions: PhantomData })
     }
@@ -158,8 +157,7 @@ impl<S: Sync> FromRequestParts<S> for Guard {
     type Rejection = AuthError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
-        let Known { token, verifier } = identity(&parts.extensions)?.ok_or(AuthError::MissingToken)?;
-        Ok(token.guard(&verifier))
+        guard(&parts.extensions)
     }
 }
 
@@ -167,14 +165,4 @@ impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         Self::into_response(self)
     }
-}
-
-fn find<C: Send + Sync + 'static>(parts: &Parts) -> Result<Option<Auth<C>>, AuthError> {
-    let Some(Known { token, .. }) = identity(&parts.extensions)? else { return Ok(None) };
-    let token: Arc<dyn Any + Send + Sync> = token;
-    let token = token.downcast().map_err(|_| {
-        tracing::error!("a route wants other custom claims than the VerifyLayer around it reads");
-        AuthError::NoLayer
-    })?;
-    Ok(Some(Auth(token)))
 }

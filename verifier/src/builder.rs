@@ -247,7 +247,20 @@ impl VerifierBuilder {
             let (cache, revoked, clock) = (Arc::clone(&cache), Arc::clone(&revoked), Arc::clone(&clock));
             Keeper::open(path, expected.issuer(), cache, revoked, clock)
         });
-        Ok(Verifier::new(Parts { expected, cache, revoked, feed, deny_when_stale, tokens, snapshot, clock }))
+        Ok(Verifier::new(Parts {
+            expected,
+            cache,
+            revoked,
+            feed,
+            deny_when_stale,
+            tokens,
+            snapshot,
+            #[cfg(feature = "metrics")]
+            outcomes: crate::metrics::Outcomes::default(),
+            #[cfg(feature = "metrics")]
+            reporter: crate::background::Background::default(),
+            clock,
+        }))
     }
 }
 

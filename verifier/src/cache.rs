@@ -142,6 +142,9 @@ struct Turn {
     departed: u64,
     /// Scheduled fetches since the last good answer.
     attempts: u32,
+    /// Fetches that have ended, and how many of them badly.
+    fetches: u64,
+    failures: u64,
 }
 
 impl Turn {
@@ -242,6 +245,10 @@ impl JwksCache {
     /// How the key set is doing.
     pub(crate) fn status(&self) -> KeysStatus {
         let (now, held) = (self.clock.monotonic(), self.held());
+        let (fetches, failures, forced_at) = {
+            let turn = self.turn();
+            (turn.fetches, turn.failures, turn.forced_at)
+        };
         let is_fetched = self.source.is_some() && !held.keys.is_empty();
         KeysStatus {
             state: match now {
@@ -255,7 +262,9 @@ impl JwksCache {
             age: is_fetched.then(|| held.age(now)),
             auth_ring: held.keys.auth_ring(),
             last_error: held.last_error.clone(),
-            is_cooling_down: self.turn().forced_at.is_some_and(|at| now < at + FORCED_COOLDOWN),
+            fetches,
+            failures,
+            is_cooling_down: forced_at.is_some_and(|at| now < at + FORCED_COOLDOWN),
         }
     }
 
@@ -389,6 +398,11 @@ impl JwksCache {
             Ok(answer) => answer.and_then(|answer| held.after(answer, asked_at, self.kept_for)),
             Err(_) => Err(FetchError::TimedOut),
         };
+        {
+            let mut turn = self.turn();
+            turn.fetches += 1;
+            turn.failures += u64::from(outcome.is_err());
+        }
         match outcome {
             Ok(next) => {
                 let fresh = next.fresh_until.saturating_sub(asked_at);

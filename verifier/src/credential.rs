@@ -82,7 +82,7 @@ impl AuthError {
     }
 
     /// The same for every answer of one `code`.
-    fn title(&self) -> &'static str {
+    pub(crate) fn title(&self) -> &'static str {
         match self {
             Self::MissingToken => "An access token is required",
             Self::MalformedCredential => "The credential is malformed",

@@ -105,3 +105,43 @@ mod ed25519 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_is_less_than_the_order_and_r_has_a_large_one() {
+        let r = [7; 32];
+        let strict = |r: [u8; 32], s: [u8; 32]| is_strict(&[r, s].concat());
+        let with_low = |low: u8| {
+            let mut s = ED25519_ORDER;
+            s[0] = low;
+            s
+        };
+        assert!(strict(r, [0; 32]) && strict(r, with_low(0xec)));
+        assert!(!strict(r, ED25519_ORDER) && !strict(r, with_low(0xee)) && !strict(r, [0xff; 32]));
+        let mut high = [0; 32];
+        high[31] = 0x11;
+        assert!(!strict(r, high));
+        for sign in [0, 0x80] {
+            let mut neutral = [0; 32];
+            (neutral[0], neutral[31]) = (1, sign);
+            assert!(!strict(neutral, [0; 32]));
+        }
+        assert!(!is_strict(&[7; 63]) && !is_strict(&[7; 65]) && !is_strict(&[]));
+    }
+
+    /// Half of all numbers are no coordinate of a point. Which ones these are is found out sooner by one library than
+    /// by the other, and must not show.
+    #[test]
+    fn number_that_is_no_point_is_kept_as_a_key_that_checks_nothing() {
+        for y in 2..40 {
+            let mut point = [0; 32];
+            point[0] = y;
+            let key = PublicKey::Ed25519(point);
+            assert!(key.check_strength().is_ok(), "{y}");
+            assert!(!PreparedKey::from(key).has_signed(b"", &[[7; 32], [0; 32]].concat()), "{y}");
+        }
+    }
+}

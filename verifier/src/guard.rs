@@ -277,9 +277,9 @@ mod tests {
         let clock = Arc::new(RuntimeClock(tokio::time::Instant::now()));
         let builder = Verifier::builder("https://auth.example.com").audience("api").clock(clock);
         let verifier = builder.static_jwks(&bench.issuer.jwks()).build().unwrap();
-        let verified: Verified = verifier.verify_now(&bench.sign(|_| ())).unwrap();
+        let user: Verified = verifier.verify_now(&bench.sign(|_| ())).unwrap();
         tokio::time::sleep(Duration::from_millis(1250)).await;
-        let (reason, after) = time_to_end(&verifier.guard(&verified)).await;
+        let (reason, after) = time_to_end(&verifier.guard(&user)).await;
         assert_eq!(reason, expired(NOW + Seconds(330)));
         assert!(
             after.abs_diff(Duration::from_millis(330_000 - 1250)) <= Duration::from_millis(2),

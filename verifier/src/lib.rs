@@ -29,8 +29,10 @@
 //! - [`Expected::verify`] is a pure function of token, keys and time. Every check is there.
 //! - [`KeySet`] holds public keys that are ready to use, each bound to one [`Algorithm`].
 //! - [`Verifier`] adds a clock and a cache that keeps the key set current through a [`JwksSource`].
-//! - `VerifyLayer`, `RequirePermission` (feature `tower`) and `Auth` (feature `axum`) put it in front of
-//!   handlers.
+//! - [`MultiVerifier`] is several of them, for several issuers. Adapters take either.
+//! - `VerifyLayer`, `RequirePermission` (feature `tower`), `Auth`, `Scoped` (feature `axum`), `Grpc` and
+//!   `VerifyInterceptor` (feature `tonic`) put it in front of handlers.
+//! - [`Guard`] ends what outlives a request, a WebSocket or an event stream, together with the token.
 //!
 //! # What is checked, in this order
 //!
@@ -75,16 +77,24 @@ mod crypto;
 mod error;
 mod feed;
 mod freshness;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod guard;
 mod header;
 #[cfg(feature = "http")]
 mod http_client;
 #[cfg(feature = "http")]
 mod http_source;
+#[cfg(feature = "tower")]
+mod identity;
 mod json;
 mod jwk;
 mod key_set;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod multi;
+#[cfg(feature = "tower")]
+mod permission;
 mod revocation;
 mod snapshot;
 mod source;
@@ -109,19 +119,25 @@ pub use error::{FeedError, FetchError, Missing, Reason, VerifyError};
 #[cfg(feature = "http")]
 pub use feed::HttpFeed;
 pub use feed::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
+#[cfg(feature = "tonic")]
+pub use grpc::{Grpc, VerifyInterceptor};
 pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use http_source::HttpSource;
+#[cfg(feature = "tower")]
+pub use identity::{caller, guard};
 pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
 pub use key_set::{JwksError, KeySet, VerifyingKey};
 pub use multi::MultiVerifier;
+#[cfg(feature = "tower")]
+pub use permission::{RequirePermission, RequirePermissionService};
 pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
 pub use status::{FeedState, FeedStatus, KeysState, KeysStatus, Status};
 #[cfg(feature = "testing")]
 pub use time::ManualClock;
 pub use time::{Clock, Seconds, SystemClock, UnixTime};
 #[cfg(feature = "tower")]
-pub use tower::{RequirePermission, RequirePermissionService, VerifyLayer, VerifyService};
+pub use tower::{Answer, Problem, VerifyLayer, VerifyService};
 pub use verifier::Verifier;
 pub use verify::{Expected, Verified};
 

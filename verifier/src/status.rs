@@ -28,6 +28,10 @@ pub struct KeysStatus {
     pub auth_ring: Option<u64>,
     /// Why the last fetch failed; `None` after one that did not.
     pub last_error: Option<FetchError>,
+    /// How many fetches have ended.
+    pub fetches: u64,
+    /// How many of them brought nothing usable.
+    pub failures: u64,
     /// Whether a token with an unknown `kid` is refused without a fetch, because there was one for another such
     /// token less than 10 s ago.
     pub is_cooling_down: bool,

@@ -59,6 +59,10 @@ pub(crate) struct Parts {
     pub(crate) deny_when_stale: Option<Seconds>,
     pub(crate) tokens: Option<TokenCache>,
     pub(crate) snapshot: Option<Keeper>,
+    #[cfg(feature = "metrics")]
+    pub(crate) outcomes: crate::metrics::Outcomes,
+    #[cfg(feature = "metrics")]
+    pub(crate) reporter: crate::background::Background,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -86,15 +90,11 @@ impl Verifier {
     /// [`VerifyError::Invalid`]: the token is bad. [`VerifyError::Unavailable`]: there are no keys to tell by; try
     /// again later.
     pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        let Parts { cache, clock, .. } = &*self.parts;
-        self.parts.tend();
-        cache.touch(clock.monotonic());
-        let answer = self.check(token);
-        let Some(why) = what_is_missing(&answer) else { return answer };
-        let Ok(Some(flight)) = cache.begin(why, clock.monotonic()) else { return answer };
-        // Having waited long enough is not an answer; the keys in hand then are.
-        let _ = tokio::time::timeout(WAIT_FOR_KEYS, self.wait_for_key(token, flight)).await;
-        self.check(token)
+        self.tend();
+        let answer = self.check_with_patience(token).await;
+        #[cfg(feature = "metrics")]
+        self.parts.outcomes.count(&answer);
+        answer
     }
 
     /// Checks `token` with the keys in hand. Never waits and never fetches, so it can be called anywhere;
@@ -103,8 +103,11 @@ impl Verifier {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub fn verify_now<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        self.parts.tend();
-        self.check(token)
+        self.tend();
+        let answer = self.check(token);
+        #[cfg(feature = "metrics")]
+        self.parts.outcomes.count(&answer);
+        answer
     }
 
     /// Waits until there are keys, for a gate at start-up; with
@@ -121,7 +124,7 @@ impl Verifier {
                 _ => FetchError::NoRuntime,
             });
         }
-        parts.tend();
+        self.tend();
         let wait = async {
             parts.cache.keys().await?;
             while parts.is_ready().is_err() {
@@ -134,7 +137,7 @@ impl Verifier {
 
     /// How the verifier is doing: its keys, and what it knows about revocations. Does no I/O.
     pub fn status(&self) -> Status {
-        Status { keys: self.parts.cache.status(), feed: self.parts.feed.status() }
+        self.parts.status()
     }
 
     /// Takes in a revocation document that came some other way than by the feed: the body of
@@ -146,6 +149,28 @@ impl Verifier {
     /// in that continues one that was not, so [`staleness`](crate::FeedStatus::staleness) stays what it was.
     pub fn merge_revocations(&self, document: &str) -> Result<(), FeedError> {
         self.parts.feed.hear(document)
+    }
+
+    /// Keeps everything current in the background from now on, if called inside a runtime.
+    fn tend(&self) {
+        self.parts.tend();
+        #[cfg(feature = "metrics")]
+        self.parts.reporter.start(|| crate::metrics::report(Arc::downgrade(&self.parts)));
+    }
+
+    /// Checks `token`, and waits for keys if they could change the answer.
+    async fn check_with_patience<C: DeserializeOwned>(
+        &self,
+        token: &str,
+    ) -> Result<Verified<C>, VerifyError> {
+        let Parts { cache, clock, .. } = &*self.parts;
+        cache.touch(clock.monotonic());
+        let answer = self.check(token);
+        let Some(why) = what_is_missing(&answer) else { return answer };
+        let Ok(Some(flight)) = cache.begin(why, clock.monotonic()) else { return answer };
+        // Having waited long enough is not an answer; the keys in hand then are.
+        let _ = tokio::time::timeout(WAIT_FOR_KEYS, self.wait_for_key(token, flight)).await;
+        self.check(token)
     }
 
     fn check<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
@@ -175,6 +200,9 @@ impl Verifier {
     async fn wait_for_key(&self, token: &str, flight: Flight) {
         flight.landed().await;
         let Some(why) = what_is_missing(&self.check::<NoExtra>(token)) else { return };
+        if let Some(nudge) = self.parts.cache.open_nudge() {
+            return self.parts.cache.answer_to(nudge).await;
+        }
         if let Ok(Some(flight)) = self.parts.cache.begin(why, self.parts.clock.monotonic()) {
             flight.landed().await;
         }
@@ -182,8 +210,11 @@ impl Verifier {
 }
 
 impl Parts {
-    /// Keeps keys and revocations current in the background from now on, if called inside a runtime.
-    pub(crate) fn tend(&self) {
+    pub(crate) fn status(&self) -> Status {
+        Status { keys: self.cache.status(), feed: self.feed.status() }
+    }
+
+    fn tend(&self) {
         self.cache.tend();
         self.feed.tend();
         if let Some(snapshot) = &self.snapshot {

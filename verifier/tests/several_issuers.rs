@@ -67,12 +67,11 @@ impl JwksSource for Counting {
 fn each_token_is_checked_by_its_own_issuers_verifier() {
     let (staff, shops) = (TestIssuer::new(STAFF, "staff"), TestIssuer::es256(SHOPS, "shops"));
     let clock = Arc::new(ManualClock::new(NOW));
-    let verifier = |issuer: &TestIssuer, url: &str, audience: &str| {
+    let build = |issuer: &TestIssuer, url: &str, audience: &str| {
         let builder = Verifier::builder(url).audience(audience).clock(clock.clone());
         builder.static_jwks(&issuer.jwks()).build().unwrap()
     };
-    let both =
-        MultiVerifier::new([verifier(&staff, STAFF, "staff"), verifier(&shops, SHOPS, "shops")]).unwrap();
+    let both = MultiVerifier::new([build(&staff, STAFF, "staff"), build(&shops, SHOPS, "shops")]).unwrap();
     for (issuer, url) in [(&staff, STAFF), (&shops, SHOPS)] {
         let verified: Verified = both.verify_now(&issuer.sign(&issuer.claims(NOW))).unwrap();
         assert_eq!((verified.issuer(), verified.kid()), (url, issuer.jwk().kid()));

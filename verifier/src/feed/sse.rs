@@ -112,6 +112,10 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
     use super::*;
 
     fn read(chunks: &[&[u8]], limit: usize) -> (Vec<(String, String)>, Result<(), Fault>) {
@@ -184,5 +188,47 @@ mod tests {
         let (events, outcome) = read(&[b"data: a\n\ndata: \xff\n\ndata: b\n\n"], 100);
         assert_eq!((events, outcome), (vec![event("", "a")], Err(Fault::NotText)));
         assert_eq!(read(&[b"data: \xc3", b"\xbc\n\n"], 100).0, [event("", "ü")], "a cut inside a character");
+    }
+
+    /// The stream in one piece.
+    fn whole(bytes: &[u8]) -> (Vec<(String, String)>, Result<(), Fault>) {
+        read(&[bytes], 40)
+    }
+
+    fn fragment() -> impl Strategy<Value = Vec<u8>> {
+        let text = [
+            "event: delta",
+            "data: x",
+            "data",
+            ":",
+            ": c",
+            "id: 1",
+            "\n",
+            "\n\n",
+            "\r",
+            "\r\n",
+            "\u{FEFF}",
+            "ü",
+        ];
+        prop_oneof![
+            8 => select(text.map(|text| text.as_bytes().to_vec()).to_vec()),
+            1 => vec(any::<u8>(), 0..4),
+            1 => (0..60_usize).prop_map(|length| vec![b'x'; length]),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn chunks_make_no_difference(fragments in vec(fragment(), 0..24), cuts in vec(any::<Index>(), 0..8)) {
+            let bytes = fragments.concat();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(read(&chunks, 40), whole(&bytes));
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            prop_assert_eq!(read(&single, 40), whole(&bytes));
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn session(number: u64) -> [u8; 16] {
 }
 
 pub(crate) fn sid(number: u64) -> String {
-    let hex: String = session(number).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = format!("{:032x}", u128::from_be_bytes(session(number)));
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
@@ -122,8 +122,15 @@ impl FeedBody for Stream {
 pub(crate) struct Attempts(mpsc::UnboundedReceiver<Attempt>);
 
 impl Attempts {
+    /// The next one that has not been given up on.
     pub(crate) async fn next(&mut self) -> Attempt {
-        tokio::time::timeout(Duration::from_secs(600), self.0.recv()).await.expect("an attempt").unwrap()
+        loop {
+            let attempt = tokio::time::timeout(Duration::from_secs(600), self.0.recv()).await;
+            let attempt = attempt.expect("an attempt").unwrap();
+            if !attempt.0.is_closed() {
+                return attempt;
+            }
+        }
     }
 
     pub(crate) async fn accept(&mut self) -> Server {

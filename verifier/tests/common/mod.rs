@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use verifier::UnixTime;
 
+#[allow(dead_code, clippy::allow_attributes, reason = "not every test file has one issuer")]
 pub(crate) const ISSUER: &str = "https://auth.example.com";
 pub(crate) const AUDIENCE: &str = "orders-api";
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);

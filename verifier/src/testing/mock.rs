@@ -1,0 +1,389 @@
+//! An issuer on loopback, that rotates, revokes and fails when it is told to.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{TestIssuer, TestToken};
+use crate::base64url;
+use crate::builder::VerifierBuilder;
+use crate::jwk::{Jwk, JwkSet, Kid};
+use crate::revocation::{SessionId, parse_session};
+use crate::time::{Clock, Seconds, SystemClock};
+use crate::verifier::Verifier;
+
+const JWKS: &str = "/.well-known/jwks.json";
+const SNAPSHOT: &str = "/v1/revocations";
+const STREAM: &str = "/v1/revocations/stream";
+
+/// The stream says at least this often how fresh it is.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Access tokens live for 300 s; with the tolerances of the service that is how long revocations are told.
+const KEEP_FOR: Seconds = Seconds(300 + 120 + 10);
+/// The longest request that is read.
+const MAX_REQUEST: usize = 16 * 1024;
+
+/// A whole issuer for tests: key set and revocation feed over HTTP on a port of its own, gone with the value.
+///
+/// Nothing is shared between instances, so tests run side by side. What is served is what `auth-service` serves:
+/// `/.well-known/jwks.json`, `/v1/revocations` and `/v1/revocations/stream`.
+///
+/// ```
+/// # #[cfg(feature = "http")] {
+/// use std::time::Duration;
+///
+/// use verifier::testing::MockIssuer;
+/// use verifier::{NoExtra, Verified};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let issuer = MockIssuer::start("orders-api").await?;
+/// let verifier = issuer.verifier().build()?;
+/// let token = issuer.token().subject("bob").permission("orders:read").sign();
+/// let user: Verified = verifier.verify(&token).await?;
+/// assert_eq!(user.subject(), "bob");
+///
+/// issuer.rotate();
+/// assert!(verifier.verify::<NoExtra>(&issuer.token().sign()).await.is_ok());
+/// issuer.fail(503);
+/// assert!(verifier.verify::<NoExtra>(&token).await.is_ok());
+/// # Ok(()) }
+/// # main().unwrap();
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MockIssuer {
+    shared: Arc<Shared>,
+    url: String,
+    server: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    issuer: String,
+    audience: String,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Wakes the streams, and the requests that hang.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The last one signs; never empty.
+    keys: Vec<TestIssuer>,
+    withdrawn: Vec<Kid>,
+    ring: u64,
+    max_age: Seconds,
+    sessions: Vec<SessionId>,
+    revoked_keys: Vec<Kid>,
+    /// When `sessions` or `revoked_keys` last changed, in milliseconds.
+    revised_at: i64,
+    mode: Mode,
+    requests: HashMap<String, usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Serving,
+    Failing(u16),
+    Hanging,
+}
+
+impl MockIssuer {
+    /// An issuer of `EdDSA` tokens for `audience`, with the clock of the operating system. It serves from the
+    /// runtime of the caller.
+    ///
+    /// # Errors
+    /// No port can be had on 127.0.0.1.
+    pub async fn start(audience: &str) -> io::Result<Self> {
+        Self::start_at(audience, Arc::new(SystemClock::new())).await
+    }
+
+    /// As [`start`](Self::start), with this clock, which its tokens and [`verifier`](Self::verifier) go by as well.
+    ///
+    /// # Errors
+    /// No port can be had on 127.0.0.1.
+    pub async fn start_at(audience: &str, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let state = State {
+            keys: vec![TestIssuer::new(&url, audience)],
+            withdrawn: Vec::new(),
+            ring: 1,
+            max_age: Seconds(300),
+            sessions: Vec::new(),
+            revoked_keys: Vec::new(),
+            revised_at: clock.unix_millis(),
+            mode: Mode::Serving,
+            requests: HashMap::new(),
+        };
+        let shared = Arc::new(Shared {
+            issuer: url.clone(),
+            audience: audience.to_owned(),
+            clock,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(()),
+        });
+        let server = tokio::spawn(serve(listener, Arc::clone(&shared))).abort_handle();
+        Ok(Self { shared, url, server })
+    }
+
+    /// The issuer, `http://127.0.0.1:<port>`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A verifier of this issuer's tokens, by the same clock. Fetches over HTTP with feature `http`; set another
+    /// source of keys without.
+    pub fn verifier(&self) -> VerifierBuilder {
+        Verifier::builder(&self.url).audience(&self.shared.audience).clock(Arc::clone(&self.shared.clock))
+    }
+
+    /// A token of `alice` to be changed, issued now and signed by the current key.
+    pub fn token(&self) -> TestToken {
+        self.signer().token_at(self.shared.clock.now())
+    }
+
+    /// The key that signs, for tokens of any shape.
+    pub fn signer(&self) -> TestIssuer {
+        self.shared.state().signer().clone()
+    }
+
+    /// The name of the key that signs.
+    pub fn kid(&self) -> Kid {
+        self.signer().jwk().kid().clone()
+    }
+
+    /// The document that is served as key set.
+    pub fn jwks(&self) -> JwkSet {
+        self.shared.state().jwks()
+    }
+
+    /// Signs with a fresh key from now on, and returns its name. The old one stays published.
+    pub fn rotate(&self) -> Kid {
+        self.change(|state| {
+            let fresh = state.signer().with_fresh_key();
+            let kid = fresh.jwk().kid().clone();
+            state.keys.push(fresh);
+            state.ring += 1;
+            kid
+        })
+    }
+
+    /// Publishes this key no more. It may still sign: see what happens to its tokens.
+    pub fn withdraw(&self, kid: &Kid) {
+        self.change(|state| {
+            state.withdrawn.push(kid.clone());
+            state.ring += 1;
+        });
+    }
+
+    /// Lets verifiers keep the key set for this long instead of 300 s.
+    pub fn max_age(&self, max_age: Seconds) {
+        self.change(|state| state.max_age = max_age);
+    }
+
+    /// Tells of the end of a session.
+    ///
+    /// # Panics
+    /// `sid` is not a UUID: no other session can be revoked.
+    pub fn revoke_session(&self, sid: &str) {
+        let session = parse_session(sid).expect("a session is named by a UUID");
+        let now = self.shared.clock.unix_millis();
+        self.change(|state| {
+            state.sessions.push(session);
+            state.revised_at = now;
+        });
+    }
+
+    /// Tells that a key is in other hands, and publishes it no more. Rotate first: what a revoked key says is
+    /// not believed, this news included.
+    pub fn revoke_key(&self, kid: &Kid) {
+        let now = self.shared.clock.unix_millis();
+        self.change(|state| {
+            state.revoked_keys.push(kid.clone());
+            state.withdrawn.push(kid.clone());
+            state.ring += 1;
+            state.revised_at = now;
+        });
+    }
+
+    /// Answers every request with this status from now on, and ends the streams.
+    pub fn fail(&self, status: u16) {
+        self.change(|state| state.mode = Mode::Failing(status));
+    }
+
+    /// Accepts connections and says nothing from now on, on open streams neither.
+    pub fn hang(&self) {
+        self.change(|state| state.mode = Mode::Hanging);
+    }
+
+    /// Answers again, those who were kept waiting too.
+    pub fn recover(&self) {
+        self.change(|state| state.mode = Mode::Serving);
+    }
+
+    /// How often this path was asked for, whatever came of it.
+    pub fn requests(&self, path: &str) -> usize {
+        self.shared.state().requests.get(path).copied().unwrap_or_default()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.shared.state());
+        self.shared.changed.send_replace(());
+        result
+    }
+}
+
+impl Drop for MockIssuer {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl State {
+    fn signer(&self) -> &TestIssuer {
+        self.keys.last().expect("there is always a key")
+    }
+
+    fn jwks(&self) -> JwkSet {
+        let keys: Vec<Jwk> = self.keys.iter().map(TestIssuer::jwk).collect();
+        let keys = keys.into_iter().filter(|key| !self.withdrawn.contains(key.kid())).collect();
+        JwkSet { keys, auth_ring: Some(self.ring) }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The count of changes to the keys, and when the revocations last changed.
+    fn revision(&self) -> (u64, i64) {
+        let state = self.state();
+        (state.ring, state.revised_at)
+    }
+
+    /// All revocations, signed. With `since` it is a delta, which may say more than is new.
+    fn revocations(&self, since: Option<i64>) -> String {
+        let state = self.state();
+        let mut sessions = state.sessions.clone();
+        sessions.sort_unstable();
+        sessions.dedup();
+        let now = self.clock.now();
+        let mut claims = json!({
+            "iss": self.issuer, "iat": now, "exp": now + Seconds(86_400), "as_of": self.clock.unix_millis(),
+            "keep_for": KEEP_FOR, "sids": base64url::encode(sessions.concat()), "kids": state.revoked_keys,
+        });
+        if let Some(since) = since {
+            claims["since"] = since.into();
+        }
+        state.signer().sign_as("revocations+jwt", &claims)
+    }
+
+    /// Waits while requests hang.
+    async fn is_failing(&self) -> Option<u16> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            match self.state().mode {
+                Mode::Serving => return None,
+                Mode::Failing(status) => return Some(status),
+                Mode::Hanging => {}
+            }
+            // The sender is in `self`.
+            let _ = changed.changed().await;
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    // Ends all connections when this task is aborted.
+    let mut connections = JoinSet::new();
+    while let Ok((connection, _)) = listener.accept().await {
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            // A client that hangs up is its own business.
+            let _ = answer(connection, &shared).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// One request, one answer, and the connection is closed.
+async fn answer(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
+    let path = read_path(&mut connection).await?;
+    *shared.state().requests.entry(path.clone()).or_default() += 1;
+    let failing = shared.is_failing().await;
+    let max_age = shared.state().max_age.0;
+    let (status, content_type, caching, body) = match (failing, path.as_str()) {
+        (Some(status), _) => (status, "text/plain", "no-store".to_owned(), String::new()),
+        (None, JWKS) => {
+            let jwks = serde_json::to_string(&shared.state().jwks())?;
+            (200, "application/jwk-set+json", format!("max-age={max_age}"), jwks)
+        }
+        (None, SNAPSHOT) => {
+            (200, "application/revocations+jwt", "no-cache".to_owned(), shared.revocations(None))
+        }
+        (None, STREAM) => return stream(connection, shared).await,
+        (None, _) => (404, "text/plain", "no-store".to_owned(), String::new()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncache-control: {caching}\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).await?;
+    connection.write_all(body.as_bytes()).await?;
+    connection.shutdown().await
+}
+
+/// The path of the request, which is read to the end of its head.
+async fn read_path(connection: &mut TcpStream) -> io::Result<String> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if request.len() == MAX_REQUEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        request.push(connection.read_u8().await?);
+    }
+    let request = String::from_utf8_lossy(&request);
+    let target = request.split(' ').nth(1).unwrap_or_default();
+    Ok(target.split('?').next().unwrap_or_default().to_owned())
+}
+
+/// Server-sent events: a snapshot, then a delta for each change and as heartbeat.
+async fn stream(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\nconnection: close\r\n\r\n";
+    connection.write_all(head.as_bytes()).await?;
+    let mut changed = shared.changed.subscribe();
+    let (mut ring, mut since) = shared.revision();
+    let mut events = format!("event: snapshot\ndata: {}\n\n", shared.revocations(None));
+    loop {
+        connection.write_all(events.as_bytes()).await?;
+        // Nothing is expected from the client but that it goes away.
+        tokio::select! {
+            () = tokio::time::sleep(HEARTBEAT) => {}
+            _ = changed.changed() => {}
+            _ = connection.read_u8() => return Ok(()),
+        }
+        if shared.is_failing().await.is_some() {
+            return connection.shutdown().await;
+        }
+        changed.mark_unchanged();
+        let (ring_now, revised_at) = shared.revision();
+        let delta = shared.revocations(Some(since));
+        let delta = format!("event: delta\ndata: {delta}\n\n");
+        events = if ring_now == ring { delta } else { format!("event: jwks\ndata: {ring_now}\n\n{delta}") };
+        (ring, since) = (ring_now, revised_at);
+    }
+}
