@@ -1,5 +1,6 @@
 //! The revocation feed as a resource server sees it.
 
+use auth_service::config::Database;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::session::{EndReason, SessionId};
 use auth_service::feed;
@@ -378,7 +379,7 @@ async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itse
     wait_for(&mut events, here["session_id"].as_str().unwrap()).await;
     // As the command line would: nobody nudges this process.
     let config = &replica.app.config;
-    let auth_service::config::Database::Sqlite { path } = config.database() else { panic!("a file") };
+    let Database::Sqlite { path } = config.database() else { panic!("a file") };
     let other = auth_service::store::SqlStore::open_sqlite(
         &path,
         replica.clock.clone(),
@@ -390,6 +391,97 @@ async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itse
     assert!(other.await.unwrap().end_session(id, EndReason::EndedByAdmin, event).await.unwrap());
     wait_for(&mut events, elsewhere["session_id"].as_str().unwrap()).await;
     job.abort();
+}
+
+/// Runs a statement past the service.
+async fn execute(replica: &Replica, sql: &'static str) {
+    use sqlx::Connection as _;
+    let Database::Sqlite { path } = replica.app.config.database() else { panic!("a file") };
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_a_replica_of_the_release_before_compromised_is_found_by_tidying() {
+    let (replica, admin) = with_alice().await;
+    let kid = part(&admin, 0)["kid"].clone();
+    let path = format!("/admin/v1/keys/{}/compromise", kid.as_str().unwrap());
+    assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
+    // That release would have written no such row.
+    execute(&replica, "DELETE FROM revocations").await;
+    feed::poll(&replica.app).await.unwrap();
+    assert_eq!(snapshot(&replica).await["kids"], json!([]));
+    auth_service::jobs::tidy_once(&replica.app).await.unwrap();
+    feed::poll(&replica.app).await.unwrap();
+    assert_eq!(snapshot(&replica).await["kids"], json!([kid]));
+}
+
+#[tokio::test]
+async fn what_a_newer_release_revokes_beyond_sessions_and_keys_is_passed_over() {
+    let (replica, _) = with_alice().await;
+    execute(&replica, "INSERT INTO revocations VALUES ('planet', 'pluto', 1772366400, NULL)").await;
+    feed::poll(&replica.app).await.unwrap();
+    assert_eq!(replica.app.feed.entries(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_ended_sessions_fit_into_one_document() {
+    let (replica, _) = with_alice().await;
+    let mut events = Events::open(&replica).await;
+    events.next_named("snapshot").await;
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+        INSERT INTO revocations SELECT 'session', printf('00000000-0000-4000-8000-%012x', i), 1772366400, 1772366800 FROM n";
+    execute(&replica, many).await;
+    feed::poll(&replica.app).await.unwrap();
+    let delta = events.next_named("delta").await;
+    let document = replica.send(get(SNAPSHOT)).await.text();
+    for document in [delta, document] {
+        let sids = sids(&claims(&document));
+        assert_eq!(sids.len(), 100_000);
+        assert!(sids.is_sorted_by(|a, b| a < b), "ascending, and each once");
+        assert!(document.len() < 3_000_000, "{} bytes; verifiers take 16 MiB", document.len());
+        assert!(is_signed(&replica, &document).await);
+    }
+}
+
+#[tokio::test]
+async fn there_is_room_for_2048_streams_and_whoever_leaves_makes_room() {
+    let (replica, _) = with_alice().await;
+    let mut streams = Vec::new();
+    for _ in 0..2048 {
+        streams.push(replica.open(get(STREAM)).await.1);
+    }
+    replica.send(get(STREAM)).await.assert_problem(503, "unavailable");
+    assert_eq!(replica.send(get(SNAPSHOT)).await.status, 200);
+    streams.pop();
+    assert_eq!(replica.app.feed.streams(), 2047);
+    let mut last = Events::open(&replica).await;
+    last.next_named("snapshot").await;
+}
+
+#[tokio::test]
+async fn asking_for_the_head_of_a_stream_keeps_none_open() {
+    let (replica, _) = with_alice().await;
+    let head = replica.send(Call::new(Listener::Public, Method::HEAD, STREAM)).await;
+    assert_eq!((head.status.as_u16(), head.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(replica.app.feed.streams(), 0);
+}
+
+#[tokio::test]
+async fn a_replica_that_has_read_nothing_yet_says_so() {
+    let (replica, _) = with_alice().await;
+    let app = auth_service::app::App {
+        feed: std::sync::Arc::new(feed::Feed::new(replica.app.keyring.snapshot().changes())),
+        ..replica.app.clone()
+    };
+    assert!(matches!(feed::snapshot(&app).await, Err(feed::FeedError::NotRead)));
+    assert!(matches!(feed::stream::subscribe(&app).await, Err(feed::FeedError::NotRead)));
+    assert_eq!((app.feed.streams(), app.feed.as_of()), (0, None));
+    feed::beat(&app).await;
+    feed::poll(&app).await.unwrap();
+    assert!(feed::snapshot(&app).await.is_ok());
 }
 
 #[tokio::test]
