@@ -1,6 +1,6 @@
-//! Whatever is done to good tokens and to key sets, nothing unsigned is accepted, nothing weak is trusted and nothing
-//! panics. A million tokens and a hundred thousand key sets, other ones in every run; the fuzz targets in `fuzz/` ask
-//! the same questions with a guided search.
+//! Whatever is done to good tokens and to key sets, nothing unsigned is accepted, nothing weak is trusted and
+//! nothing panics. A million tokens and a hundred thousand key sets, other ones in every run; the fuzz
+//! targets in `fuzz/` ask the same questions with a guided search.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 #[path = "../corpus/lab.rs"]
@@ -254,7 +254,8 @@ fn no_changed_key_set_yields_a_key_that_must_not_be_used() {
     assert!(usable > KEY_SETS / 4, "only {usable} of {KEY_SETS} had a usable key left");
 }
 
-/// The same, with a good signature over what was changed: read to the end, and accepted only if it says all it must.
+/// The same, with a good signature over what was changed: read to the end, and accepted only if it says all
+/// it must.
 #[test]
 fn no_changed_claims_are_accepted_unless_they_say_all_that_they_must() {
     let header = |index: usize| {

@@ -1,5 +1,5 @@
-//! What must hold for any bytes at all: the functions that the mutation tests call on stable Rust, and the fuzz targets
-//! (`fuzz/`) with a guided search. Each makes its keys anew in every process.
+//! What must hold for any bytes at all: the functions that the mutation tests call on stable Rust, and the
+//! fuzz targets (`fuzz/`) with a guided search. Each makes its keys anew in every process.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -43,10 +43,11 @@ impl Bench {
     }
 }
 
-/// Bytes that nobody has signed are no token; signed, they are one only if they say everything that a token must.
+/// Bytes that nobody has signed are no token; signed, they are one only if they say everything that a token
+/// must.
 ///
-/// What stands before the first line feed is taken for a header and the rest for claims, and all of it for claims under a
-/// good header. Answers whether anything was accepted.
+/// What stands before the first line feed is taken for a header and the rest for claims, and all of it for
+/// claims under a good header. Answers whether anything was accepted.
 pub(crate) fn parse_token(data: &[u8]) -> bool {
     let bench = Bench::get();
     let text = String::from_utf8_lossy(data);
@@ -98,8 +99,8 @@ fn assert_claims(token: &Verified, claims: &[u8]) {
     assert!(claims.get("nbf").is_none_or(|nbf| nbf.as_f64().unwrap() <= now));
 }
 
-/// Whatever stands in a key set, each key that comes out of it stands there once, whole and public, and nobody can sign
-/// for it with nothing. Answers whether there was one.
+/// Whatever stands in a key set, each key that comes out of it stands there once, whole and public, and
+/// nobody can sign for it with nothing. Answers whether there was one.
 pub(crate) fn parse_jwks(data: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Document {
