@@ -415,6 +415,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_of_ten_thousand_hears_that_it_is_over_and_the_others_go_on() {
+        let bench = Bench::new();
+        let mut ends = tokio::task::JoinSet::new();
+        for number in 0..10_000 {
+            let sid = format!("5e55109d-{number:04}-4203-8405-06070809abff");
+            let claims = AccessClaims { sid: Some(sid.clone()), ..bench.claims() };
+            let guard =
+                Guard::new(bench.verifier.clone(), Arc::new(claims), bench.issuer.jwk().kid().clone());
+            ends.spawn(async move { (sid, guard.ended().await) });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(ends.try_join_next().is_none());
+        bench.revoke(&["5e55109d-4321-4203-8405-06070809abff"], &[]);
+        let ended = ends.join_next().await.unwrap().unwrap();
+        assert_eq!(ended, ("5e55109d-4321-4203-8405-06070809abff".to_owned(), Reason::RevokedSession));
+        assert!(tokio::time::timeout(MINUTE, ends.join_next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn dropped_waits_leave_nothing_behind_and_waiting_is_idle() {
         let bench = Bench::new();
         let guard = bench.guard();
