@@ -24,7 +24,7 @@ use verifier::{Expected, KeySet, NoExtra, Seconds};
 const TOKENS: usize = 1_000_000;
 const KEY_SETS: usize = 100_000;
 const CLAIMS: usize = 100_000;
-const DOCUMENTS: usize = 100_000;
+const DOCUMENTS: usize = 20_000;
 
 /// What parsers of tokens and keys have stumbled over.
 const WORDS: [&[u8]; 40] = [
