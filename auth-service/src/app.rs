@@ -8,6 +8,7 @@ use verifier::{Clock, Expected, Seconds};
 use crate::config::{ADMIN_AUDIENCE, Config};
 use crate::domain::key::{Chain, RotationPolicy};
 use crate::entropy::Entropy;
+use crate::feed::Feed;
 use crate::hashing::HashPool;
 use crate::keys::keyring::KeyRing;
 use crate::store::{Confirmation, SqlStore};
@@ -34,6 +35,8 @@ pub struct App {
     pub hashing: Arc<HashPool>,
     /// How far our clock is from the database's.
     pub clock_guard: Arc<ClockGuard>,
+    /// Tells resource servers what was revoked.
+    pub feed: Arc<Feed>,
     /// Set when this replica is about to stop: readiness says no, requests are still served.
     pub draining: Arc<AtomicBool>,
 }
@@ -61,6 +64,12 @@ impl App {
             Door::Public => [&self.config.audiences[..], &admin].concat(),
         };
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
+    }
+
+    /// The replica is about to stop: readiness says no, streams end, requests are still served.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.feed.close();
     }
 
     /// Why this replica must not be given requests that issue tokens; empty when it is ready.

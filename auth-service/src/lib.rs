@@ -6,6 +6,7 @@
 //! - [`keys`]: private keys, sealed at rest, and the ring that says which one signs;
 //! - [`store`]: all SQL, written once for SQLite and PostgreSQL;
 //! - [`flows`]: one file per thing a caller can do;
+//! - [`feed`]: what was revoked, signed and streamed to resource servers;
 //! - [`http`]: parses, calls one flow, renders;
 //! - [`jobs`]: what a replica does by itself.
 
@@ -13,6 +14,7 @@ pub mod app;
 pub mod config;
 pub mod domain;
 pub mod entropy;
+pub mod feed;
 pub mod flows;
 pub mod hashing;
 pub mod http;

@@ -10,7 +10,7 @@ use clap::Parser as _;
 #[tokio::main]
 async fn main() -> ExitCode {
     match cli::run(cli::Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("error: {failure}");
             ExitCode::FAILURE

@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use auth_service::app::App;
@@ -53,7 +52,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
 
     let drain_delay = signals.received(app.config.drain_delay).await;
     info!("draining: readiness says no, requests are still served");
-    app.draining.store(true, Ordering::Release);
+    app.drain();
     tokio::select! {
         () = tokio::time::sleep(drain_delay) => {}
         // A second signal means now.

@@ -163,6 +163,9 @@ fn describe() {
     gauge!("auth_hash_queued", "Password hashes waiting.");
     gauge!("auth_ready", "1 when this replica may issue tokens.");
     gauge!("auth_signing_lease_seconds", "How long this replica may still sign without confirming its keys.");
+    gauge!("auth_feed_lag_seconds", "How old this replica's knowledge of revocations is.");
+    gauge!("auth_feed_entries", "Revocations that are still to be remembered.");
+    gauge!("auth_feed_streams", "Subscribers of the revocation feed.");
     gauge!("auth_keys", "Signing keys by algorithm and phase.");
     gauge!("auth_key_active_age_seconds", "How long the active key of an algorithm has been signing.");
     gauge!("auth_key_changes", "The change counter of the key table as this replica knows it.");

@@ -3,7 +3,8 @@
 //! It routes as docs/operator-guide.md, "Health checks", asks of a real one: a replica that is not ready
 //! gets no issuing calls, and what only needs
 //! a living process (`/.well-known/*`) goes to any living one when none is ready. A request that could not be
-//! delivered goes to the next replica; one that was delivered is never sent again, unless it is a GET.
+//! delivered goes to the next replica; one that was delivered is never sent again, unless it is a GET. A stream of
+//! events passes through as it comes.
 
 mod backend;
 mod faults;
@@ -16,11 +17,13 @@ use backend::Backend;
 use faults::Faults;
 pub use faults::{Fault, Share};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// A request header by which a client picks the replica that answers, by its number.
@@ -44,7 +47,11 @@ pub struct Balancer {
 struct Routes {
     backends: Mutex<Backends>,
     faults: Faults,
+    is_frozen: watch::Sender<bool>,
 }
+
+/// A whole answer, or events as they come.
+type Relayed = Either<Full<Bytes>, Channel<Bytes, Dropped>>;
 
 #[derive(Debug, Default)]
 struct Backends {
@@ -57,7 +64,11 @@ impl Balancer {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let routes = Arc::new(Routes { backends: Mutex::default(), faults: Faults::default() });
+        let routes = Arc::new(Routes {
+            backends: Mutex::default(),
+            faults: Faults::default(),
+            is_frozen: watch::Sender::new(false),
+        });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&routes)));
         tasks.spawn(watch_health(Arc::clone(&routes)));
@@ -94,6 +105,11 @@ impl Balancer {
         self.routes.faults.add(path, fault, share);
     }
 
+    /// Lets nothing through any more, in either direction, and keeps all connections open; or goes on where it stopped.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.routes.is_frozen.send_replace(is_frozen);
+    }
+
     /// Forgets all faults.
     pub fn behave(&self) {
         self.routes.faults.clear();
@@ -103,6 +119,11 @@ impl Balancer {
 impl Routes {
     fn lock(&self) -> std::sync::MutexGuard<'_, Backends> {
         self.backends.lock().expect("nobody panics with this lock")
+    }
+
+    async fn thawed(&self) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.is_frozen.subscribe().wait_for(|is_frozen| !is_frozen).await;
     }
 
     /// The replicas to try for a request, best first.
@@ -118,7 +139,8 @@ impl Routes {
         let mut usable: Vec<_> = turn.filter(|backend| backend.is_usable()).cloned().collect();
         // A stable sort keeps the turn within each class.
         usable.sort_by_key(|backend| !backend.is_ready());
-        if !path.starts_with("/.well-known/") && usable.first().is_some_and(|best| best.is_ready()) {
+        let needs_no_readiness = path.starts_with("/.well-known/") || path.starts_with("/v1/revocations");
+        if !needs_no_readiness && usable.first().is_some_and(|best| best.is_ready()) {
             usable.retain(|backend| backend.is_ready());
         }
         usable
@@ -153,7 +175,8 @@ impl std::fmt::Display for Dropped {
 
 impl std::error::Error for Dropped {}
 
-async fn forward(routes: &Routes, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
+async fn forward(routes: &Arc<Routes>, request: Request<Incoming>) -> Result<Response<Relayed>, Dropped> {
+    routes.thawed().await;
     let (mut head, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Err(Dropped) };
     let body = body.to_bytes();
@@ -175,7 +198,26 @@ async fn forward(routes: &Routes, request: Request<Incoming>) -> Result<Response
         Some(Fault::DelayAnswer(span)) => tokio::time::sleep(span).await,
         _ => {}
     }
-    Ok(answer)
+    routes.thawed().await;
+    Ok(answer.map(|body| match body {
+        Either::Left(whole) => Either::Left(whole),
+        Either::Right(events) => {
+            let (sender, relayed) = Channel::new(1);
+            tokio::spawn(relay(Arc::clone(routes), events, sender));
+            Either::Right(relayed)
+        }
+    }))
+}
+
+/// Passes events on until one side has enough.
+async fn relay(routes: Arc<Routes>, mut events: Incoming, mut to: Sender<Bytes, Dropped>) {
+    while let Some(frame) = events.frame().await {
+        routes.thawed().await;
+        let Ok(frame) = frame else { return to.abort(Dropped) };
+        if to.send(frame).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Sends the request to the first replica that takes it.
@@ -183,7 +225,7 @@ async fn deliver(
     routes: &Routes,
     request: Request<Full<Bytes>>,
     picked: Option<usize>,
-) -> Response<Full<Bytes>> {
+) -> Response<Either<Full<Bytes>, Incoming>> {
     let may_repeat = matches!(*request.method(), Method::GET | Method::HEAD);
     let timeout = if may_repeat { READ_TIMEOUT } else { ISSUE_TIMEOUT };
     for backend in routes.candidates(request.uri().path(), picked) {
@@ -194,11 +236,11 @@ async fn deliver(
             }
             Ok(Err(error)) if error.is_connect() || may_repeat => {}
             Err(_) if may_repeat => {}
-            Ok(Err(_)) => return failure(StatusCode::BAD_GATEWAY),
-            Err(_) => return failure(StatusCode::GATEWAY_TIMEOUT),
+            Ok(Err(_)) => return failure(StatusCode::BAD_GATEWAY).map(Either::Left),
+            Err(_) => return failure(StatusCode::GATEWAY_TIMEOUT).map(Either::Left),
         }
     }
-    failure(StatusCode::SERVICE_UNAVAILABLE)
+    failure(StatusCode::SERVICE_UNAVAILABLE).map(Either::Left)
 }
 
 /// An answer of the proxy itself: no body and no [`SERVED_BY`].

@@ -1,10 +1,13 @@
 //! How a `Verifier` is described, and what is refused before it exists.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::JwksCache;
+use crate::feed::{self, FeedSource, Rules};
 use crate::jwk::JwkSet;
 use crate::key_set::{JwksError, KeySet};
+use crate::snapshot::Keeper;
 use crate::source::JwksSource;
 use crate::time::{Clock, Seconds, SystemClock};
 use crate::token_cache::TokenCache;
@@ -22,6 +25,10 @@ pub struct VerifierBuilder {
     token_cache: Option<usize>,
     clock: Option<Arc<dyn Clock>>,
     keys: Keys,
+    feed: Feed,
+    deny_when_stale: Option<Seconds>,
+    allow_stale_for: Option<Seconds>,
+    snapshot_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -33,6 +40,22 @@ enum Keys {
     Source(Arc<dyn JwksSource>),
     Fixed(Result<KeySet, JwksError>),
 }
+
+#[derive(Debug)]
+enum Feed {
+    /// Beside the key set, if that is where it is by convention.
+    ByConvention,
+    #[cfg(feature = "http")]
+    Url(String),
+    Source(Arc<dyn FeedSource>),
+    None,
+}
+
+/// What follows the issuer's URL.
+#[cfg(feature = "http")]
+const JWKS_PATH: &str = "/.well-known/jwks.json";
+#[cfg(feature = "http")]
+const FEED_PATH: &str = "/v1/revocations/stream";
 
 /// Why a [`Verifier`] cannot be built as described.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +71,8 @@ pub enum BuildError {
     /// §4).
     #[error("audience is missing: name the service that this one is")]
     NoAudience,
-    /// The URL of the key set cannot be used.
-    #[error("key set URL {url:?}: {cause}")]
+    /// The URL of the key set or of the feed cannot be used.
+    #[error("URL {url:?}: {cause}")]
     BadUrl {
         /// The URL as given or derived, without what stands before an `@`.
         url: String,
@@ -59,6 +82,9 @@ pub enum BuildError {
     /// Without the feature `http` there is no built-in client.
     #[error("no source of keys: set `source` or `static_jwks`, or switch on the feature `http`")]
     NoSource,
+    /// `deny_when_stale` without a feed would refuse every token.
+    #[error("deny_when_stale without a feed: set `feed_url` or `feed_source`")]
+    NoFeed,
     /// The static key set is none.
     #[error("static key set: {0}")]
     Jwks(#[from] JwksError),
@@ -77,6 +103,10 @@ impl VerifierBuilder {
             token_cache: None,
             clock: None,
             keys: Keys::ByConvention,
+            feed: Feed::ByConvention,
+            deny_when_stale: None,
+            allow_stale_for: None,
+            snapshot_file: None,
         }
     }
 
@@ -135,7 +165,53 @@ impl VerifierBuilder {
         Self { keys: Keys::Fixed(KeySet::parse(document.as_ref())), ..self }
     }
 
-    /// The verifier. Does no I/O.
+    /// Uses the keys in hand for this long without the issuer confirming them: 24 h by default, at least a minute
+    /// (or what the issuer calls fresh), at most seven days. It is how long an outage of the issuer may last, and
+    /// how long a key that was withdrawn meanwhile goes on being trusted.
+    pub fn allow_stale_for(self, limit: Seconds) -> Self {
+        Self { allow_stale_for: Some(limit), ..self }
+    }
+
+    /// Follows the revocation feed at this URL. It must be `https`, or `http` to the machine itself.
+    ///
+    /// Without this, the feed is at `<issuer>/v1/revocations/stream`; with [`jwks_url`](Self::jwks_url), beside
+    /// the key set if that URL ends in `/.well-known/jwks.json`, else nowhere; with
+    /// [`source`](Self::source) or static keys nowhere.
+    #[cfg(feature = "http")]
+    pub fn feed_url(self, url: impl Into<String>) -> Self {
+        Self { feed: Feed::Url(url.into()), ..self }
+    }
+
+    /// Follows the revocation feed from `source` instead of by HTTP.
+    pub fn feed_source(self, source: impl FeedSource + 'static) -> Self {
+        Self { feed: Feed::Source(Arc::new(source)), ..self }
+    }
+
+    /// Follows no revocation feed: a session that was ended goes on until its tokens expire.
+    pub fn without_feed(self) -> Self {
+        Self { feed: Feed::None, ..self }
+    }
+
+    /// Refuses good tokens with [`VerifyError::Unavailable`](crate::VerifyError::Unavailable) while it is longer
+    /// ago than `limit` that everything about revocations was known, or if it never was. By default nothing is
+    /// refused for that. Up to two seconds are normal; a replica of the issuer that is stopped may cost a few
+    /// more, so below ten seconds an ordinary deploy may show.
+    pub fn deny_when_stale(self, limit: Seconds) -> Self {
+        Self { deny_when_stale: Some(limit), ..self }
+    }
+
+    /// Keeps keys and revocations in this file, so that a process which starts while the issuer is away can check
+    /// tokens at once. Each process needs a file of its own, in a folder that exists and is not shared with others.
+    ///
+    /// The file is replaced as a whole, at most every 5 s, and readable by its owner only: whoever may write it
+    /// decides which keys are trusted. One that is damaged, of another issuer, or writable by others is not used, and a
+    /// warning says so. What it holds is no younger for having been saved: keys count from the moment at which the
+    /// issuer last confirmed them, by the wall clock, and revocations are as stale as they are.
+    pub fn snapshot_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { snapshot_file: Some(path.into()), ..self }
+    }
+
+    /// The verifier. Does no I/O, except that it reads the [`snapshot_file`](Self::snapshot_file) if one is named.
     ///
     /// # Errors
     /// The description is incomplete or contradicts itself; see [`BuildError`].
@@ -147,7 +223,14 @@ impl VerifierBuilder {
             return Err(BuildError::NoAudience);
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let cache = self.keys.into_cache(&self.issuer, Arc::clone(&clock))?;
+        let feed = self.feed.into_source(&self.issuer, &self.keys)?;
+        if feed.is_none() && self.deny_when_stale.is_some() {
+            return Err(BuildError::NoFeed);
+        }
+        let mut cache = self.keys.into_cache(&self.issuer, Arc::clone(&clock))?;
+        if let Some(limit) = self.allow_stale_for {
+            cache = cache.keeping_for(limit);
+        }
         let mut expected = Expected::new(self.issuer, self.audiences);
         if let Some(leeway) = self.leeway {
             expected = expected.with_leeway(leeway);
@@ -155,9 +238,65 @@ impl VerifierBuilder {
         if let Some(max_token_life) = self.max_token_life {
             expected = expected.with_max_token_life(max_token_life);
         }
+        let (cache, revoked) = (Arc::new(cache), Arc::default());
+        let rules = Rules { issuer: expected.issuer().to_owned(), leeway: expected.leeway() };
+        let feed = feed::Feed::new(rules, feed, Arc::clone(&cache), Arc::clone(&revoked), Arc::clone(&clock));
+        let deny_when_stale = self.deny_when_stale;
         let tokens = self.token_cache.filter(|capacity| *capacity > 0).map(TokenCache::new);
-        Ok(Verifier::new(Parts { expected, cache: Arc::new(cache), revoked: Arc::default(), tokens, clock }))
+        let snapshot = self.snapshot_file.map(|path| {
+            let (cache, revoked, clock) = (Arc::clone(&cache), Arc::clone(&revoked), Arc::clone(&clock));
+            Keeper::open(path, expected.issuer(), cache, revoked, clock)
+        });
+        Ok(Verifier::new(Parts {
+            expected,
+            cache,
+            revoked,
+            feed,
+            deny_when_stale,
+            tokens,
+            snapshot,
+            #[cfg(feature = "metrics")]
+            outcomes: crate::metrics::Outcomes::default(),
+            #[cfg(feature = "metrics")]
+            reporter: crate::background::Background::default(),
+            clock,
+        }))
     }
+}
+
+impl Feed {
+    fn into_source(self, issuer: &str, keys: &Keys) -> Result<Option<Arc<dyn FeedSource>>, BuildError> {
+        #[cfg(feature = "http")]
+        let http = |url: &str| -> Result<Option<Arc<dyn FeedSource>>, BuildError> {
+            Ok(Some(Arc::new(feed::HttpFeed::new(url)?)))
+        };
+        match self {
+            Self::Source(source) => Ok(Some(source)),
+            Self::None => Ok(None),
+            #[cfg(feature = "http")]
+            Self::Url(url) => http(&url),
+            #[cfg(feature = "http")]
+            Self::ByConvention => match keys {
+                Keys::ByConvention => http(&format!("{}{FEED_PATH}", base(issuer))),
+                Keys::Url(url) => {
+                    let base = url.strip_suffix(JWKS_PATH);
+                    base.map_or(Ok(None), |base| http(&format!("{base}{FEED_PATH}")))
+                }
+                Keys::Source(_) | Keys::Fixed(_) => Ok(None),
+            },
+            #[cfg(not(feature = "http"))]
+            Self::ByConvention => {
+                let _ = (issuer, keys);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The issuer's URL, which may end in a slash.
+#[cfg(feature = "http")]
+fn base(issuer: &str) -> &str {
+    issuer.strip_suffix('/').unwrap_or(issuer)
 }
 
 impl Keys {
@@ -172,10 +311,7 @@ impl Keys {
             #[cfg(feature = "http")]
             Self::Url(url) => Arc::new(crate::HttpSource::new(&url)?),
             #[cfg(feature = "http")]
-            Self::ByConvention => {
-                let base = issuer.strip_suffix('/').unwrap_or(issuer);
-                Arc::new(crate::HttpSource::new(&format!("{base}/.well-known/jwks.json"))?)
-            }
+            Self::ByConvention => Arc::new(crate::HttpSource::new(&format!("{}{JWKS_PATH}", base(issuer)))?),
             #[cfg(not(feature = "http"))]
             Self::ByConvention => {
                 let _ = issuer;

@@ -210,7 +210,7 @@ impl Found {
 
 /// Seconds, maybe with a fraction (RFC 7519 §2), rounded up. For a whole second t, both `t < exp` and `nbf <=
 /// t` are then the same question as before rounding.
-struct NumericDate(UnixTime);
+pub(crate) struct NumericDate(pub(crate) UnixTime);
 
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -22,8 +22,9 @@ pub enum VerifyError {
     /// 403: the token is valid and does not grant what is asked.
     #[error("{0}")]
     Forbidden(Missing),
-    /// 503: there is no usable key set, so nothing can be said about the token. The client may retry.
-    #[error("no usable key set: {0}")]
+    /// 503: there is no usable key set, or what has been revoked is not known well enough, so nothing can be
+    /// said about the token. The client may retry.
+    #[error("cannot tell: {0}")]
     Unavailable(#[from] FetchError),
 }
 
@@ -50,6 +51,7 @@ impl VerifyError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Invalid(reason) => reason.label(),
+            Self::Unavailable(FetchError::StaleRevocations { .. }) => "stale_revocations",
             _ => self.code(),
         }
     }
@@ -91,7 +93,7 @@ pub enum Reason {
     #[error("header names a critical extension")]
     CriticalHeader,
     /// `typ` is not `at+jwt` (RFC 9068 §4): some other token of this issuer, not an access token.
-    #[error("not an access token by its typ")]
+    #[error("typ is another one")]
     WrongType,
     /// `alg` is not one of ours.
     #[error("algorithm is not accepted")]
@@ -240,7 +242,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Why no key set could be had from the issuer.
+/// Why nothing can be said about tokens: what could not be had from the issuer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
@@ -273,6 +275,15 @@ pub enum FetchError {
         /// `auth_ring` of the answer.
         offered: Option<u64>,
     },
+    /// What has been revoked is not known well enough, and the verifier was told to
+    /// [`deny_when_stale`](crate::VerifierBuilder::deny_when_stale).
+    #[error("revocations are known as of {}, limit {} s", age(*staleness), limit.0)]
+    StaleRevocations {
+        /// How long ago everything was known, in seconds rounded up; `None`: never.
+        staleness: Option<Seconds>,
+        /// The limit that was set.
+        limit: Seconds,
+    },
     /// Fetching needs a Tokio runtime, and the caller is not inside one.
     #[error("not inside a Tokio runtime")]
     NoRuntime,
@@ -282,5 +293,78 @@ impl FetchError {
     /// A failure to reach the issuer, in a few words that contain no secret.
     pub fn transport(cause: impl fmt::Display) -> Self {
         Self::Transport(cause.to_string().into())
+    }
+}
+
+fn age(staleness: Option<Seconds>) -> String {
+    staleness.map_or_else(|| "never".to_owned(), |seconds| format!("{} s ago", seconds.0))
+}
+
+/// Why the stream of revocations was lost, could not be opened, or has a document that is not believed.
+///
+/// Never a reason to refuse a token: what was heard before stays known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// The issuer has no feed (404).
+    #[error("issuer has no revocation feed")]
+    NoFeed,
+    /// The issuer did not answer in time.
+    #[error("issuer did not answer in time")]
+    TimedOut,
+    /// The connection failed.
+    #[error("stream failed: {0}")]
+    Transport(Arc<str>),
+    /// The issuer answered with another status than 200. Redirects are not followed.
+    #[error("issuer answered {0}")]
+    Status(u16),
+    /// The answer is compressed, or not `text/event-stream`.
+    #[error("issuer sent something other than a stream of events")]
+    NotEvents,
+    /// The stream came to its end, as it does when a replica is stopped.
+    #[error("stream ended")]
+    Ended,
+    /// For 5 s nothing came that could be verified.
+    #[error("stream fell silent")]
+    Silent,
+    /// Documents come, but none that is newer: the replica has lost sight of its database.
+    #[error("stream goes on without news")]
+    StandsStill,
+    /// A document of more than 16 MiB, or a line without an end.
+    #[error("document is larger than 16 MiB")]
+    TooLarge,
+    /// Not server-sent events in UTF-8, or an event with a value it cannot have.
+    #[error("event is malformed")]
+    BadEvent,
+    /// A document continues another one that was not heard.
+    #[error("stream has a gap")]
+    Gap,
+    /// A document does not pass its checks, which are those of tokens.
+    #[error("document refused: {0}")]
+    Document(#[from] Reason),
+}
+
+impl FeedError {
+    /// A failure to reach the issuer, in a few words that contain no secret.
+    pub fn transport(cause: impl fmt::Display) -> Self {
+        Self::Transport(cause.to_string().into())
+    }
+
+    /// A stable label for logs and metrics, in `snake_case`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoFeed => "no_feed",
+            Self::TimedOut => "timed_out",
+            Self::Transport(_) => "transport",
+            Self::Status(_) => "status",
+            Self::NotEvents => "not_events",
+            Self::Ended => "ended",
+            Self::Silent => "silent",
+            Self::StandsStill => "stands_still",
+            Self::TooLarge => "too_large",
+            Self::BadEvent => "bad_event",
+            Self::Gap => "gap",
+            Self::Document(reason) => reason.label(),
+        }
     }
 }

@@ -7,11 +7,17 @@ use std::time::Duration;
 
 use crate::time::Seconds;
 
-/// How long a key set is trusted without the issuer confirming it.
+/// How long a key set is trusted without the issuer confirming it, unless it is told otherwise.
 pub(crate) const KEPT_ON_ERRORS: Duration = Duration::from_secs(24 * 3600);
+/// What it can be told. A key that was stolen and withdrawn may be trusted for that long by those who hear
+/// nothing.
+pub(crate) const KEPT_ON_ERRORS_BOUNDS: (Seconds, Seconds) = (Seconds(60), Seconds(7 * 24 * 3600));
 /// The least time between fetches for unknown keys, counted from the start of the last one, whatever came of
 /// it.
 pub(crate) const FORCED_COOLDOWN: Duration = Duration::from_secs(10);
+
+/// The least time between fetches that the issuer itself asks for.
+pub(crate) const NUDGE_COOLDOWN: Duration = Duration::from_secs(1);
 
 const FRESH_BY_DEFAULT: Duration = Duration::from_secs(300);
 const FRESH_AT_MOST: Duration = Duration::from_secs(3600);

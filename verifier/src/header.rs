@@ -23,7 +23,13 @@ pub(crate) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
+    /// The header of an access token (RFC 9068 §4).
     pub(crate) fn parse(json: &'a [u8]) -> Result<Self, Reason> {
+        Self::parse_as("at+jwt", json)
+    }
+
+    /// The header of a JWS whose `typ` is this media type, with or without its `application/`.
+    pub(crate) fn parse_as(typ: &str, json: &'a [u8]) -> Result<Self, Reason> {
         let json = std::str::from_utf8(json).map_err(|_| Reason::BadHeader)?;
         let mut fault = Reason::BadHeader;
         let mut reader = serde_json::Deserializer::from_str(json);
@@ -31,7 +37,7 @@ impl<'a> Header<'a> {
             .deserialize(&mut reader)
             .and_then(|found| reader.end().map(|()| found))
             .map_err(|_| fault)?;
-        found.check()
+        found.check(typ)
     }
 }
 
@@ -44,14 +50,18 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn check(self) -> Result<Header<'a>, Reason> {
+    fn check(self, expected: &str) -> Result<Header<'a>, Reason> {
         if self.is_critical {
             return Err(Reason::CriticalHeader);
         }
-        // RFC 9068 §4; media types are compared without regard to case (RFC 7515 §4.1.9).
-        let is_access_token =
-            |typ: &str| typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt");
-        if !self.typ.is_some_and(|typ| is_access_token(&typ.0)) {
+        // Media types are compared without regard to case; `application/` may be left out (RFC 7515 §4.1.9).
+        let is_expected = |typ: &str| match typ.split_once('/') {
+            Some((tree, name)) => {
+                tree.eq_ignore_ascii_case("application") && name.eq_ignore_ascii_case(expected)
+            }
+            None => typ.eq_ignore_ascii_case(expected),
+        };
+        if !self.typ.is_some_and(|typ| is_expected(&typ.0)) {
             return Err(Reason::WrongType);
         }
         let algorithm =

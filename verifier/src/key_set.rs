@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use ring::signature;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::base64url;
+use crate::crypto::PreparedKey;
 use crate::header::{Header, MAX_KID};
 use crate::jwk::{Algorithm, JwkError, JwkSet, Kid, Members, PublicKey};
 
@@ -47,7 +47,7 @@ pub enum JwksError {
 pub struct VerifyingKey {
     kid: Kid,
     thumbprint: Kid,
-    key: PublicKey,
+    key: PreparedKey,
 }
 
 impl VerifyingKey {
@@ -71,22 +71,7 @@ impl VerifyingKey {
     /// well.
     #[must_use]
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.key {
-            PublicKey::Ed25519(key) => {
-                signature::UnparsedPublicKey::new(&signature::ED25519, key).verify(message, signature)
-            }
-            // FIXED: R and S side by side, 64 bytes, never DER (RFC 7518 §3.4).
-            PublicKey::P256(key) => {
-                signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key)
-                    .verify(message, signature)
-            }
-            PublicKey::Rsa { n, e } => signature::RsaPublicKeyComponents { n, e }.verify(
-                &signature::RSA_PKCS1_2048_8192_SHA256,
-                message,
-                signature,
-            ),
-        }
-        .is_ok()
+        self.key.has_signed(message, signature)
     }
 }
 
@@ -202,7 +187,7 @@ fn usable(kid: Option<Kid>, key: Result<PublicKey, JwkError>) -> Result<Verifyin
     }
     let key = key?;
     key.check_strength()?;
-    Ok(VerifyingKey { kid, thumbprint: key.thumbprint(), key })
+    Ok(VerifyingKey { kid, thumbprint: key.thumbprint(), key: key.into() })
 }
 
 /// Most issuers write one of these. Each is kept only if the strict reader finds in it exactly this key, so

@@ -52,6 +52,13 @@
 //! The first check that fails is the [`Reason`]. Unknown names in header and claims are accepted. Whatever a
 //! token names (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
 //!
+//! # What has been revoked
+//!
+//! A signed token stays good until it expires, so the issuer tells which sessions have ended and which keys were
+//! stolen: a stream of signed documents that the verifier follows in the background. What it says acts within a
+//! second; when it is away, what was heard stays known, and [`Verifier::status`] says how old that is. By
+//! default no token is refused for that; with [`VerifierBuilder::deny_when_stale`] all of them are.
+//!
 //! # When the issuer is away
 //!
 //! Keys in hand are used for up to 24 h. Only then, or before the first key set has arrived, the answer is
@@ -60,17 +67,22 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod background;
 mod base64url;
 mod builder;
 mod cache;
 mod claims;
 mod credential;
+mod crypto;
 mod error;
+mod feed;
 mod freshness;
 #[cfg(feature = "tonic")]
 mod grpc;
 mod guard;
 mod header;
+#[cfg(feature = "http")]
+mod http_client;
 #[cfg(feature = "http")]
 mod http_source;
 #[cfg(feature = "tower")]
@@ -78,11 +90,15 @@ mod identity;
 mod json;
 mod jwk;
 mod key_set;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod multi;
 #[cfg(feature = "tower")]
 mod permission;
 mod revocation;
+mod snapshot;
 mod source;
+mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
@@ -99,7 +115,10 @@ pub use axum::{Auth, Needed, Permissions, Scoped};
 pub use builder::{BuildError, VerifierBuilder};
 pub use claims::{AccessClaims, NoExtra};
 pub use credential::{AuthError, bearer_token, take_websocket_token};
-pub use error::{FetchError, Missing, Reason, VerifyError};
+pub use error::{FeedError, FetchError, Missing, Reason, VerifyError};
+#[cfg(feature = "http")]
+pub use feed::HttpFeed;
+pub use feed::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
 #[cfg(feature = "tonic")]
 pub use grpc::{Grpc, VerifyInterceptor};
 pub use guard::{Guard, RenewError};
@@ -113,6 +132,7 @@ pub use multi::MultiVerifier;
 #[cfg(feature = "tower")]
 pub use permission::{RequirePermission, RequirePermissionService};
 pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
+pub use status::{FeedState, FeedStatus, KeysState, KeysStatus, Status};
 #[cfg(feature = "testing")]
 pub use time::ManualClock;
 pub use time::{Clock, Seconds, SystemClock, UnixTime};

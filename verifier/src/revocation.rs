@@ -3,6 +3,7 @@
 //! The set only grows, and entries leave by time. Merging is idempotent and does not depend on the order, so
 //! repeated, late or reordered news cannot spoil it. Asking neither locks nor allocates.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use tokio::sync::watch;
 
 use crate::error::Reason;
 use crate::jwk::Kid;
+use crate::snapshot::SavedRevocations;
+use crate::time::Seconds;
 
 /// The 16 bytes of a session's UUID.
 pub(crate) type SessionId = [u8; 16];
@@ -18,18 +21,30 @@ pub(crate) type SessionId = [u8; 16];
 /// News are gathered in a small list until it has this many entries or a sixteenth of the large one, so that
 /// each of them costs little however many there are.
 const RECENT: usize = 512;
+/// No file makes us remember sessions for longer: no access token lives as long.
+const KEPT_AT_MOST: Seconds = Seconds(24 * 3600);
+
+const NEVER: i64 = i64::MIN;
 
 /// The revocations of one issuer, shared by those who ask and the one who listens.
 #[derive(Debug)]
 pub(crate) struct Revoked {
     known: ArcSwap<Revocations>,
+    /// `NEVER`, or Unix milliseconds.
+    as_of: AtomicI64,
     merging: Mutex<()>,
-    changed: watch::Sender<()>,
+    /// How often something was added.
+    changed: watch::Sender<u64>,
 }
 
 impl Default for Revoked {
     fn default() -> Self {
-        Self { known: ArcSwap::default(), merging: Mutex::default(), changed: watch::Sender::new(()) }
+        Self {
+            known: ArcSwap::default(),
+            as_of: AtomicI64::new(NEVER),
+            merging: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -45,7 +60,48 @@ impl Revoked {
         let known = self.known.load_full();
         if let Some(next) = known.merged(sessions, keys, now, forget_at) {
             self.known.store(Arc::new(next));
-            self.changed.send_replace(());
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// The instant of the issuer's clock up to which everything is known, in Unix milliseconds.
+    pub(crate) fn as_of(&self) -> Option<i64> {
+        let as_of = self.as_of.load(Ordering::Acquire);
+        (as_of != NEVER).then_some(as_of)
+    }
+
+    /// Everything up to `as_of` has been merged. Only ever moves forward; `true` if it did.
+    pub(crate) fn known_as_of(&self, as_of: i64) -> bool {
+        self.as_of.fetch_max(as_of, Ordering::AcqRel) < as_of
+    }
+
+    /// How long ago everything was known, in milliseconds of the wall clock. Less than nothing is nothing: the
+    /// issuer's clock may be ahead of ours by the leeway.
+    pub(crate) fn staleness(&self, now_ms: i64) -> Option<i64> {
+        self.as_of().map(|as_of| now_ms.saturating_sub(as_of).max(0))
+    }
+
+    /// Adds what was saved. As of an instant that is yet to come: a clock was set back, and how old this is
+    /// cannot be told.
+    pub(crate) fn restore(&self, saved: SavedRevocations, now: Duration, now_ms: i64) {
+        let keep_for = Duration::from(saved.keep_for.min(KEPT_AT_MOST));
+        self.merge(saved.sessions, &saved.keys, now, now.saturating_add(keep_for));
+        if let Some(as_of) = saved.as_of.filter(|as_of| *as_of <= now_ms) {
+            self.known_as_of(as_of);
+        }
+    }
+
+    /// What is known now, for a file.
+    pub(crate) fn saved(&self, now: Duration) -> SavedRevocations {
+        // Before the rest: what comes meanwhile may be in the file and need not be.
+        let as_of = self.as_of();
+        let known = self.load();
+        let last = known.sessions().map(|entry| entry.forget_at).max().unwrap_or_default();
+        SavedRevocations {
+            as_of,
+            keep_for: Seconds(i64::from(last.saturating_sub(seconds(now)))),
+            sessions: known.session_ids().copied().collect(),
+            keys: known.keys().to_vec(),
         }
     }
 
@@ -59,7 +115,7 @@ impl Revoked {
     }
 
     /// Wakes up whenever something was added.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 }
@@ -70,7 +126,7 @@ pub(crate) struct Revocations {
     /// Sorted by session, as is `recent`. A session stands in both once its time was extended.
     settled: Arc<[Entry]>,
     recent: Arc<[Entry]>,
-    /// Few: each of them was an emergency.
+    /// Sorted. Few: each of them was an emergency.
     keys: Arc<[Kid]>,
 }
 
@@ -96,7 +152,7 @@ impl Revocations {
     }
 
     pub(crate) fn has_key(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.as_str() == kid)
+        self.keys.binary_search_by(|key| key.as_str().cmp(kid)).is_ok()
     }
 
     pub(crate) fn has_session(&self, session: &SessionId) -> bool {
@@ -140,15 +196,13 @@ impl Revocations {
             next.keys = all.into();
         }
         let forget_at = seconds(forget_at);
-        let mut news: Vec<Entry> = sessions
-            .into_iter()
-            .map(|session| Entry { session, forget_at })
-            .filter(|one| self.lacks(one))
-            .collect();
+        let mut news: Vec<Entry> = sessions.into_iter().map(|session| Entry { session, forget_at }).collect();
+        // Sorted first: what is looked up in order is found faster.
+        news.sort_unstable();
+        news.retain(|one| self.lacks(one));
         if news.is_empty() && new_keys.is_empty() {
             return None;
         }
-        news.sort_unstable();
         if self.recent.len() + news.len() > RECENT.max(self.settled.len() / 16) {
             return Some(next.compacted(&news, now));
         }
@@ -300,6 +354,29 @@ mod tests {
     #[test]
     fn entry_takes_twenty_bytes() {
         assert_eq!(size_of::<Entry>(), 20);
+    }
+
+    #[test]
+    fn live_entry_takes_at_most_24_bytes_however_it_came() {
+        // One snapshot; news one by one; and time after time the same snapshot a little later, so that entries
+        // move from one list to the other.
+        let histories: [Vec<(u64, u64)>; 3] = [
+            vec![(0, 100_000)],
+            (0..3000).map(|number| (number, number + 1)).collect(),
+            (0..20).flat_map(|_| [(0, 20_000), (5000, 6000), (0, 500)]).collect(),
+        ];
+        for history in histories {
+            let revoked = Revoked::default();
+            for (time, (from, to)) in (0..).zip(&history) {
+                let sessions = (*from..*to).map(session).collect();
+                revoked.merge(sessions, &[], at(time), at(time) + HOUR);
+            }
+            let known = revoked.load();
+            let live: std::collections::BTreeSet<_> = known.session_ids().collect();
+            let bytes = size_of_val(&*known.settled) + size_of_val(&*known.recent);
+            let small = RECENT * size_of::<Entry>();
+            assert!(bytes <= live.len() * 24 + small, "{bytes} bytes for {}", live.len());
+        }
     }
 
     #[test]

@@ -50,8 +50,8 @@ impl<S: JwksSource + ?Sized> JwksSource for Arc<S> {
 pub struct JwksRequest {
     /// The `ETag` of the set in hand, for `If-None-Match`.
     pub etag: Option<String>,
-    /// Whether caches on the way must ask the issuer (`Cache-Control: no-cache`): a token named a key that
-    /// the set in hand does not have.
+    /// Whether caches on the way must ask the issuer (`Cache-Control: no-cache`): a token or a revocation
+    /// document named a key that the set in hand does not have, or the feed says that the set has changed.
     pub no_cache: bool,
 }
 

@@ -118,6 +118,10 @@ impl Expected {
         Ok(Verified { registered: Arc::new(registered), kid: key.kid().clone(), claims: custom })
     }
 
+    pub(crate) fn leeway(&self) -> Seconds {
+        self.leeway
+    }
+
     /// As [`check`](Self::check), for a token that passed it before and whose key is still in use.
     pub(crate) fn check_known<C: DeserializeOwned>(
         &self,

@@ -49,10 +49,17 @@ fn check_ed25519(point: &[u8; 32]) -> Result<(), JwkError> {
     if y.iter().rev().ge(ED25519_PRIME.iter().rev()) {
         return Err(JwkError("Ed25519 coordinate is not canonical"));
     }
-    if ED25519_SMALL_ORDER.contains(&y) {
+    if has_small_order(point) {
         return Err(JwkError("Ed25519 point has small order"));
     }
     Ok(())
+}
+
+/// Whether these bytes are the canonical spelling, with either sign, of a point whose order divides the cofactor.
+pub(crate) fn has_small_order(point: &[u8; 32]) -> bool {
+    let mut y = *point;
+    y[31] &= 0x7f;
+    ED25519_SMALL_ORDER.contains(&y)
 }
 
 /// ring checks a point only when it is used. A key agreement uses it without needing a signature; what is

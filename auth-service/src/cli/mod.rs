@@ -3,10 +3,12 @@
 mod healthcheck;
 mod keys;
 mod sessions;
+mod token;
 mod users;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use auth_service::app::App;
@@ -44,6 +46,9 @@ enum Command {
     /// Manage sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Look at access tokens.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -67,10 +72,11 @@ enum ConfigCommand {
 /// What a command prints instead of succeeding.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs the command.
-pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+/// Runs the command. Answers how the process ends.
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let file = arguments.config.as_deref();
     match arguments.command.unwrap_or(Command::Serve) {
+        Command::Token(command) => return Ok(token::run(command).await),
         Command::Serve => serve::run(Config::load(file)?).await,
         Command::Migrate => migrate(&load(Config::load(file))?).await,
         Command::User(command) => users::run(&open(Config::load(file)).await?, command).await,
@@ -83,7 +89,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "auth-service", &mut io::stdout());
             Ok(())
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The configuration, with its warnings on standard error.

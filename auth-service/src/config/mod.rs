@@ -30,6 +30,7 @@ use verifier::{Algorithm, Seconds};
 
 use self::setting::{Raw, Setting};
 use crate::domain::password::HashPolicy;
+use crate::domain::revocation;
 
 /// The audience of tokens for the admin API. It always exists and is never listed.
 pub const ADMIN_AUDIENCE: &str = "auth-admin";
@@ -247,6 +248,11 @@ impl Config {
     /// Whether tokens for `audience` may be issued at all.
     pub fn knows_audience(&self, audience: &str) -> bool {
         audience == ADMIN_AUDIENCE || self.audiences.iter().any(|known| known == audience)
+    }
+
+    /// How long the end of a session is remembered, here and by verifiers.
+    pub fn keep_revocations_for(&self) -> Seconds {
+        revocation::keep_for(self.access_token_ttl, self.clock_bound)
     }
 
     /// The cost of new password hashes.

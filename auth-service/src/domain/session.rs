@@ -9,7 +9,7 @@ use super::refresh::Generation;
 use super::user::UserId;
 
 /// Names a session; the claim `sid`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Uuid);
 
 impl SessionId {
@@ -55,6 +55,8 @@ pub enum EndReason {
     PasswordChanged,
     /// The user was disabled.
     UserDisabled,
+    /// The user was deleted, and the session with them.
+    UserDeleted,
     /// A newer login took its place (`max_sessions_per_user`).
     SessionLimit,
 }
@@ -69,6 +71,7 @@ impl EndReason {
             Self::RefreshReuse => "refresh_reuse",
             Self::PasswordChanged => "password_changed",
             Self::UserDisabled => "user_disabled",
+            Self::UserDeleted => "user_deleted",
             Self::SessionLimit => "session_limit",
         }
     }

@@ -9,7 +9,7 @@ use crate::domain::access::{AccessClaims, expiry, granted};
 use crate::domain::refresh::RefreshClaims;
 use crate::domain::user::PermissionSet;
 use crate::keys::keyring::{LeaseError, RingError};
-use crate::keys::signer::SignatureError;
+use crate::keys::signer::{Kind, SignatureError};
 use crate::store::LiveSession;
 use secrecy::SecretString;
 
@@ -92,7 +92,7 @@ pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, Is
     let iat = session.refresh.refreshed_at;
     let margin = app.config.leeway + app.config.clock_bound * 2;
     let exp = expiry(iat, app.config.access_token_ttl, &key.schedule, margin);
-    let access_token = key.signer.sign(&AccessClaims {
+    let claims = AccessClaims {
         iss: &app.config.issuer,
         sub: session.user_id.to_string(),
         aud: &session.audience,
@@ -107,7 +107,8 @@ pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, Is
         auth_time: session.auth_time,
         amr: ["pwd"],
         extra: &user.claims,
-    })?;
+    };
+    let access_token = key.signer.sign(Kind::AccessToken, &claims)?;
     Ok(TokenPair {
         access_token: access_token.into(),
         expires_in: left(exp, seen.now),

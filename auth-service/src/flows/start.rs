@@ -21,6 +21,7 @@ use crate::domain::password::Password;
 use crate::domain::user::UserId;
 use crate::domain::{random_16, random_name};
 use crate::entropy::{Entropy, EntropyError};
+use crate::feed::Feed;
 use crate::hashing::{HashError, HashPool};
 use crate::keys::keyring::{KeyRing, RingError};
 use crate::keys::sealing::{MasterKeyError, MasterKeys};
@@ -87,13 +88,15 @@ pub async fn open_store(
     entropy: &dyn Entropy,
 ) -> Result<(SqlStore, Vec<&'static str>), StartError> {
     let replica = random_name("replica", entropy)?;
+    let keep_for = config.keep_revocations_for();
     let store = match config.database() {
         Database::Sqlite { path } => {
             create_private_file(&path)?;
-            SqlStore::open_sqlite(&path, clock, &replica).await?
+            SqlStore::open_sqlite(&path, clock, &replica, keep_for).await?
         }
         Database::Postgres => {
-            SqlStore::connect_postgres(config.database_url.expose_secret(), clock, &replica).await?
+            let url = config.database_url.expose_secret();
+            SqlStore::connect_postgres(url, clock, &replica, keep_for).await?
         }
     };
     let applied = store.migrate().await?;
@@ -134,6 +137,7 @@ pub async fn start(
         .map_err(StartError::Threads)?;
     let clock_guard = ClockGuard::default();
     clock_guard.observe(&table.seen, &*clock);
+    let feed = Feed::new(keyring.snapshot().changes());
     Ok(App {
         hashing: Arc::new(hashing),
         config: Arc::new(config),
@@ -142,6 +146,7 @@ pub async fn start(
         clock,
         entropy,
         clock_guard: Arc::new(clock_guard),
+        feed: Arc::new(feed),
         draining: Arc::new(AtomicBool::new(false)),
     })
 }

@@ -13,6 +13,7 @@ mod jwks;
 mod me;
 mod observe;
 mod refusals;
+mod revocations;
 mod routes;
 mod scrape;
 pub mod server;
@@ -65,6 +66,8 @@ fn public_routes() -> Routes {
         .mount(GET, "/.well-known/jwks.json", Access::Open, jwks::route())
         .open(GET, "/.well-known/openid-configuration", jwks::metadata)
         .open(GET, "/.well-known/oauth-authorization-server", jwks::metadata)
+        .open(GET, "/v1/revocations", revocations::snapshot)
+        .open(GET, "/v1/revocations/stream", revocations::stream)
         .open(GET, "/livez", health::livez)
         .open(GET, "/readyz", health::readyz)
 }

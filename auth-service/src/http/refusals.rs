@@ -3,6 +3,7 @@
 use verifier::VerifyError;
 
 use super::error::{Code, Problem};
+use crate::feed::FeedError;
 use crate::flows::roles::RoleError;
 use crate::flows::rotate_keys::RotateError;
 use crate::flows::sessions::SessionError;
@@ -35,6 +36,12 @@ impl From<RingError> for Problem {
 /// Another replica may be able to; this one may be soon.
 impl From<IssueError> for Problem {
     fn from(error: IssueError) -> Self {
+        Self::new(Code::Unavailable).cause(error)
+    }
+}
+
+impl From<FeedError> for Problem {
+    fn from(error: FeedError) -> Self {
         Self::new(Code::Unavailable).cause(error)
     }
 }

@@ -26,6 +26,9 @@ fn measure(app: &App) {
     metrics::gauge!("auth_signing_lease_seconds").set(lease_left.as_secs_f64());
     let (snapshot, now) = (app.keyring.snapshot(), app.clock.now());
     metrics::gauge!("auth_key_changes").set(float(snapshot.changes()));
+    metrics::gauge!("auth_feed_lag_seconds").set(feed_lag(app));
+    metrics::gauge!("auth_feed_entries").set(u32::try_from(app.feed.entries()).unwrap_or(u32::MAX));
+    metrics::gauge!("auth_feed_streams").set(u32::try_from(app.feed.streams()).unwrap_or(u32::MAX));
     for algorithm in Algorithm::ALL {
         let keys = snapshot.chain_keys(Chain::Signing(algorithm));
         for phase in [KeyPhase::Pending, KeyPhase::Active, KeyPhase::Retiring] {
@@ -38,6 +41,11 @@ fn measure(app: &App) {
             metrics::gauge!("auth_key_active_age_seconds", "alg" => algorithm.as_str()).set(float(age.0));
         }
     }
+}
+
+/// How old the feed's knowledge is. Without any it is older than every limit.
+fn feed_lag(app: &App) -> f64 {
+    app.feed.as_of().map_or(f64::INFINITY, |as_of| float((app.clock.unix_millis() - as_of).max(0)) / 1000.0)
 }
 
 #[expect(

@@ -11,11 +11,30 @@ use ring::signature::{
 use serde::Serialize;
 use verifier::{Algorithm, Kid};
 
+/// What is signed. Its `typ` keeps one from being taken for the other (RFC 8725 §3.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An access token (RFC 9068 §2.1).
+    AccessToken,
+    /// A document of the revocation feed.
+    Revocations,
+}
+
+impl Kind {
+    fn typ(self) -> &'static str {
+        match self {
+            Self::AccessToken => "at+jwt",
+            Self::Revocations => "revocations+jwt",
+        }
+    }
+}
+
 /// Signs under one key.
 pub struct Signer {
     kid: Kid,
     /// The encoded header and the dot after it: the same for every token of this key.
-    head: String,
+    token_head: String,
+    feed_head: String,
     pair: Pair,
     random: SystemRandom,
 }
@@ -55,13 +74,9 @@ impl Signer {
             }
             Algorithm::RS256 => Pair::Rsa(RsaKeyPair::from_pkcs8(secret)?),
         };
-        let header = jsonwebtoken::Header {
-            typ: Some("at+jwt".to_owned()),
-            kid: Some(kid.as_str().to_owned()),
-            ..jsonwebtoken::Header::new(header_algorithm(algorithm))
-        };
-        let json = serde_json::to_vec(&header).expect("a header is plain strings");
-        Ok(Self { kid, head: URL_SAFE_NO_PAD.encode(json) + ".", pair, random })
+        let [token_head, feed_head] =
+            [Kind::AccessToken, Kind::Revocations].map(|kind| head(kind, &kid, algorithm));
+        Ok(Self { kid, token_head, feed_head, pair, random })
     }
 
     /// Names the key, as the header of its tokens does.
@@ -70,11 +85,15 @@ impl Signer {
     }
 
     /// `header.claims.signature`.
-    pub fn sign(&self, claims: &impl Serialize) -> Result<String, SignatureError> {
+    pub fn sign(&self, kind: Kind, claims: &impl Serialize) -> Result<String, SignatureError> {
+        let head = match kind {
+            Kind::AccessToken => &self.token_head,
+            Kind::Revocations => &self.feed_head,
+        };
         let json = serde_json::to_vec(claims)?;
         let signature_room = 1 + 512;
-        let mut token = String::with_capacity(self.head.len() + json.len() * 4 / 3 + signature_room);
-        token.push_str(&self.head);
+        let mut token = String::with_capacity(head.len() + json.len() * 4 / 3 + signature_room);
+        token.push_str(head);
         URL_SAFE_NO_PAD.encode_string(&json, &mut token);
         match &self.pair {
             Pair::Ed25519(pair) => {
@@ -95,6 +114,16 @@ impl Signer {
         }
         Ok(token)
     }
+}
+
+fn head(of: Kind, kid: &Kid, algorithm: Algorithm) -> String {
+    let header = jsonwebtoken::Header {
+        typ: Some(of.typ().to_owned()),
+        kid: Some(kid.as_str().to_owned()),
+        ..jsonwebtoken::Header::new(header_algorithm(algorithm))
+    };
+    let json = serde_json::to_vec(&header).expect("a header is plain strings");
+    URL_SAFE_NO_PAD.encode(json) + "."
 }
 
 fn append(token: &mut String, signature: &[u8]) {

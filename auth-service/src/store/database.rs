@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sqlx::pool::{PoolConnection, PoolOptions};
-use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection as _, Pool, Postgres, Row as _, Sqlite};
 use tokio::runtime::Handle;
-use verifier::{Clock, UnixTime};
+use tokio::sync::Notify;
+use verifier::{Clock, Seconds, UnixTime};
 
 use super::StoreError;
 
@@ -36,6 +37,8 @@ pub(crate) struct Database {
     clock: Arc<dyn Clock>,
     /// Seconds added to PostgreSQL's clock. Always zero outside tests.
     shift: Arc<AtomicI64>,
+    keep_revocations_for: Seconds,
+    revoked: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +152,11 @@ macro_rules! fetch {
 
 impl Database {
     /// Opens the file, creating it if it is missing.
-    pub(crate) async fn open_sqlite(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub(crate) async fn open_sqlite(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        keep_revocations_for: Seconds,
+    ) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -161,11 +168,15 @@ impl Database {
         let writer =
             pool::<Sqlite>().max_connections(1).idle_timeout(None).connect_with(options.clone()).await?;
         let readers = pool::<Sqlite>().max_connections(SQLITE_READERS).connect_lazy_with(options);
-        Ok(Self::new(Pools::Sqlite { writer, readers }, clock))
+        Ok(Self::new(Pools::Sqlite { writer, readers }, clock, keep_revocations_for))
     }
 
     /// Connects to a server.
-    pub(crate) async fn connect_postgres(url: &str, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub(crate) async fn connect_postgres(
+        url: &str,
+        clock: Arc<dyn Clock>,
+        keep_revocations_for: Seconds,
+    ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("auth-service").options([
             // The back stop in the server; the deadline of a request is shorter.
@@ -175,11 +186,11 @@ impl Database {
         ]);
         let connections =
             pool::<Postgres>().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
-        Ok(Self::new(Pools::Postgres(connections), clock))
+        Ok(Self::new(Pools::Postgres(connections), clock, keep_revocations_for))
     }
 
-    fn new(pools: Pools, clock: Arc<dyn Clock>) -> Self {
-        Self { pools, clock, shift: Arc::default() }
+    fn new(pools: Pools, clock: Arc<dyn Clock>, keep_revocations_for: Seconds) -> Self {
+        Self { pools, clock, shift: Arc::default(), keep_revocations_for, revoked: Arc::default() }
     }
 
     /// Moves PostgreSQL's clock as seen by this store, as a manual clock moves SQLite's.
@@ -194,6 +205,24 @@ impl Database {
 
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// Is notified after each commit of a transaction that revoked something.
+    pub(crate) fn revoked(&self) -> &Arc<Notify> {
+        &self.revoked
+    }
+
+    /// Listens to a channel of PostgreSQL on a connection of its own, which the pool never lends; `None` on SQLite.
+    pub(crate) async fn listen(&self, channel: &str) -> Option<Result<PgListener, StoreError>> {
+        let Pools::Postgres(pool) = &self.pools else { return None };
+        let options = PgConnectOptions::clone(&pool.connect_options());
+        let own = PoolOptions::<Postgres>::new().max_connections(1).connect_lazy_with(options);
+        let listening = async {
+            let mut listener = PgListener::connect_with(&own).await?;
+            listener.listen(channel).await?;
+            Ok(listener)
+        };
+        Some(listening.await)
     }
 
     /// Waits until every connection is returned, and closes them.
@@ -232,7 +261,7 @@ impl Database {
                 Pools::Postgres(_) => "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'",
             })
             .await?;
-        Ok(Transaction { lease, database: self.clone() })
+        Ok(Transaction { lease, database: self.clone(), has_revoked: false })
     }
 
     async fn lease_writer(&self) -> Result<Lease, StoreError> {
@@ -274,6 +303,7 @@ fn pool<DB: sqlx::Database>() -> PoolOptions<DB> {
 pub(crate) struct Transaction {
     lease: Lease,
     database: Database,
+    has_revoked: bool,
 }
 
 impl Transaction {
@@ -301,10 +331,28 @@ impl Transaction {
         self.lease.command(sql).await
     }
 
+    /// How long the end of a session is remembered.
+    pub(crate) fn keep_revocations_for(&self) -> Seconds {
+        self.database.keep_revocations_for
+    }
+
+    /// Makes the commit tell those who wait for revocations, here and on PostgreSQL at the other replicas. A hint: who misses it
+    /// reads a little later.
+    pub(crate) async fn nudge(&mut self, channel: &str) -> Result<(), StoreError> {
+        if self.database.is_postgres() && !self.has_revoked {
+            self.fetch("SELECT pg_notify($1, '')::TEXT", arguments![channel]).await?;
+        }
+        self.has_revoked = true;
+        Ok(())
+    }
+
     /// Makes the transaction permanent. After an error the outcome is unknown.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         self.lease.command("COMMIT").await?;
         self.lease.give_back();
+        if self.has_revoked {
+            self.database.revoked.notify_one();
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use verifier::{Jwk, Kid, UnixTime};
 
 use super::database::{Row, Transaction, arguments};
+use super::revocations::revoke_key;
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, RotationError};
@@ -232,7 +233,11 @@ async fn apply(
         Change::Compromise { generation } => {
             let sql = "UPDATE keys SET compromised_at = $3
                         WHERE chain = $1 AND generation = $2 AND compromised_at IS NULL RETURNING kid";
-            tx.first(sql, arguments![chain.as_str(), *generation, now]).await?
+            let changed = tx.first(sql, arguments![chain.as_str(), *generation, now]).await?;
+            if let (Some(row), Chain::Signing(_)) = (&changed, chain) {
+                revoke_key(tx, &Kid::from(row.text(0)?)).await?;
+            }
+            changed
         }
     };
     changed.map(drop).ok_or_else(|| unreadable("a key changed although the key ring was locked"))

@@ -9,6 +9,7 @@ mod database;
 mod keys;
 mod login;
 mod migrations;
+mod revocations;
 mod roles;
 mod sessions;
 mod users;
@@ -19,12 +20,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use verifier::{Clock, UnixTime};
+use verifier::{Clock, Seconds, UnixTime};
 
 pub use audit::{AuditCursor, AuditRow};
 pub use bootstrap::Bootstrap;
 pub use keys::{KeyRow, KeyTable, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
+pub use revocations::RevocationTable;
 pub use roles::RoleWrite;
 pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
@@ -108,18 +110,25 @@ pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
 }
 
 impl SqlStore {
-    /// Opens a SQLite file, creating it if it is missing. `replica` names this process in the audit log.
-    pub async fn open_sqlite(path: &Path, clock: Arc<dyn Clock>, replica: &str) -> Result<Self, StoreError> {
-        Ok(Self::new(Database::open_sqlite(path, clock).await?, replica))
+    /// Opens a SQLite file, creating it if it is missing. `replica` names this process in the audit log; the end of a session is
+    /// remembered for `keep_revocations_for`.
+    pub async fn open_sqlite(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        replica: &str,
+        keep_revocations_for: Seconds,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::new(Database::open_sqlite(path, clock, keep_revocations_for).await?, replica))
     }
 
-    /// Connects to PostgreSQL. `replica` names this process in the audit log.
+    /// Connects to PostgreSQL; the rest as for [`open_sqlite`](Self::open_sqlite).
     pub async fn connect_postgres(
         url: &str,
         clock: Arc<dyn Clock>,
         replica: &str,
+        keep_revocations_for: Seconds,
     ) -> Result<Self, StoreError> {
-        Ok(Self::new(Database::connect_postgres(url, clock).await?, replica))
+        Ok(Self::new(Database::connect_postgres(url, clock, keep_revocations_for).await?, replica))
     }
 
     fn new(db: Database, replica: &str) -> Self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use verifier::{Seconds, UnixTime};
 
 use super::database::{Argument, Row, Transaction, arguments};
+use super::revocations::revoke_sessions;
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::refresh::Generation;
@@ -201,7 +202,7 @@ impl SqlStore {
         reason: EndReason,
         event: AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.end_where("id = $2", id.to_string(), String::new(), reason, event).await.map(|ended| ended > 0)
+        self.end_where("id = $3", id.to_string(), String::new(), reason, event).await.map(|ended| ended > 0)
     }
 
     /// Ends all of a user's sessions except one, and records `event` if there were any. Answers how many.
@@ -213,7 +214,7 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<u64, StoreError> {
         let except = except.map(|id| id.to_string()).unwrap_or_default();
-        self.end_where("user_id = $2", user.to_string(), except, reason, event).await
+        self.end_where("user_id = $3", user.to_string(), except, reason, event).await
     }
 
     async fn end_where(
@@ -229,7 +230,7 @@ impl SqlStore {
             async move {
                 let mut audit = store.audit.open().await?;
                 let mut tx = store.db.begin().await?;
-                let ended = end(&mut tx, which, id, except, reason).await?;
+                let ended = end(&mut tx, which, &id, &except, reason).await?;
                 let Some(now) = ended.now else {
                     audit.rollback(tx).await?;
                     return Ok(0);
@@ -283,19 +284,23 @@ pub(super) struct Ended {
     pub(super) now: Option<UnixTime>,
 }
 
-/// Ends the live sessions that `which` selects by `$2`, except one.
+/// Ends the live sessions that `which` selects by `$3`, except one, and revokes their tokens.
 pub(super) async fn end(
     tx: &mut Transaction,
     which: &str,
-    id: String,
-    except: String,
+    id: &str,
+    except: &str,
     reason: EndReason,
 ) -> Result<Ended, StoreError> {
     let sql = format!(
-        "UPDATE sessions SET ended_at = {{now}}, end_reason = $4 WHERE {which} AND id <> $3 AND ended_at IS NULL RETURNING ended_at"
+        "UPDATE sessions SET ended_at = {{now}}, end_reason = $2 WHERE {which} AND id <> $4 AND ended_at IS NULL RETURNING ended_at"
     );
-    let rows = tx.fetch(&sql, arguments![id, except, reason.as_str()]).await?;
-    Ok(Ended { count: rows.len() as u64, now: rows.first().map(|row| row.time(0)).transpose()? })
+    let rows = tx.fetch(&sql, arguments![reason.as_str(), id, except]).await?;
+    let now = rows.first().map(|row| row.time(0)).transpose()?;
+    if let Some(now) = now {
+        revoke_sessions(tx, which, id, now).await?;
+    }
+    Ok(Ended { count: rows.len() as u64, now })
 }
 
 async fn lock_user(tx: &mut Transaction, new: &NewSession) -> Result<bool, StoreError> {
@@ -339,15 +344,19 @@ async fn enforce_limit(tx: &mut Transaction, new: &NewSession) -> Result<(), Sto
     let sql = format!(
         "UPDATE sessions SET ended_at = {{now}}, end_reason = $5 WHERE id IN
             (SELECT id FROM sessions WHERE user_id = $2 AND id <> $3 AND {ALIVE}
-              ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $4) RETURNING id"
+              ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $4) RETURNING ended_at"
     );
+    let user = new.user_id.to_string();
     let arguments = arguments![
-        new.user_id.to_string(),
+        user.as_str(),
         new.id.to_string(),
         i64::from(new.max_sessions) - 1,
         EndReason::SessionLimit.as_str(),
     ];
-    tx.fetch(&sql, arguments).await.map(drop)
+    if let Some(row) = tx.first(&sql, arguments).await? {
+        revoke_sessions(tx, "user_id = $3", &user, row.time(0)?).await?;
+    }
+    Ok(())
 }
 
 fn read_live(row: &Row, asked_at: Duration) -> Result<LiveSession, StoreError> {

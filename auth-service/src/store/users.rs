@@ -174,7 +174,11 @@ impl SqlStore {
                     None => UserWrite::NotFound,
                     Some((user, _)) if !authority.covers(&user.permissions) => UserWrite::Escalation,
                     Some((user, now)) => {
-                        tx.fetch("DELETE FROM users WHERE id = $1", arguments![id.to_string()]).await?;
+                        // Their rows go with the user; what was revoked stays known.
+                        let id = id.to_string();
+                        super::sessions::end(&mut tx, "user_id = $3", &id, "", EndReason::UserDeleted)
+                            .await?;
+                        tx.fetch("DELETE FROM users WHERE id = $1", arguments![id]).await?;
                         audit.append(&mut tx, now, &event).await?;
                         audit.commit(tx).await?;
                         return Ok(UserWrite::Done(Box::new(user)));
@@ -294,13 +298,13 @@ async fn apply(
         tx.fetch("UPDATE users SET password_hash = $2 WHERE id = $1", arguments![id.as_str(), hash.as_str()])
             .await?;
         let keep = change.keep_session.map(|id| id.to_string()).unwrap_or_default();
-        super::sessions::end(tx, "user_id = $2", id.clone(), keep, EndReason::PasswordChanged).await?;
+        super::sessions::end(tx, "user_id = $3", &id, &keep, EndReason::PasswordChanged).await?;
     }
     match change.disabled {
         Some(true) => {
             let sql = "UPDATE users SET disabled_at = COALESCE(disabled_at, {now}) WHERE id = $2";
             tx.fetch(sql, arguments![id.as_str()]).await?;
-            super::sessions::end(tx, "user_id = $2", id, String::new(), EndReason::UserDisabled).await?;
+            super::sessions::end(tx, "user_id = $3", &id, "", EndReason::UserDisabled).await?;
         }
         Some(false) => {
             tx.fetch("UPDATE users SET disabled_at = NULL WHERE id = $1", arguments![id]).await?;

@@ -11,4 +11,5 @@ mod keys;
 mod login;
 mod openapi;
 mod replica;
+mod revocations;
 mod sessions;

@@ -146,7 +146,7 @@ impl Real {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.db");
         let clock = Arc::new(ManualClock::new(START));
-        let store = SqlStore::open_sqlite(&path, clock.clone(), "replica-a").await.unwrap();
+        let store = SqlStore::open_sqlite(&path, clock.clone(), "replica-a", Seconds(400)).await.unwrap();
         store.migrate().await.unwrap();
         let pool = sqlx::SqlitePool::connect_lazy(&url(&path)).unwrap();
         Self::with_user(store, clock, Raw::Sqlite { pool, _folder: Arc::new(folder) }).await
@@ -155,7 +155,7 @@ impl Real {
     pub(crate) async fn postgres() -> Self {
         let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
         let clock = Arc::new(ManualClock::new(START));
-        let store = SqlStore::connect_postgres(&url, clock.clone(), "replica-a").await.unwrap();
+        let store = SqlStore::connect_postgres(&url, clock.clone(), "replica-a", Seconds(400)).await.unwrap();
         store.migrate().await.unwrap();
         let pool = sqlx::PgPool::connect_lazy(&url).unwrap();
         Self::with_user(store, clock, Raw::Postgres(pool)).await

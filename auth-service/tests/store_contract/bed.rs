@@ -17,10 +17,12 @@ pub(crate) struct Bed {
     pub(crate) store: SqlStore,
     clock: Arc<ManualClock>,
     next_id: AtomicU64,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 pub(crate) const MAC_KEY: u32 = 1;
+/// How long revocations are kept.
+pub(crate) const KEEP_FOR: Seconds = Seconds(400);
 pub(crate) const IDLE: Seconds = Seconds(1_000);
 pub(crate) const ABSOLUTE: Seconds = Seconds(5_000);
 
@@ -29,27 +31,36 @@ impl Bed {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
         let path = folder.path().join("auth.db");
-        let store = SqlStore::open_sqlite(&path, clock.clone(), "replica-a").await.unwrap();
+        let store = SqlStore::open_sqlite(&path, clock.clone(), "replica-a", KEEP_FOR).await.unwrap();
         Self::migrated(store, clock, Some(folder)).await
     }
 
     pub(crate) async fn postgres() -> Self {
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
         let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
-        let store = SqlStore::connect_postgres(&url, clock.clone(), "replica-a").await.unwrap();
+        let store = SqlStore::connect_postgres(&url, clock.clone(), "replica-a", KEEP_FOR).await.unwrap();
         Self::migrated(store, clock, None).await
     }
 
     async fn migrated(store: SqlStore, clock: Arc<ManualClock>, folder: Option<TempDir>) -> Self {
-        assert_eq!(store.migrate().await.unwrap().len(), 4);
+        assert_eq!(store.migrate().await.unwrap().len(), 5);
         assert!(store.migrate().await.unwrap().is_empty(), "a second run applies nothing");
-        Self { store, clock, next_id: AtomicU64::new(1), _folder: folder }
+        Self { store, clock, next_id: AtomicU64::new(1), folder }
     }
 
     /// Moves the clock that the database's statements see.
     pub(crate) fn advance(&self, seconds: i64) {
         self.clock.advance(Seconds(seconds));
         self.store.shift_server_clock(seconds);
+    }
+
+    /// Waits until PostgreSQL's second has just turned, so that what follows happens within one. SQLite's stands still.
+    pub(crate) async fn start_of_a_second(&self) {
+        if self.folder.is_none() {
+            let second = async || self.store.key_changes().await.unwrap().now;
+            let before = second().await;
+            while second().await == before {}
+        }
     }
 
     /// Sixteen bytes that no other call of this bed gives.

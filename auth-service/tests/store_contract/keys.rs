@@ -9,18 +9,18 @@ use verifier::{Algorithm, Kid, Seconds, UnixTime};
 
 use crate::bed::{Bed, race};
 
-const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
-const POLICY: RotationPolicy =
+pub(crate) const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
+pub(crate) const POLICY: RotationPolicy =
     RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(50) };
 
-type Decision = Result<Vec<Change>, RotationError>;
+pub(crate) type Decision = Result<Vec<Change>, RotationError>;
 
 fn candidate(name: &str) -> NewKey {
     NewKey { kid: Kid::from(name), public_jwk: None, sealed: format!("sealed {name}") }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the store asks for a decision that may be refused")]
-fn go_on(keys: &[ChainKey], founding: bool, now: UnixTime) -> Decision {
+pub(crate) fn go_on(keys: &[ChainKey], founding: bool, now: UnixTime) -> Decision {
     Ok(key::successor_if_due(keys, &POLICY, founding, now))
 }
 
@@ -28,7 +28,7 @@ fn rotate(keys: &[ChainKey], _founding: bool, now: UnixTime) -> Decision {
     key::announce(keys, &POLICY, now)
 }
 
-async fn change(
+pub(crate) async fn change(
     bed: &Bed,
     chain: Chain,
     name: &str,

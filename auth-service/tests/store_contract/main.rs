@@ -5,6 +5,7 @@
 mod bed;
 mod keys;
 mod logins;
+mod revocations;
 mod sessions;
 mod users;
 
@@ -53,4 +54,25 @@ contract![
         as chains_are_founded_at_once_and_added_with_notice,
     crate::keys::expired_private_keys_are_erased as expired_private_keys_are_erased,
     crate::keys::every_change_is_counted as every_change_is_counted,
+    crate::revocations::ended_sessions_are_revoked_once_and_no_others
+        as ended_sessions_are_revoked_once_and_no_others,
+    crate::revocations::changes_of_a_user_revoke_the_sessions_that_they_end
+        as changes_of_a_user_revoke_the_sessions_that_they_end,
+    crate::revocations::a_change_that_is_refused_revokes_nothing as a_change_that_is_refused_revokes_nothing,
+    crate::revocations::a_session_that_makes_room_is_revoked as a_session_that_makes_room_is_revoked,
+    crate::revocations::long_expired_sessions_are_ended_without_a_revocation
+        as long_expired_sessions_are_ended_without_a_revocation,
+    crate::revocations::one_of_64_ends_is_revoked as one_of_64_ends_is_revoked,
+    crate::revocations::no_end_of_64_sessions_is_lost as no_end_of_64_sessions_is_lost,
+    crate::revocations::a_compromised_key_is_revoked_for_ever as a_compromised_key_is_revoked_for_ever,
+    crate::revocations::a_revocation_is_forgotten_exactly_at_its_second
+        as a_revocation_is_forgotten_exactly_at_its_second,
+    crate::revocations::a_revocation_past_its_second_is_not_read_although_nobody_purged_it
+        as a_revocation_past_its_second_is_not_read_although_nobody_purged_it,
+    crate::revocations::purging_goes_in_batches_and_keeps_what_is_still_needed
+        as purging_goes_in_batches_and_keeps_what_is_still_needed,
+    crate::revocations::a_read_goes_back_a_minute_before_the_last_one
+        as a_read_goes_back_a_minute_before_the_last_one,
+    crate::revocations::who_waits_is_told_of_a_commit_and_of_no_rollback
+        as who_waits_is_told_of_a_commit_and_of_no_rollback,
 ];

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::{Bytes, Incoming};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
@@ -62,11 +62,11 @@ impl Backend {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Sends the request and reads the whole answer.
+    /// Sends the request and reads the whole answer, unless it is a stream of events.
     pub(super) async fn call(
         &self,
         mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<Full<Bytes>>, legacy::Error> {
+    ) -> Result<Response<Either<Full<Bytes>, Incoming>>, legacy::Error> {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(Authority::try_from(self.address.to_string()).expect("an address is one"));
@@ -74,13 +74,16 @@ impl Backend {
         let (mut head, body) = self.http.request(request).await?.into_parts();
         head.headers.remove(header::CONNECTION);
         head.headers.remove(header::TRANSFER_ENCODING);
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        if head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {
+            return Ok(Response::from_parts(head, Either::Right(body)));
+        }
         // A body that breaks off is an answer that never came; the status says so to the client.
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
-            Err(_) => return Ok(super::failure(http::StatusCode::BAD_GATEWAY)),
+            Err(_) => return Ok(super::failure(http::StatusCode::BAD_GATEWAY).map(Either::Left)),
         };
-        self.answers.fetch_add(1, Ordering::Relaxed);
-        Ok(Response::from_parts(head, Full::new(body)))
+        Ok(Response::from_parts(head, Either::Left(Full::new(body))))
     }
 
     /// Asks the replica how it is.

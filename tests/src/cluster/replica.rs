@@ -98,7 +98,8 @@ impl Replica {
         process.starts += 1;
     }
 
-    pub(super) async fn await_ready(&self) -> SocketAddr {
+    /// Waits until it says that it is ready, and returns its public address.
+    pub async fn await_ready(&self) -> SocketAddr {
         let address = self.address("public");
         let client = Client::new(&format!("http://{address}"));
         wait::until(&format!("replica {} is ready", self.number()), PATIENCE, async || {

@@ -1,0 +1,3 @@
+//! Nothing of its own: see `tests/`.
+
+pub use verifier;

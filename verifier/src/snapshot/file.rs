@@ -1,0 +1,313 @@
+//! The file itself: what is in it, and how it is read and replaced.
+//!
+//! It is as trustworthy as its owner: whoever may write it decides which keys are trusted. So it is ours
+//! alone, and one that others can write is not read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base64url;
+use crate::jwk::Kid;
+use crate::revocation::SessionId;
+use crate::time::{Seconds, UnixTime};
+
+/// Holds some 700,000 revoked sessions.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+const FORMAT: u32 = 1;
+
+/// Where one verifier keeps what it knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotFile {
+    path: PathBuf,
+}
+
+/// What is in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    format: u32,
+    /// Whose keys these are: a file that was put in another issuer's place is refused.
+    pub(crate) issuer: String,
+    pub(crate) keys: Option<SavedKeys>,
+    pub(crate) revocations: SavedRevocations,
+}
+
+/// A key set as the issuer sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedKeys {
+    pub(crate) document: String,
+    pub(crate) etag: Option<String>,
+    /// When the issuer last said that this is its key set.
+    pub(crate) confirmed_at: UnixTime,
+}
+
+/// What was revoked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedRevocations {
+    /// Unix milliseconds: everything revoked before is here. `None`: the feed was never heard.
+    pub(crate) as_of: Option<i64>,
+    /// For so long the last of the sessions must be kept, counted from saving.
+    pub(crate) keep_for: Seconds,
+    #[serde(with = "packed")]
+    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) keys: Vec<Kid>,
+}
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("others may write it (mode {0:o}): set it to 600")]
+    Exposed(u32),
+    #[error("larger than 16 MiB")]
+    TooLarge,
+    #[error("not a snapshot of this version: {0}")]
+    Malformed(serde_json::Error),
+    #[error("format {0}, this version reads format {FORMAT}")]
+    Format(u32),
+    #[error("a snapshot of the issuer {0:?}")]
+    OtherIssuer(String),
+}
+
+impl Snapshot {
+    pub(crate) fn new(issuer: &str, keys: Option<SavedKeys>, revocations: SavedRevocations) -> Self {
+        Self { format: FORMAT, issuer: issuer.to_owned(), keys, revocations }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Malformed)?;
+        if snapshot.format == FORMAT { Ok(snapshot) } else { Err(SnapshotError::Format(snapshot.format)) }
+    }
+}
+
+impl SavedKeys {
+    /// How long ago the issuer confirmed them. A time in the future is a clock that was set back: how old they
+    /// are cannot be told, so they are as old as can be.
+    pub(crate) fn age(&self, now: UnixTime) -> Duration {
+        if self.confirmed_at > now { Duration::MAX } else { (now - self.confirmed_at).into() }
+    }
+}
+
+impl SnapshotFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was saved last; `None` if nothing was.
+    pub(crate) fn read(&self, issuer: &str) -> Result<Option<Snapshot>, SnapshotError> {
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        refuse_exposed(&file)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(SnapshotError::TooLarge);
+        }
+        let snapshot = Snapshot::parse(&bytes)?;
+        if snapshot.issuer != issuer {
+            return Err(SnapshotError::OtherIssuer(snapshot.issuer));
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// Replaces the file: whoever reads it, after a crash too, finds the old or the new one. Readable and
+    /// writable by its owner only.
+    pub(crate) fn write(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let bytes = serde_json::to_vec(snapshot).map_err(io::Error::other)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(SnapshotError::TooLarge);
+        }
+        // Beside the file, because renaming is atomic within one file system only; and one for each process.
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{}.new", std::process::id()));
+        let draft = PathBuf::from(name);
+        let result = write_through(&draft, &bytes).and_then(|()| fs::rename(&draft, &self.path));
+        if result.is_err() {
+            let _ = fs::remove_file(&draft);
+        }
+        Ok(result?)
+    }
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Left by a process of this number that died; whatever else stands there is not written through either.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn refuse_exposed(file: &File) -> Result<(), SnapshotError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o022 == 0 { Ok(()) } else { Err(SnapshotError::Exposed(mode)) }
+}
+
+#[cfg(not(unix))]
+fn refuse_exposed(_: &File) -> Result<(), SnapshotError> {
+    Ok(())
+}
+
+/// Session ids one after another, as in the feed.
+mod packed {
+    use serde::de::{Deserializer, Error as _};
+    use serde::ser::Serializer;
+
+    use super::{Deserialize as _, SessionId, base64url};
+
+    pub(super) fn serialize<S: Serializer>(sessions: &[SessionId], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&base64url::encode(sessions.as_flattened()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<SessionId>, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let bytes = base64url::decode(&text).ok_or_else(|| D::Error::custom("not base64url"))?;
+        let (sessions, []) = bytes.as_chunks() else {
+            return Err(D::Error::custom("not a whole number of session ids"));
+        };
+        Ok(sessions.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ISSUER: &str = "https://auth.example.com";
+
+    fn snapshot() -> Snapshot {
+        let keys = SavedKeys {
+            document: r#"{"keys":[]}"#.into(),
+            etag: Some("\"7\"".into()),
+            confirmed_at: UnixTime(1_000),
+        };
+        let revocations = SavedRevocations {
+            as_of: Some(1_000_123),
+            keep_for: Seconds(430),
+            sessions: vec![[1; 16], [0xFF; 16]],
+            keys: vec!["stolen".into()],
+        };
+        Snapshot::new(ISSUER, Some(keys), revocations)
+    }
+
+    fn file() -> (tempfile::TempDir, SnapshotFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SnapshotFile::new(folder.path().join("auth.json"));
+        (folder, file)
+    }
+
+    fn names(folder: &tempfile::TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let (folder, file) = file();
+        assert_eq!(file.read(ISSUER).unwrap(), None);
+        let empty = Snapshot::new(ISSUER, None, SavedRevocations::default());
+        for snapshot in [snapshot(), empty] {
+            file.write(&snapshot).unwrap();
+            assert_eq!(file.read(ISSUER).unwrap(), Some(snapshot));
+        }
+        assert_eq!(names(&folder), ["auth.json"]);
+    }
+
+    #[test]
+    fn a_snapshot_of_another_issuer_is_refused() {
+        let (_folder, file) = file();
+        file.write(&snapshot()).unwrap();
+        let refused = file.read("https://auth.example.com/").unwrap_err();
+        assert!(matches!(refused, SnapshotError::OtherIssuer(issuer) if issuer == ISSUER));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_folder, file) = file();
+        file.write(&snapshot()).unwrap();
+        let mode = || fs::metadata(file.path()).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        for exposed in [0o620, 0o602, 0o666] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(exposed)).unwrap();
+            let refused = file.read(ISSUER).unwrap_err();
+            assert!(matches!(refused, SnapshotError::Exposed(mode) if mode == exposed), "{refused}");
+        }
+        // Readable by a group that takes backups is the owner's choice; the next writing takes it back.
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(file.read(ISSUER).unwrap().is_some());
+        file.write(&snapshot()).unwrap();
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_as_a_whole() {
+        let (_folder, file) = file();
+        let good = serde_json::to_string(&snapshot()).unwrap();
+        for (bad, why) in [
+            (String::new(), "EOF"),
+            (good[..good.len() - 1].to_owned(), "EOF"),
+            (good.replace("\"format\":1", "\"format\":2"), "format 2"),
+            (good.replace("\"format\":1", "\"format\":1,\"format\":1"), "duplicate field"),
+            (good.replace("\"keep_for\"", "\"keep\""), "unknown field"),
+            (good.replace("AQEBAQ", "AQEBA"), "not"),
+            (good.replace("AQEBAQ", ""), "whole number"),
+        ] {
+            fs::write(file.path(), &bad).unwrap();
+            #[cfg(unix)]
+            fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            let refused = file.read(ISSUER).unwrap_err().to_string();
+            assert!(refused.contains(why), "{why}: {refused}");
+        }
+        fs::write(file.path(), vec![b' '; usize::try_from(MAX_BYTES).unwrap() + 1]).unwrap();
+        assert!(matches!(file.read(ISSUER), Err(SnapshotError::TooLarge)));
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
+        let (folder, file) = file();
+        file.write(&snapshot()).unwrap();
+        let large = SavedRevocations { sessions: vec![[7; 16]; 800_000], ..SavedRevocations::default() };
+        assert!(matches!(file.write(&Snapshot::new(ISSUER, None, large)), Err(SnapshotError::TooLarge)));
+        assert_eq!(file.read(ISSUER).unwrap(), Some(snapshot()));
+        // A directory cannot be replaced by a file: renaming fails after the draft was written.
+        let taken = SnapshotFile::new(folder.path().join("taken"));
+        fs::create_dir(taken.path()).unwrap();
+        assert!(matches!(taken.write(&snapshot()), Err(SnapshotError::Io(_))));
+        let mut names = names(&folder);
+        names.sort_unstable();
+        assert_eq!(names, ["auth.json", "taken"]);
+    }
+
+    #[test]
+    fn keys_confirmed_in_the_future_are_as_old_as_can_be() {
+        let keys = snapshot().keys.unwrap();
+        assert_eq!(keys.age(UnixTime(1_000)), Duration::ZERO);
+        assert_eq!(keys.age(UnixTime(1_060)), Duration::from_secs(60));
+        assert_eq!(keys.age(UnixTime(999)), Duration::MAX);
+    }
+}
