@@ -148,7 +148,7 @@ async fn verifier_that_is_cut_off_says_how_stale_it_is_and_follows_its_policy() 
     wait::until("both know that they are cut off", Duration::from_secs(15), async || {
         let is_cut_off =
             |verifier: &&Verifier| matches!(verifier.status().feed.state, FeedState::Disconnected { .. });
-        [&lenient, &strict].iter().all(|verifier| is_cut_off(verifier)).then_some(())
+        [&lenient, &strict].iter().all(is_cut_off).then_some(())
     })
     .await;
     // The lenient one was told that this is the price: it accepts what it accepted before.
@@ -192,9 +192,8 @@ fn accepts(verifier: &Verifier, token: &str) {
 /// Whether the session is known to be over; no other refusal is expected.
 fn refuses(verifier: &Verifier, token: &str) -> bool {
     match verifier.verify_now::<verifier::NoExtra>(token) {
-        Ok(_) => false,
+        Ok(_) | Err(VerifyError::Unavailable(_)) => false,
         Err(VerifyError::Invalid(Reason::RevokedSession)) => true,
-        Err(VerifyError::Unavailable(_)) => false,
         Err(other) => panic!("{other}"),
     }
 }

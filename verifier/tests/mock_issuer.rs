@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use verifier::testing::MockIssuer;
-use verifier::{FetchError, KeySet, ManualClock, NoExtra, Reason, Seconds, Verifier, VerifyError};
+use verifier::{FetchError, KeySet, ManualClock, NoExtra, Reason, Seconds, Verified, Verifier, VerifyError};
 
 const JWKS: &str = "/.well-known/jwks.json";
 const STREAM: &str = "/v1/revocations/stream";
@@ -188,6 +188,27 @@ async fn stream_begins_with_a_snapshot_and_goes_on_with_deltas() {
 
     issuer.fail(503);
     assert_eq!(next_event(&mut stream).await, None);
+}
+
+#[tokio::test]
+async fn revocations_reach_the_verifier_and_end_what_it_guards() {
+    let (issuer, _, verifier) = issuer_and_verifier().await;
+    let token = issuer.token().session(SESSION).sign();
+    let session: Verified = verifier.verify(&token).await.unwrap();
+    let stolen: Verified = verifier.verify(&issuer.token().sign()).await.unwrap();
+    let (session, stolen) = (verifier.guard(&session), verifier.guard(&stolen));
+    eventually("a stream", || issuer.requests(STREAM) == 1).await;
+
+    issuer.revoke_session(SESSION);
+    assert_eq!(in_time("the end", session.ended()).await, Reason::RevokedSession);
+    assert_eq!(verify(&verifier, &token).await, Err(VerifyError::Invalid(Reason::RevokedSession)));
+
+    let old = issuer.kid();
+    issuer.rotate();
+    issuer.revoke_key(&old);
+    let ended = in_time("the end", stolen.ended()).await;
+    assert!(matches!(ended, Reason::RevokedKey | Reason::UnknownKey), "{ended}");
+    assert_eq!(verify(&verifier, &issuer.token().sign()).await, Ok(()));
 }
 
 #[tokio::test]
