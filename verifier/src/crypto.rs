@@ -54,8 +54,8 @@ const ED25519_ORDER: [u8; 32] = [
 
 /// Where libraries differ about Ed25519, we decide, and no build feature of a library can decide for us: S is
 /// reduced (RFC 8032 §5.1.7), so that S + L is no second spelling, and R is no point of small order, which no
-/// signer makes. With keys that have no small order either (`weak.rs`), and R compared byte for byte as all of
-/// them do, one answer is left.
+/// signer makes. With keys that have no small order either (`weak.rs`), and R compared byte for byte as all
+/// of them do, one answer is left.
 fn is_strict(signature: &[u8]) -> bool {
     match signature.as_chunks() {
         ([r, s], []) => s.iter().rev().lt(ED25519_ORDER.iter().rev()) && !weak::has_small_order(r),
@@ -132,8 +132,8 @@ mod tests {
         assert!(!is_strict(&[7; 63]) && !is_strict(&[7; 65]) && !is_strict(&[]));
     }
 
-    /// Half of all numbers are no coordinate of a point. Which ones these are is found out sooner by one library than
-    /// by the other, and must not show.
+    /// Half of all numbers are no coordinate of a point. Which ones these are is found out sooner by one
+    /// library than by the other, and must not show.
     #[test]
     fn number_that_is_no_point_is_kept_as_a_key_that_checks_nothing() {
         for y in 2..40 {

@@ -34,22 +34,12 @@
 //!   `VerifyInterceptor` (feature `tonic`) put it in front of handlers.
 //! - [`Guard`] ends what outlives a request, a WebSocket or an event stream, together with the token.
 //!
-//! # What is checked, in this order
+//! # What is checked
 //!
-//! | | check | refused as |
-//! |---|---|---|
-//! | 1 | at most 8 KiB; three parts of canonical base64url without padding | `TooLong`, `NotJws` |
-//! | 2 | header: strict JSON, no name twice, no `crit`, `typ` is `at+jwt`, `alg` is ours, `kid` is there | `BadHeader`, `DuplicateName`, `CriticalHeader`, `WrongType`, `UnsupportedAlgorithm`, `MissingKid` |
-//! | 3 | the issuer publishes a key of this name, and it is for this algorithm | `UnknownKey`, `WrongAlgorithm` |
-//! | 4 | signature | `BadSignature` |
-//! | 5 | claims: strict JSON, no name twice, right types, the required ones there | `BadClaims`, `DuplicateName`, `BadClaim`, `MissingClaim` |
-//! | 6 | `iss` is the issuer, `aud` names this service | `WrongIssuer`, `WrongAudience` |
-//! | 7 | `nbf` ≤ now < `exp`, `iat` ≤ now, each with leeway; `exp` − `iat` ≤ 1 h | `Expired`, `NotYetValid`, `IssuedInFuture`, `LivesTooLong` |
-//! | 8 | neither the key nor the session is known to be revoked | `RevokedKey`, `RevokedSession` |
-//! | 9 | your own claims have your types | `CustomClaims` |
-//! | 10 | permissions, where you ask for them | [`VerifyError::Forbidden`] |
-//!
-//! The first check that fails is the [`Reason`]. Unknown names in header and claims are accepted. Whatever a
+//! In this order: size and shape; header; key by `kid`, for this algorithm; signature; claims typed and complete;
+//! issuer and audience; times; what has been revoked; your own claims; permissions, where you ask for them. The
+//! first check that fails is the [`Reason`], and its [`label`](Reason::label) stays the same from release to release.
+//! [`guide::checks`] is the whole list with its reasons. Unknown names in header and claims are accepted. Whatever a
 //! token names (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
 //!
 //! # What has been revoked
@@ -63,7 +53,14 @@
 //!
 //! Keys in hand are used for up to 24 h. Only then, or before the first key set has arrived, the answer is
 //! [`VerifyError::Unavailable`]: 503, never 401, because a client that takes an outage for a bad token throws its session
-//! away.
+//! away. With [`VerifierBuilder::snapshot_file`], a process that starts during the outage takes over what the one before
+//! it knew.
+//!
+//! # Watching it
+//!
+//! [`Verifier::status`] tells the state of keys and feed; [`Verifier::ready`] is a gate for start-up. With the feature
+//! `metrics` the same figures, and the outcome of every check, go to the recorder of the process. Events go to `tracing`,
+//! and contain no part of a token. Coming from another crate? See [`guide::migrating`].
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -80,6 +77,7 @@ mod freshness;
 #[cfg(feature = "tonic")]
 mod grpc;
 mod guard;
+pub mod guide;
 mod header;
 #[cfg(feature = "http")]
 mod http_client;

@@ -55,7 +55,8 @@ fn check_ed25519(point: &[u8; 32]) -> Result<(), JwkError> {
     Ok(())
 }
 
-/// Whether these bytes are the canonical spelling, with either sign, of a point whose order divides the cofactor.
+/// Whether these bytes are the canonical spelling, with either sign, of a point whose order divides the
+/// cofactor.
 pub(crate) fn has_small_order(point: &[u8; 32]) -> bool {
     let mut y = *point;
     y[31] &= 0x7f;
@@ -94,8 +95,8 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), JwkError> {
     Ok(())
 }
 
-/// The flawed generator makes primes that are powers of 65537 modulo each small prime, so the modulus is one as
-/// well. Of honest moduli none is, up to the 126 primes that it uses for keys of this size.
+/// The flawed generator makes primes that are powers of 65537 modulo each small prime, so the modulus is one
+/// as well. Of honest moduli none is, up to the 126 primes that it uses for keys of this size.
 fn is_roca(n: &[u8]) -> bool {
     let is_prime =
         |number: u32| (2..number).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d));

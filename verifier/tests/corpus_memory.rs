@@ -1,6 +1,6 @@
-//! A22, A23: what a token costs before and after it is refused. Measured in bytes asked of the allocator, which
-//! bound the work as well: nothing in a check touches memory that it has not been given. One test, so that nothing
-//! else allocates meanwhile.
+//! A22, A23: what a token costs before and after it is refused. Measured in bytes asked of the allocator,
+//! which bound the work as well: nothing in a check touches memory that it has not been given. One test, so
+//! that nothing else allocates meanwhile.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 #[expect(dead_code, reason = "what is right is the corpus's to say")]

@@ -197,10 +197,10 @@ async fn feed_is_followed_beside_the_key_set() {
 #[tokio::test]
 async fn news_act_within_a_second_also_when_a_replica_is_lost() {
     let issuer = issuer();
-    let (signer, served) = (Arc::clone(&issuer), Arc::new(AtomicU64::new(0)));
+    let (signer, connections) = (Arc::clone(&issuer), Arc::new(AtomicU64::new(0)));
     // Each connection hears of one session more, then its replica goes away.
     let server = Server::with_feed(&issuer, move |mut client| {
-        let revoked = snapshot(NOW, 0..served.fetch_add(1, Ordering::SeqCst));
+        let revoked = snapshot(NOW, 0..connections.fetch_add(1, Ordering::SeqCst));
         let document = signed(&signer, &revoked);
         async move {
             client.send(EVENTS).await;
@@ -399,9 +399,9 @@ async fn stampede_of_unknown_keys_is_one_connection_in_ten_seconds() {
     for answer in ["HTTP/1.1 500 X\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}", ""]
     {
         let issuer = issuer();
-        let (signer, served) = (Arc::clone(&issuer), Arc::new(AtomicU64::new(0)));
+        let (signer, connections) = (Arc::clone(&issuer), Arc::new(AtomicU64::new(0)));
         let server = Server::new(move |mut client| {
-            let (signer, first) = (Arc::clone(&signer), served.fetch_add(1, Ordering::SeqCst) == 0);
+            let (signer, first) = (Arc::clone(&signer), connections.fetch_add(1, Ordering::SeqCst) == 0);
             Box::pin(async move {
                 if first {
                     client.send_jwks(&signer).await;

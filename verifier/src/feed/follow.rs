@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::Listener;
 use super::document::MAX_DOCUMENT;
 use super::source::FeedSource;
 use super::sse::{Event, Fault, Reader};
+use super::{Heard, Listener};
 use crate::error::{FeedError, Reason};
 use crate::freshness::spread;
 
@@ -40,7 +40,7 @@ pub(super) async fn follow(listener: Arc<Listener>, source: Arc<dyn FeedSource>)
             return;
         }
         let started_at = Instant::now();
-        let mut connection = Connection { listener: &listener, patience, has_moved: false };
+        let mut connection = Connection { listener: &listener, patience, said: None, has_moved: false };
         let error = connection.listen(&*source).await;
         patience = match error {
             _ if connection.has_moved => PATIENCE.0,
@@ -68,6 +68,9 @@ fn backoff(failures: u32, random: f64) -> Duration {
 struct Connection<'l> {
     listener: &'l Arc<Listener>,
     patience: Duration,
+    /// As of when the last document of this connection was. Deltas must continue that, and not what another replica
+    /// has said, whose clock may be another.
+    said: Option<i64>,
     /// Whether a document brought us up to a later instant.
     has_moved: bool,
 }
@@ -118,7 +121,7 @@ impl Connection<'_> {
     }
 
     /// `Some`: a verified document, and whether it brought us up to a later instant.
-    async fn take(&self, event: Event) -> Result<Option<bool>, FeedError> {
+    async fn take(&mut self, event: Event) -> Result<Option<bool>, FeedError> {
         match event.name.as_str() {
             // Which of the two it is, the document says itself.
             "snapshot" | "delta" => self.hear(event.data).await,
@@ -134,7 +137,7 @@ impl Connection<'_> {
         }
     }
 
-    async fn hear(&self, document: String) -> Result<Option<bool>, FeedError> {
+    async fn hear(&mut self, document: String) -> Result<Option<bool>, FeedError> {
         let cache = &self.listener.cache;
         let (mut outcome, mut document) = self.hear_once(document).await;
         if outcome == UNKNOWN_KEY
@@ -149,10 +152,11 @@ impl Connection<'_> {
             (outcome, _) = self.hear_once(document).await;
         }
         match outcome {
-            Ok(moved) => {
+            Ok(heard) => {
+                self.said = self.said.max(Some(heard.as_of));
                 self.listener.is_live();
                 self.listener.forget();
-                Ok(Some(moved))
+                Ok(Some(heard.has_moved))
             }
             // Its replica has not heard of it yet, or its thief writes to us.
             Err(FeedError::Document(Reason::RevokedKey)) => Ok(None),
@@ -161,18 +165,19 @@ impl Connection<'_> {
     }
 
     /// Hands the document back, for another attempt.
-    async fn hear_once(&self, document: String) -> (Result<bool, FeedError>, String) {
+    async fn hear_once(&self, document: String) -> (Result<Heard, FeedError>, String) {
+        let said = self.said;
         if document.len() <= SMALL_DOCUMENT {
-            return (self.listener.hear(&document), document);
+            return (self.listener.hear(&document, said), document);
         }
         let listener = Arc::clone(self.listener);
-        let reading = tokio::task::spawn_blocking(move || (listener.hear(&document), document));
+        let reading = tokio::task::spawn_blocking(move || (listener.hear(&document, said), document));
         // It is cut off only by a runtime that shuts down.
         reading.await.unwrap_or_else(|_| (Err(FeedError::Ended), String::new()))
     }
 }
 
-const UNKNOWN_KEY: Result<bool, FeedError> = Err(FeedError::Document(Reason::UnknownKey));
+const UNKNOWN_KEY: Result<Heard, FeedError> = Err(FeedError::Document(Reason::UnknownKey));
 
 #[cfg(test)]
 mod tests {

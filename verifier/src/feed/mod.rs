@@ -98,7 +98,8 @@ impl Feed {
 
     /// Takes in a document that came some other way.
     pub(crate) fn hear(&self, document: &str) -> Result<(), FeedError> {
-        self.listener.hear(document).map(drop)
+        let known = self.listener.revoked.as_of();
+        self.listener.hear(document, known).map(drop)
     }
 
     /// How the feed is doing.
@@ -125,9 +126,17 @@ impl Feed {
     }
 }
 
+/// What a document that was merged said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heard {
+    as_of: i64,
+    /// Whether everything is known up to a later instant now.
+    has_moved: bool,
+}
+
 impl Listener {
-    /// Merges a document if it passes every check; `true` if everything is known up to a later instant now.
-    fn hear(&self, document: &str) -> Result<bool, FeedError> {
+    /// Merges a document if it passes every check. A delta must continue what was known at `known`.
+    fn hear(&self, document: &str, known: Option<i64>) -> Result<Heard, FeedError> {
         if document.len() > document::MAX_DOCUMENT {
             return Err(FeedError::TooLarge);
         }
@@ -136,10 +145,12 @@ impl Listener {
         // Without keys no key is known.
         let keys = held.usable(now).map_err(|_| Reason::UnknownKey)?;
         let read = self.rules.read(document, keys, &self.revoked.load(), self.clock.unix_millis())?;
-        let is_continued =
-            read.since.is_none_or(|since| self.revoked.as_of().is_some_and(|as_of| since <= as_of));
+        let is_continued = read.since.is_none_or(|since| known.is_some_and(|known| since <= known));
         self.revoked.merge(read.sessions, &read.keys, now, forget_at(now, read.keep_for));
-        if is_continued { Ok(self.revoked.known_as_of(read.as_of)) } else { Err(FeedError::Gap) }
+        if !is_continued {
+            return Err(FeedError::Gap);
+        }
+        Ok(Heard { as_of: read.as_of, has_moved: self.revoked.known_as_of(read.as_of) })
     }
 
     /// A verified document came.

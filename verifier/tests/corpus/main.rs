@@ -1,5 +1,5 @@
-//! The token corpus: every way in which tokens have been abused before, and what must still be accepted, each with
-//! its one right answer. Keys are fresh in every run; nothing is canned.
+//! The token corpus: every way in which tokens have been abused before, and what must still be accepted, each
+//! with its one right answer. Keys are fresh in every run; nothing is canned.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod cases;

@@ -1,6 +1,6 @@
-//! Another verifier is asked the same questions: `jsonwebtoken` with its own cryptography, the same key, issuer,
-//! audience, leeway and time. Each way in which the two answer differently is listed here with its reason, none of them
-//! makes us the laxer one, and each is met in every run.
+//! Another verifier is asked the same questions: `jsonwebtoken` with its own cryptography, the same key,
+//! issuer, audience, leeway and time. Each way in which the two answer differently is listed here with its
+//! reason, none of them makes us the laxer one, and each is met in every run.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 #[path = "../corpus/lab.rs"]
@@ -57,7 +57,8 @@ const STRICTER: [(&str, &str); 20] = [
     ("neutral r", "a point of small order that no signer makes"),
 ];
 
-/// What only we accept, and why that is no laxity: each is either valid by its RFC, or says nothing about trust.
+/// What only we accept, and why that is no laxity: each is either valid by its RFC, or says nothing about
+/// trust.
 const OTHERWISE: [(&str, &str); 3] = [
     ("alg Ed25519", "RFC 9864's name for EdDSA over Ed25519, which is not known there"),
     ("unused header member", "members that we never use have types there; ours are not even looked at"),
@@ -110,8 +111,8 @@ impl<'t> Read<'t> {
         ["exp", "nbf", "iat"].into_iter().any(near)
     }
 
-    /// Which of the listed reasons it is that we refuse what the other one accepts. The reason must be there for
-    /// everyone to see.
+    /// Which of the listed reasons it is that we refuse what the other one accepts. The reason must be there
+    /// for everyone to see.
     fn why_stricter(&self, reason: &Reason) -> Option<&'static str> {
         let named = |holds: bool, name: &'static str| holds.then_some(name);
         let time = |name: &str| self.claim(name).as_f64().unwrap_or_default();

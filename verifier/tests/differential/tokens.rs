@@ -1,4 +1,5 @@
-//! Tokens drawn from a seed: a good one with up to three things changed before it is signed, and sometimes one after.
+//! Tokens drawn from a seed: a good one with up to three things changed before it is signed, and sometimes
+//! one after.
 
 use serde_json::{Value, json};
 use verifier::UnixTime;

@@ -1,6 +1,6 @@
-//! Whatever is done to good tokens and to key sets, nothing unsigned is accepted, nothing weak is trusted and nothing
-//! panics. A million tokens and a hundred thousand key sets, other ones in every run; the fuzz targets in `fuzz/` ask
-//! the same questions with a guided search.
+//! Whatever is done to good tokens and to key sets, nothing unsigned is accepted, nothing weak is trusted and
+//! nothing panics. A million tokens and a hundred thousand key sets, other ones in every run; the fuzz
+//! targets in `fuzz/` ask the same questions with a guided search.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 #[path = "../corpus/lab.rs"]
@@ -24,6 +24,7 @@ use verifier::{Expected, KeySet, NoExtra, Seconds};
 const TOKENS: usize = 1_000_000;
 const KEY_SETS: usize = 100_000;
 const CLAIMS: usize = 100_000;
+const DOCUMENTS: usize = 20_000;
 
 /// What parsers of tokens and keys have stumbled over.
 const WORDS: [&[u8]; 40] = [
@@ -254,7 +255,8 @@ fn no_changed_key_set_yields_a_key_that_must_not_be_used() {
     assert!(usable > KEY_SETS / 4, "only {usable} of {KEY_SETS} had a usable key left");
 }
 
-/// The same, with a good signature over what was changed: read to the end, and accepted only if it says all it must.
+/// The same, with a good signature over what was changed: read to the end, and accepted only if it says all
+/// it must.
 #[test]
 fn no_changed_claims_are_accepted_unless_they_say_all_that_they_must() {
     let header = |index: usize| {
@@ -276,4 +278,27 @@ fn no_changed_claims_are_accepted_unless_they_say_all_that_they_must() {
         targets::parse_token(&data)
     });
     assert!(accepted > CLAIMS / 50, "only {accepted} of {CLAIMS} were still accepted");
+}
+
+/// With a good signature, too. What happens to documents of which the signature is not good, `feed_properties.rs` asks.
+#[test]
+fn changed_revocations_say_what_they_say_or_nothing() {
+    let document = |sessions: &[u8], kids: Value| {
+        let (sids, as_of) = (encode(sessions), NOW.0 * 1000);
+        let document = json!({
+            "iss": ISSUER, "iat": NOW, "exp": NOW + Seconds(86_400), "as_of": as_of, "keep_for": 430, "sids": sids, "kids": kids,
+        });
+        document.to_string().into_bytes()
+    };
+    let documents =
+        [document(b"", json!([])), document(&[7; 32], json!(["a"])), document(&[9; 160], json!(["a", "b"]))];
+    assert!(documents.iter().all(|document| targets::parse_feed(document)));
+    let accepted = spread(DOCUMENTS, |dice, seed| {
+        let (mut data, other) =
+            (documents[dice.below(documents.len())].clone(), &documents[dice.below(documents.len())]);
+        mutate::bytes(dice, &mut data, other, &WORDS);
+        let _shown = Shown(seed, &data);
+        targets::parse_feed(&data)
+    });
+    assert!(accepted > DOCUMENTS / 100, "only {accepted} of {DOCUMENTS} were taken in");
 }

@@ -1,5 +1,5 @@
-//! Changes to bytes, drawn from a seed. They know nothing of what the bytes mean, except through a list of words worth
-//! trying; so they serve for tokens, key sets and any other document.
+//! Changes to bytes, drawn from a seed. They know nothing of what the bytes mean, except through a list of
+//! words worth trying; so they serve for tokens, key sets and any other document.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
-//! What must hold for any bytes at all: the functions that the mutation tests call on stable Rust, and the fuzz targets
-//! (`fuzz/`) with a guided search. Each makes its keys anew in every process.
+//! What must hold for any bytes at all: the functions that the mutation tests call on stable Rust, and the
+//! fuzz targets (`fuzz/`) with a guided search. Each makes its keys anew in every process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use base64::Engine as _;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use verifier::testing::TestIssuer;
-use verifier::{Algorithm, Expected, KeySet, NoExtra, Seconds, UnixTime, Verified, VerifyError};
+use verifier::{Algorithm, Expected, KeySet, ManualClock, NoExtra, Seconds, UnixTime, Verified, VerifyError};
 
 use crate::pairs::Pairs;
 
@@ -43,10 +43,11 @@ impl Bench {
     }
 }
 
-/// Bytes that nobody has signed are no token; signed, they are one only if they say everything that a token must.
+/// Bytes that nobody has signed are no token; signed, they are one only if they say everything that a token
+/// must.
 ///
-/// What stands before the first line feed is taken for a header and the rest for claims, and all of it for claims under a
-/// good header. Answers whether anything was accepted.
+/// What stands before the first line feed is taken for a header and the rest for claims, and all of it for
+/// claims under a good header. Answers whether anything was accepted.
 pub(crate) fn parse_token(data: &[u8]) -> bool {
     let bench = Bench::get();
     let text = String::from_utf8_lossy(data);
@@ -98,8 +99,8 @@ fn assert_claims(token: &Verified, claims: &[u8]) {
     assert!(claims.get("nbf").is_none_or(|nbf| nbf.as_f64().unwrap() <= now));
 }
 
-/// Whatever stands in a key set, each key that comes out of it stands there once, whole and public, and nobody can sign
-/// for it with nothing. Answers whether there was one.
+/// Whatever stands in a key set, each key that comes out of it stands there once, whole and public, and
+/// nobody can sign for it with nothing. Answers whether there was one.
 pub(crate) fn parse_jwks(data: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Document {
@@ -138,6 +139,41 @@ pub(crate) fn parse_jwks(data: &[u8]) -> bool {
     assert_eq!(found.len(), keys.len(), "a key that stands nowhere");
     assert!(found.values().all(|count| *count == 1), "one name for two keys");
     !keys.is_empty()
+}
+
+/// Bytes that nobody has signed revoke nothing. Signed, they revoke what they list, no more and no less. Answers whether
+/// they were taken in.
+pub(crate) fn parse_feed(data: &[u8]) -> bool {
+    let bench = Bench::get();
+    let issuer = &bench.issuers[data.len() % 2];
+    let clock = std::sync::Arc::new(ManualClock::new(NOW));
+    let verifier = issuer.verifier().static_jwks(&issuer.jwks()).clock(clock).build().unwrap();
+    let text = String::from_utf8_lossy(data);
+    assert!(verifier.merge_revocations(&text).is_err(), "{text:?}");
+    assert_eq!((verifier.status().feed.sessions, verifier.status().feed.keys), (0, 0));
+
+    let header = serde_json::json!({
+        "typ": "revocations+jwt", "alg": issuer.algorithm(), "kid": issuer.jwk().kid(),
+    });
+    let is_accepted = verifier.merge_revocations(&issuer.sign_bytes(header.to_string(), data)).is_ok();
+    let feed = verifier.status().feed;
+    if is_accepted {
+        let claims: Pairs = serde_json::from_slice(data).unwrap();
+        let claims = claims.once().expect("no name stands twice");
+        assert_eq!(claims["iss"], ISSUER);
+        // A delta continues what was never heard.
+        assert!(!claims.contains_key("since"));
+        let sessions = URL_SAFE_NO_PAD.decode(claims["sids"].as_str().unwrap()).unwrap();
+        let sessions: BTreeSet<&[u8]> = sessions.chunks(16).collect();
+        let keys: BTreeSet<&str> =
+            claims["kids"].as_array().unwrap().iter().map(|kid| kid.as_str().unwrap()).collect();
+        // What is kept for no time is gone at once.
+        let is_kept = claims["keep_for"].as_f64().unwrap() > 0.0;
+        assert_eq!((feed.sessions, feed.keys), (if is_kept { sessions.len() } else { 0 }, keys.len()));
+    } else {
+        assert_eq!(feed.staleness, None);
+    }
+    is_accepted
 }
 
 /// An object, or something else that is none of ours.

@@ -22,10 +22,11 @@ fn signed_text(signer: &Signer, header: &str, claims: &str) -> String {
 
 type Spelling<'s> = &'s dyn Fn(&str) -> String;
 
-/// A12: other spellings of the same bytes. The signature covers the spelling, so only the alphabet is at fault.
+/// A12: other spellings of the same bytes. The signature covers the spelling, so only the alphabet is at
+/// fault.
 fn spelling(cases: &mut Cases<'_>, signer: &Signer) {
-    // One byte more than whole groups of three, so that there are spare bits, and in the claims characters that the
-    // two alphabets write differently.
+    // One byte more than whole groups of three, so that there are spare bits, and in the claims characters
+    // that the two alphabets write differently.
     let ragged = |object: Value| {
         let text = object.to_string();
         encode(format!("{text}{}", " ".repeat((4 - text.len() % 3) % 3)))
