@@ -7,9 +7,9 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -19,15 +19,25 @@ use crate::key_set::{KeySet, VerifyingKey};
 
 /// Longer tokens are checked each time, so that the number of entries also bounds the memory: 1 to 4 KiB for each.
 const MAX_TOKEN: usize = 2 * 1024;
-/// A token has this many places to be in.
+/// A token may be in either of two sets, of this many slots each. So hardly any is displaced while half of the slots
+/// are free.
 const WAYS: usize = 4;
 
 /// At most so many tokens as it was made for.
 pub(crate) struct TokenCache {
     /// A power of two of sets, of `WAYS` slots each.
-    slots: Box<[ArcSwapOption<Entry>]>,
+    slots: Box<[Slot]>,
     /// Which way gives way next, when all are taken.
     turn: AtomicUsize,
+}
+
+/// Holds at most one token.
+#[derive(Default)]
+struct Slot {
+    /// Letters of the token that is or was here, so that others need not be looked at: they are elsewhere in memory,
+    /// which is what finding a token costs.
+    letters: AtomicU64,
+    entry: ArcSwapOption<Entry>,
 }
 
 /// What was found out about a token that does not change.
@@ -43,17 +53,19 @@ impl TokenCache {
     pub(crate) fn new(capacity: usize) -> Self {
         let slots = capacity.clamp(WAYS, 1 << 24).next_power_of_two();
         Self {
-            slots: (0..slots).map(|_| ArcSwapOption::const_empty()).collect(),
+            slots: std::iter::repeat_with(Slot::default).take(slots).collect(),
             turn: AtomicUsize::default(),
         }
     }
 
     /// The entry of exactly this token, if the key that signed it is still one of `keys`.
-    pub(crate) fn find(&self, token: &str, keys: &KeySet) -> Option<arc_swap::Guard<Option<Arc<Entry>>>> {
-        let found = self.set(token)?.iter().map(ArcSwapOption::load).find(|slot| {
+    pub(crate) fn find(&self, token: &str, keys: &KeySet) -> Option<Guard<Option<Arc<Entry>>>> {
+        let letters = letters(token)?;
+        let found = self.sets(letters).into_iter().flatten().find_map(|slot| {
+            let may_be_it = slot.letters.load(Ordering::Relaxed) == letters;
             // The whole token: whoever compares a part of it can be shown two tokens with the same part
             // (CVE-2026-35039).
-            slot.as_ref().is_some_and(|entry| *entry.token == *token)
+            may_be_it.then(|| slot.entry.load()).filter(|entry| holds(entry.as_ref(), token))
         })?;
         let entry = found.as_ref()?;
         // A name is not a key: the issuer may have put another one in its place.
@@ -64,35 +76,56 @@ impl TokenCache {
 
     /// Remembers that `key` signed `token`. Of two calls at the same time one may be lost.
     pub(crate) fn insert(&self, token: &str, registered: &Arc<AccessClaims>, key: &VerifyingKey) {
-        let Some(set) = self.set(token) else { return };
+        let Some(letters) = letters(token) else { return };
         let entry = Entry {
             token: token.into(),
             registered: Arc::clone(registered),
             kid: key.kid().clone(),
             thumbprint: key.thumbprint().clone(),
         };
-        // The token itself may be there, under a key that is no longer the current one of its name.
-        let is_free =
-            |slot: &ArcSwapOption<Entry>| slot.load().as_ref().is_none_or(|held| *held.token == *token);
-        let at = set.iter().position(is_free);
-        let at = at.unwrap_or_else(|| self.turn.fetch_add(1, Ordering::Relaxed) % WAYS);
-        set[at].store(Some(Arc::new(entry)));
+        let slot = self.slot_for(token, letters);
+        slot.entry.store(Some(Arc::new(entry)));
+        slot.letters.store(letters, Ordering::Relaxed);
     }
 
-    /// The slots that may hold `token`, chosen by some letters of its signature, which are as good as random.
-    /// `None`: a token of this length is not held.
-    fn set(&self, token: &str) -> Option<&[ArcSwapOption<Entry>]> {
-        if token.len() > MAX_TOKEN {
-            return None;
+    /// Where to put a token: where it is, under a key that is no longer the current one of its name; or where most is
+    /// free.
+    fn slot_for(&self, token: &str, letters: u64) -> &Slot {
+        let sets = self.sets(letters);
+        if let Some(own) = sets.into_iter().flatten().find(|slot| holds(slot.entry.load().as_ref(), token)) {
+            return own;
         }
-        // Not the last ones: an Ed25519 signature ends in bits that are always zero.
-        let letters = token.as_bytes().last_chunk::<32>()?.first_chunk::<8>()?;
-        // Letters differ in their low bits; multiplying carries all of them into the high ones.
-        let mixed = u64::from_le_bytes(*letters).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        let sets = self.slots.len() / WAYS;
-        let set = usize::try_from(mixed).ok()? & (sets - 1);
-        self.slots.get(set * WAYS..(set + 1) * WAYS)
+        let is_free = |slot: &&Slot| slot.entry.load().is_none();
+        let free = |set: &[Slot]| set.iter().filter(is_free).count();
+        let [one, other] = sets;
+        let set = if free(one) >= free(other) { one } else { other };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % WAYS;
+        set.iter().find(is_free).unwrap_or(&set[turn])
     }
+
+    /// The two sets that may hold a token with these letters.
+    fn sets(&self, letters: u64) -> [&[Slot]; 2] {
+        let sets = self.slots.len() / WAYS;
+        [0x9E37_79B9_7F4A_7C15_u64, 0xC2B2_AE3D_27D4_EB4F].map(|factor| {
+            // Letters differ in their low bits; multiplying carries all of them into the high ones.
+            let mixed = usize::try_from(letters.wrapping_mul(factor) >> 40).unwrap_or_default();
+            let set = mixed & (sets - 1);
+            &self.slots[set * WAYS..(set + 1) * WAYS]
+        })
+    }
+}
+
+fn holds(entry: Option<&Arc<Entry>>, token: &str) -> bool {
+    entry.is_some_and(|entry| *entry.token == *token)
+}
+
+/// Some letters of a token's signature, which are as good as random. `None`: a token of this length is not held.
+fn letters(token: &str) -> Option<u64> {
+    if token.len() > MAX_TOKEN {
+        return None;
+    }
+    // Not the last ones: an Ed25519 signature ends in bits that are always zero.
+    token.as_bytes().last_chunk::<32>()?.first_chunk::<8>().map(|letters| u64::from_le_bytes(*letters))
 }
 
 /// Tokens stay out of every log.
@@ -193,6 +226,22 @@ mod tests {
         // Every set has been chosen often enough to be full.
         assert_eq!(held, 256);
         assert_eq!(Arc::strong_count(&registered), 257);
+    }
+
+    #[test]
+    fn with_half_of_the_room_free_hardly_any_token_is_displaced() {
+        let issuer = TestIssuer::new("https://auth.example.com", "api");
+        let keys = keys(&issuer);
+        let key = keys.find(issuer.jwk().kid().as_str()).unwrap();
+        let cache = TokenCache::new(4096);
+        let registered = Arc::new(issuer.claims(NOW));
+        let tokens: Vec<_> =
+            (0..2048_u32).map(|number| issuer.sign_bytes(number.to_le_bytes(), "claims")).collect();
+        for token in &tokens {
+            cache.insert(token, &registered, key);
+        }
+        let held = tokens.iter().filter(|token| cache.find(token, &keys).is_some()).count();
+        assert!(held >= 2038, "{held} of 2048");
     }
 
     #[test]
