@@ -201,11 +201,11 @@ impl VerifierBuilder {
     }
 
     /// Keeps keys and revocations in this file, so that a process which starts while the issuer is away can check
-    /// tokens at once. Each process needs a file of its own, in a folder that exists and is not shared with others.
+    /// tokens at once. Each verifier needs a file of its own, in a folder that exists and is not shared with others.
     ///
     /// The file is replaced as a whole, at most every 5 s, and readable by its owner only: whoever may write it
-    /// decides which keys are trusted. One that is damaged, of another issuer, or writable by others is not used, and a
-    /// warning says so. What it holds is no younger for having been saved: keys count from the moment at which the
+    /// decides which keys are trusted. One that is damaged, of another issuer, of another owner, or writable by others is not
+    /// used, and a warning says so. What it holds is no younger for having been saved: keys count from the moment at which the
     /// issuer last confirmed them, by the wall clock, and revocations are as stale as they are.
     pub fn snapshot_file(self, path: impl Into<PathBuf>) -> Self {
         Self { snapshot_file: Some(path.into()), ..self }

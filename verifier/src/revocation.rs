@@ -3,6 +3,7 @@
 //! The set only grows, and entries leave by time. Merging is idempotent and does not depend on the order, so
 //! repeated, late or reordered news cannot spoil it. Asking neither locks nor allocates.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use crate::error::Reason;
 use crate::jwk::Kid;
 use crate::snapshot::SavedRevocations;
-use crate::time::Seconds;
+use crate::time::{Clock, Seconds};
 
 /// The 16 bytes of a session's UUID.
 pub(crate) type SessionId = [u8; 16];
@@ -83,24 +84,31 @@ impl Revoked {
 
     /// Adds what was saved. As of an instant that is yet to come: a clock was set back, and how old this is
     /// cannot be told.
-    pub(crate) fn restore(&self, saved: SavedRevocations, now: Duration, now_ms: i64) {
-        let keep_for = Duration::from(saved.keep_for.min(KEPT_AT_MOST));
-        self.merge(saved.sessions, &saved.keys, now, now.saturating_add(keep_for));
-        if let Some(as_of) = saved.as_of.filter(|as_of| *as_of <= now_ms) {
+    pub(crate) fn restore(&self, saved: SavedRevocations, clock: &dyn Clock) {
+        let (now, wall) = (clock.monotonic(), clock.now());
+        // Times are rounded, so there are few of them.
+        let mut by_time = BTreeMap::<Seconds, Vec<SessionId>>::new();
+        for (session, forget_at) in saved.sessions {
+            by_time.entry((forget_at - wall).min(KEPT_AT_MOST)).or_default().push(session);
+        }
+        for (left, sessions) in by_time.split_off(&Seconds(1)) {
+            self.merge(sessions, &[], now, now.saturating_add(left.into()));
+        }
+        self.merge(Vec::new(), &saved.keys, now, now);
+        if let Some(as_of) = saved.as_of.filter(|as_of| *as_of <= clock.unix_millis()) {
             self.known_as_of(as_of);
         }
     }
 
     /// What is known now, for a file.
-    pub(crate) fn saved(&self, now: Duration) -> SavedRevocations {
+    pub(crate) fn saved(&self, clock: &dyn Clock) -> SavedRevocations {
         // Before the rest: what comes meanwhile may be in the file and need not be.
         let as_of = self.as_of();
-        let known = self.load();
-        let last = known.sessions().map(|entry| entry.forget_at).max().unwrap_or_default();
+        let (now, wall, known) = (seconds(clock.monotonic()), clock.now(), self.load());
+        let forget_at = |entry: &Entry| wall + Seconds(i64::from(entry.forget_at.saturating_sub(now)));
         SavedRevocations {
             as_of,
-            keep_for: Seconds(i64::from(last.saturating_sub(seconds(now)))),
-            sessions: known.session_ids().copied().collect(),
+            sessions: known.sessions().map(|entry| (entry.session, forget_at(entry))).collect(),
             keys: known.keys().to_vec(),
         }
     }
@@ -168,11 +176,6 @@ impl Revocations {
     /// The keys in the set.
     pub(crate) fn keys(&self) -> &[Kid] {
         &self.keys
-    }
-
-    /// The sessions in the set, in no order.
-    pub(crate) fn session_ids(&self) -> impl Iterator<Item = &SessionId> {
-        self.sessions().map(|entry| &entry.session)
     }
 
     fn sessions(&self) -> impl Iterator<Item = &Entry> {
@@ -327,7 +330,7 @@ mod tests {
         }
         let sorted = |revoked: &Revoked| {
             let known = revoked.load();
-            let mut ids: Vec<_> = known.session_ids().copied().collect();
+            let mut ids: Vec<_> = known.sessions().map(|entry| entry.session).collect();
             ids.sort_unstable();
             (ids, known.keys().to_vec())
         };
@@ -372,7 +375,7 @@ mod tests {
                 revoked.merge(sessions, &[], at(time), at(time) + HOUR);
             }
             let known = revoked.load();
-            let live: std::collections::BTreeSet<_> = known.session_ids().collect();
+            let live: std::collections::BTreeSet<_> = known.sessions().map(|entry| entry.session).collect();
             let bytes = size_of_val(&*known.settled) + size_of_val(&*known.recent);
             let small = RECENT * size_of::<Entry>();
             assert!(bytes <= live.len() * 24 + small, "{bytes} bytes for {}", live.len());

@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::base64url;
 use crate::jwk::Kid;
 use crate::revocation::SessionId;
-use crate::time::{Seconds, UnixTime};
+use crate::time::UnixTime;
 
-/// Holds some 700,000 revoked sessions.
+/// Holds some 500,000 revoked sessions.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 const FORMAT: u32 = 1;
 
@@ -52,10 +53,10 @@ pub(crate) struct SavedKeys {
 pub(crate) struct SavedRevocations {
     /// Unix milliseconds: everything revoked before is here. `None`: the feed was never heard.
     pub(crate) as_of: Option<i64>,
-    /// For so long the last of the sessions must be kept, counted from saving.
-    pub(crate) keep_for: Seconds,
+    /// Each with the second from which it may be forgotten. By the wall clock, as the token that it is about: a clock that
+    /// was set forward has ended that, too.
     #[serde(with = "packed")]
-    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) sessions: Vec<(SessionId, UnixTime)>,
     pub(crate) keys: Vec<Kid>,
 }
 
@@ -64,8 +65,8 @@ pub(crate) struct SavedRevocations {
 pub(crate) enum SnapshotError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("others may write it (mode {0:o}): set it to 600")]
-    Exposed(u32),
+    #[error("others may write it (owner {owner}, mode {mode:o}): it must be ours, with mode 600")]
+    Exposed { owner: u32, mode: u32 },
     #[error("larger than 16 MiB")]
     TooLarge,
     #[error("not a snapshot of this version: {0}")]
@@ -130,9 +131,11 @@ impl SnapshotFile {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(SnapshotError::TooLarge);
         }
-        // Beside the file, because renaming is atomic within one file system only; and one for each process.
+        // Beside the file, because renaming is atomic within one file system only; and one for each writer.
+        static WRITER: AtomicU64 = AtomicU64::new(0);
+        let (process, writer) = (std::process::id(), WRITER.fetch_add(1, Ordering::Relaxed));
         let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{}.new", std::process::id()));
+        name.push(format!(".{process}.{writer}.new"));
         let draft = PathBuf::from(name);
         let result = write_through(&draft, &bytes).and_then(|()| fs::rename(&draft, &self.path));
         if result.is_err() {
@@ -159,9 +162,12 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(unix)]
 fn refuse_exposed(file: &File) -> Result<(), SnapshotError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o022 == 0 { Ok(()) } else { Err(SnapshotError::Exposed(mode)) }
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = file.metadata()?;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    // In a folder that others can write to, the file may have been theirs before it was ours.
+    let is_ours = owner == rustix::process::geteuid().as_raw();
+    if is_ours && mode & 0o022 == 0 { Ok(()) } else { Err(SnapshotError::Exposed { owner, mode }) }
 }
 
 #[cfg(not(unix))]
@@ -169,26 +175,35 @@ fn refuse_exposed(_: &File) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-/// Session ids one after another, as in the feed.
+/// 24 bytes each, one after another: the id, and a big-endian number.
 mod packed {
     use serde::de::{Deserializer, Error as _};
     use serde::ser::Serializer;
 
-    use super::{Deserialize as _, SessionId, base64url};
+    use super::{Deserialize as _, SessionId, UnixTime, base64url};
 
-    pub(super) fn serialize<S: Serializer>(sessions: &[SessionId], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&base64url::encode(sessions.as_flattened()))
+    pub(super) fn serialize<S: Serializer>(
+        sessions: &[(SessionId, UnixTime)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> =
+            sessions.iter().flat_map(|(id, at)| id.iter().copied().chain(at.0.to_be_bytes())).collect();
+        serializer.serialize_str(&base64url::encode(bytes))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Vec<SessionId>, D::Error> {
+    ) -> Result<Vec<(SessionId, UnixTime)>, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let bytes = base64url::decode(&text).ok_or_else(|| D::Error::custom("not base64url"))?;
-        let (sessions, []) = bytes.as_chunks() else {
-            return Err(D::Error::custom("not a whole number of session ids"));
+        let (records, []) = bytes.as_chunks::<24>() else {
+            return Err(D::Error::custom("not a whole number of sessions"));
         };
-        Ok(sessions.to_vec())
+        let read = |record: &[u8; 24]| {
+            let (id, at) = record.split_first_chunk::<16>()?;
+            Some((*id, UnixTime(i64::from_be_bytes(at.try_into().ok()?))))
+        };
+        Ok(records.iter().filter_map(read).collect())
     }
 }
 
@@ -206,8 +221,7 @@ mod tests {
         };
         let revocations = SavedRevocations {
             as_of: Some(1_000_123),
-            keep_for: Seconds(430),
-            sessions: vec![[1; 16], [0xFF; 16]],
+            sessions: vec![([1; 16], UnixTime(1_430)), ([0xFF; 16], UnixTime(1))],
             keys: vec!["stolen".into()],
         };
         Snapshot::new(ISSUER, Some(keys), revocations)
@@ -255,7 +269,7 @@ mod tests {
         for exposed in [0o620, 0o602, 0o666] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(exposed)).unwrap();
             let refused = file.read(ISSUER).unwrap_err();
-            assert!(matches!(refused, SnapshotError::Exposed(mode) if mode == exposed), "{refused}");
+            assert!(matches!(refused, SnapshotError::Exposed { mode, .. } if mode == exposed), "{refused}");
         }
         // Readable by a group that takes backups is the owner's choice; the next writing takes it back.
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
@@ -264,18 +278,35 @@ mod tests {
         assert_eq!(mode(), 0o600);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_another_user_owns_is_refused() {
+        let (_folder, file) = file();
+        file.write(&snapshot()).unwrap();
+        // Only root can give a file away; whoever else runs this owns no file of root's.
+        let theirs = if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(file.path(), Some(65_534), None).unwrap();
+            file
+        } else {
+            SnapshotFile::new("/etc/passwd".into())
+        };
+        assert!(matches!(theirs.read(ISSUER), Err(SnapshotError::Exposed { .. })));
+    }
+
     #[test]
     fn a_damaged_file_is_refused_as_a_whole() {
         let (_folder, file) = file();
         let good = serde_json::to_string(&snapshot()).unwrap();
+        let sessions =
+            serde_json::to_value(snapshot()).unwrap()["revocations"]["sessions"].as_str().unwrap().to_owned();
         for (bad, why) in [
             (String::new(), "EOF"),
             (good[..good.len() - 1].to_owned(), "EOF"),
             (good.replace("\"format\":1", "\"format\":2"), "format 2"),
             (good.replace("\"format\":1", "\"format\":1,\"format\":1"), "duplicate field"),
-            (good.replace("\"keep_for\"", "\"keep\""), "unknown field"),
-            (good.replace("AQEBAQ", "AQEBA"), "not"),
-            (good.replace("AQEBAQ", ""), "whole number"),
+            (good.replace("\"sessions\"", "\"more\""), "unknown field"),
+            (good.replace(&sessions, "!"), "not base64url"),
+            (good.replace(&sessions, &sessions[4..]), "whole number"),
         ] {
             fs::write(file.path(), &bad).unwrap();
             #[cfg(unix)]
@@ -291,7 +322,10 @@ mod tests {
     fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
         let (folder, file) = file();
         file.write(&snapshot()).unwrap();
-        let large = SavedRevocations { sessions: vec![[7; 16]; 800_000], ..SavedRevocations::default() };
+        let large = SavedRevocations {
+            sessions: vec![([7; 16], UnixTime(1)); 600_000],
+            ..SavedRevocations::default()
+        };
         assert!(matches!(file.write(&Snapshot::new(ISSUER, None, large)), Err(SnapshotError::TooLarge)));
         assert_eq!(file.read(ISSUER).unwrap(), Some(snapshot()));
         // A directory cannot be replaced by a file: renaming fails after the draft was written.

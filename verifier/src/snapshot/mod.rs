@@ -85,7 +85,7 @@ impl Memory {
         if let Some(keys) = &snapshot.keys {
             self.cache.restore(keys);
         }
-        self.revoked.restore(snapshot.revocations, self.clock.monotonic(), self.clock.unix_millis());
+        self.revoked.restore(snapshot.revocations, &*self.clock);
         Ok(true)
     }
 
@@ -98,7 +98,7 @@ impl Memory {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot::new(&self.issuer, self.cache.saved(), self.revoked.saved(self.clock.monotonic()))
+        Snapshot::new(&self.issuer, self.cache.saved(), self.revoked.saved(&*self.clock))
     }
 }
 
