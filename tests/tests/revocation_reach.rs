@@ -20,6 +20,8 @@ const USERS: usize = 10;
 const SESSIONS_PER_USER: usize = 50;
 /// What is promised of a verifier that is connected.
 const PROMISED: Duration = Duration::from_secs(1);
+/// For the strict one: well beyond what a stall of this machine may cost.
+const LIMIT: Seconds = Seconds(10);
 /// How exactly the moment of a refusal is told.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -129,7 +131,7 @@ async fn verifier_that_is_cut_off_says_how_stale_it_is_and_follows_its_policy() 
             .jwks_url(format!("{}/.well-known/jwks.json", way.url()))
     };
     let lenient = builder().build().expect("a whole description");
-    let strict = builder().deny_when_stale(Seconds(4)).build().expect("a whole description");
+    let strict = builder().deny_when_stale(LIMIT).build().expect("a whole description");
     for verifier in [&lenient, &strict] {
         await_live(verifier).await;
         accepts(verifier, &stays.access);
@@ -142,9 +144,9 @@ async fn verifier_that_is_cut_off_says_how_stale_it_is_and_follows_its_policy() 
         let answer = strict.verify_now::<verifier::NoExtra>(&stays.access);
         matches!(answer, Err(VerifyError::Unavailable(_)))
     };
-    wait::until("the strict one denies", Duration::from_secs(15), async || is_unavailable().then_some(()))
+    wait::until("the strict one denies", Duration::from_secs(30), async || is_unavailable().then_some(()))
         .await;
-    assert!(strict.status().feed.staleness.is_some_and(|stale| stale > Duration::from_secs(4)));
+    assert!(strict.status().feed.staleness.is_some_and(|stale| stale > LIMIT.into()));
     wait::until("both know that they are cut off", Duration::from_secs(15), async || {
         let is_cut_off =
             |verifier: &&Verifier| matches!(verifier.status().feed.state, FeedState::Disconnected { .. });
@@ -154,7 +156,7 @@ async fn verifier_that_is_cut_off_says_how_stale_it_is_and_follows_its_policy() 
     // The lenient one was told that this is the price: it accepts what it accepted before.
     accepts(&lenient, &stays.access);
     accepts(&lenient, &ends.access);
-    assert!(lenient.status().feed.staleness.is_some_and(|stale| stale > Duration::from_secs(4)));
+    assert!(lenient.status().feed.staleness.is_some_and(|stale| stale > LIMIT.into()));
 
     way.freeze(false);
     for verifier in [&lenient, &strict] {

@@ -19,23 +19,26 @@ use verifier::{Auth, Guard, ManualClock, NoExtra, Seconds, UnixTime, Verified};
 
 /// Ours, from the range for applications (RFC 6455 §7.4.2): get a token and come back.
 const TOKEN_ENDED: u16 = 4401;
+const FAREWELL: Duration = Duration::from_secs(1);
 
 async fn open(upgrade: WebSocketUpgrade, Auth(user): Auth, guard: Guard) -> Response {
     // The token is no longer among the subprotocols that were offered.
     upgrade.protocols(["chat"]).on_upgrade(move |socket| talk(socket, user, guard))
 }
 
-async fn talk(mut socket: WebSocket, mut user: Arc<Verified<NoExtra>>, guard: Guard) {
-    loop {
-        let message = tokio::select! {
-            reason = guard.ended() => {
-                let farewell = CloseFrame { code: TOKEN_ENDED, reason: reason.label().into() };
-                let _ = socket.send(Message::Close(Some(farewell))).await;
-                return;
-            }
-            message = socket.recv() => message,
-        };
-        let Some(Ok(Message::Text(text))) = message else { return };
+/// The end of the token ends everything, also an answer that the client does not read.
+async fn talk(mut socket: WebSocket, user: Arc<Verified<NoExtra>>, guard: Guard) {
+    let reason = tokio::select! {
+        reason = guard.ended() => reason,
+        () = converse(&mut socket, user, &guard) => return,
+    };
+    let farewell = CloseFrame { code: TOKEN_ENDED, reason: reason.label().into() };
+    // A client that reads nothing will not read this either.
+    let _ = tokio::time::timeout(FAREWELL, socket.send(Message::Close(Some(farewell)))).await;
+}
+
+async fn converse(socket: &mut WebSocket, mut user: Arc<Verified<NoExtra>>, guard: &Guard) {
+    while let Some(Ok(Message::Text(text))) = socket.recv().await {
         let answer = match text.strip_prefix("renew ") {
             // A bad token changes nothing: the connection goes on with the one it had.
             Some(token) => match guard.renew(token).await {

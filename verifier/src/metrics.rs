@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::error::VerifyError;
+use metrics::Label;
+
+use crate::error::{Reason, VerifyError};
 use crate::status::{FeedState, Status};
 use crate::verifier::Parts;
+use crate::verify::Expected;
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -46,21 +49,28 @@ impl Outcomes {
 pub(crate) async fn report(parts: Weak<Parts>) {
     describe();
     while let Some(parts) = parts.upgrade() {
-        publish(parts.expected.issuer(), &parts.outcomes, &parts.status());
+        publish(&parts.expected, &parts.outcomes, &parts.status());
         drop(parts);
         tokio::time::sleep(REPORT_INTERVAL).await;
     }
 }
 
-fn publish(issuer: &str, outcomes: &Outcomes, status: &Status) {
-    let issuer = || issuer.to_owned();
+/// Counts a token that no verifier was chosen for: its issuer is none of ours, or it is no token.
+pub(crate) fn count_unchosen(reason: &Reason) {
+    metrics::counter!("verifier_tokens_total", "issuer" => "", "audience" => "", "outcome" => reason.label())
+        .increment(1);
+}
+
+fn publish(expected: &Expected, outcomes: &Outcomes, status: &Status) {
+    // Two verifiers of one issuer, for different audiences, are two series.
+    let (issuer, audience) = (expected.issuer().to_owned(), expected.audiences().join(" "));
+    let labels = [Label::new("issuer", issuer), Label::new("audience", audience)];
     for (outcome, count) in outcomes.read() {
-        metrics::counter!("verifier_tokens_total", "issuer" => issuer(), "outcome" => outcome)
-            .absolute(count);
+        let labels: Vec<Label> = labels.iter().cloned().chain([Label::new("outcome", outcome)]).collect();
+        metrics::counter!("verifier_tokens_total", labels).absolute(count);
     }
-    let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "issuer" => issuer()).set(value);
-    let counter =
-        |name: &'static str, count: u64| metrics::counter!(name, "issuer" => issuer()).absolute(count);
+    let gauge = |name: &'static str, value: f64| metrics::gauge!(name, labels.iter()).set(value);
+    let counter = |name: &'static str, count: u64| metrics::counter!(name, labels.iter()).absolute(count);
     let keys = &status.keys;
     gauge("verifier_keys_usable", f64::from(u8::from(keys.state.is_usable())));
     gauge("verifier_keys", number(keys.count));
@@ -71,7 +81,8 @@ fn publish(issuer: &str, outcomes: &Outcomes, status: &Status) {
     counter("verifier_jwks_fetches_total", keys.fetches);
     counter("verifier_jwks_fetch_failures_total", keys.failures);
     let feed = &status.feed;
-    if feed.state != FeedState::Off {
+    // One that was not to be found is a loss, too; only a verifier that looks for none has no figures.
+    if feed.state != FeedState::Off || feed.losses > 0 {
         gauge("verifier_feed_live", f64::from(u8::from(feed.state == FeedState::Live)));
         counter("verifier_feed_losses_total", feed.losses);
     }

@@ -117,6 +117,13 @@ impl MultiVerifier {
         if let [only] = &*self.verifiers {
             return Ok(only);
         }
+        let chosen = self.look_up(token);
+        #[cfg(feature = "metrics")]
+        let chosen = chosen.inspect_err(crate::metrics::count_unchosen);
+        chosen
+    }
+
+    fn look_up(&self, token: &str) -> Result<&Verifier, Reason> {
         let parts = token::split(token)?;
         let mut room = Scratch::<1024>::new();
         let claims = room.decode(parts.claims).ok_or(Reason::NotJws)?;

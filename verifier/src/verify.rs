@@ -118,6 +118,11 @@ impl Expected {
         Ok(Verified { registered: Arc::new(registered), kid: key.kid().clone(), claims: custom })
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
     pub(crate) fn leeway(&self) -> Seconds {
         self.leeway
     }
