@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  connecting ──first document──▶ live ──ends, falls silent, makes no sense──▶ disconnected ──document──▶ live
-//!      │ 404                                                                       │ 404
-//!      └──────────────▶ off: looked at again after 5 min ◀─────────────────────────┘
+//!      │ 404, and nothing was ever heard, not even by another process
+//!      └──────────────▶ off: looked at again after 5 min
 //! ```
 //!
 //! Whatever the stream does, the set of revocations only gains what a signed document says, and what it has
