@@ -96,8 +96,8 @@ impl Feed {
         }
     }
 
-    /// Takes in a document that came some other way. Which stream a delta is of cannot be told, and the times of two
-    /// replicas cannot be compared: it continues nothing.
+    /// Takes in a document that came some other way. Which replica a delta is of cannot be told, and the times of
+    /// two of them cannot be compared: it continues nothing.
     pub(crate) fn hear(&self, document: &str) -> Result<(), FeedError> {
         self.listener.hear(document, None).map(drop)
     }
