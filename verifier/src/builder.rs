@@ -194,7 +194,7 @@ impl VerifierBuilder {
 
     /// Refuses good tokens with [`VerifyError::Unavailable`](crate::VerifyError::Unavailable) while it is longer
     /// ago than `limit` that everything about revocations was known, or if it never was. By default nothing is
-    /// refused for that. Up to two seconds are normal; a replica of the issuer that is stopped may cost a few
+    /// refused for that. Up to three seconds are normal; a replica of the issuer that is stopped may cost a few
     /// more, so below ten seconds an ordinary deploy may show.
     pub fn deny_when_stale(self, limit: Seconds) -> Self {
         Self { deny_when_stale: Some(limit), ..self }

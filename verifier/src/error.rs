@@ -306,7 +306,7 @@ fn age(staleness: Option<Seconds>) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// The issuer has no feed (404).
+    /// The issuer has no feed: it answered 404, and was never heard. Later that is a [`Status`](Self::Status).
     #[error("issuer has no revocation feed")]
     NoFeed,
     /// The issuer did not answer in time.

@@ -169,7 +169,9 @@ mod tests {
     use std::pin::pin;
 
     use super::*;
+    use crate::jwk::JwkSet;
     use crate::revocation::{SessionId, parse_session};
+    use crate::source::{FetchFuture, Fetched, JwksRequest, JwksSource};
     use crate::testing::TestIssuer;
     use crate::time::{ManualClock, Seconds, UnixTime};
 
@@ -403,15 +405,38 @@ mod tests {
         assert_eq!(other.guard(&verified).ended().await, Reason::WrongIssuer);
     }
 
+    /// Publishes what it is told to, to be asked for again after a minute.
+    #[derive(Debug)]
+    struct Published(Mutex<JwkSet>);
+
+    impl JwksSource for Published {
+        fn fetch<'a>(&'a self, _: &'a JwksRequest) -> FetchFuture<'a> {
+            let mut answer = Fetched::new(serde_json::to_vec(&*self.0.lock().unwrap()).unwrap());
+            answer.max_age = Some(Seconds(60));
+            Box::pin(async { Ok(answer) })
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn withdrawn_key_ends_it() {
-        let bench = Bench::new();
-        let verified: Verified = bench.verifier.verify_now(&bench.sign(|_| ())).unwrap();
-        let fresh = TestIssuer::new("https://auth.example.com", "api");
-        let builder =
-            Verifier::builder("https://auth.example.com").audience("api").clock(bench.clock.clone());
-        let later = builder.static_jwks(&fresh.jwks()).build().unwrap();
-        assert_eq!(later.guard(&verified).ended().await, Reason::UnknownKey);
+    async fn key_withdrawn_while_it_waits_ends_it_and_a_new_one_beside_it_does_not() {
+        let (bench, fresh) = (Bench::new(), TestIssuer::new("https://auth.example.com", "api"));
+        let published = Arc::new(Published(Mutex::new(bench.issuer.jwks())));
+        let builder = Verifier::builder("https://auth.example.com").audience("api");
+        let clock = Arc::new(RuntimeClock(tokio::time::Instant::now()));
+        let verifier = builder.source(Arc::clone(&published)).clock(clock).build().unwrap();
+        let user: Verified = verifier.verify(&bench.sign(|_| ())).await.unwrap();
+        let guard = verifier.guard(&user);
+        let mut ended = pin!(time_to_end(&guard));
+        assert!(tokio::time::timeout(MINUTE, &mut ended).await.is_err());
+
+        published.0.lock().unwrap().keys.push(fresh.jwk());
+        assert!(tokio::time::timeout(MINUTE, &mut ended).await.is_err());
+        assert_eq!(verifier.status().keys.count, 2);
+
+        published.0.lock().unwrap().keys.remove(0);
+        let (reason, after) = ended.await;
+        assert_eq!(reason, Reason::UnknownKey);
+        assert!((MINUTE * 2..=MINUTE * 3 + LOOK_INTERVAL).contains(&after), "{after:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,8 @@ pub(crate) type SessionId = [u8; 16];
 /// News are gathered in a small list until it has this many entries or a sixteenth of the large one, so that
 /// each of them costs little however many there are.
 const RECENT: usize = 512;
+/// The issuer's clock may be ahead of ours by so many milliseconds when a file is read.
+const CLOCK_LEAD: i64 = 2_000;
 /// No file makes us remember sessions for longer: no access token lives as long.
 const KEPT_AT_MOST: Seconds = Seconds(24 * 3600);
 
@@ -95,7 +97,9 @@ impl Revoked {
             self.merge(sessions, &[], now, now.saturating_add(left.into()));
         }
         self.merge(Vec::new(), &saved.keys, now, now);
-        if let Some(as_of) = saved.as_of.filter(|as_of| *as_of <= clock.unix_millis()) {
+        if let Some(as_of) =
+            saved.as_of.filter(|as_of| *as_of <= clock.unix_millis().saturating_add(CLOCK_LEAD))
+        {
             self.known_as_of(as_of);
         }
     }
@@ -131,7 +135,7 @@ impl Revoked {
 /// A set of revocations that does not change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
-    /// Sorted by session, as is `recent`. A session stands in both once its time was extended.
+    /// Sorted by session, as is `recent`. A session stands in one of them only.
     settled: Arc<[Entry]>,
     recent: Arc<[Entry]>,
     /// Sorted. Few: each of them was an emergency.
@@ -206,10 +210,12 @@ impl Revocations {
         if news.is_empty() && new_keys.is_empty() {
             return None;
         }
-        if self.recent.len() + news.len() > RECENT.max(self.settled.len() / 16) {
+        // A session that now lasts longer must not stand in both lists. Snapshots tell of it again, at most once a
+        // minute with a new time, and deltas do not.
+        let is_extended = news.iter().any(|one| self.has_session(&one.session));
+        if is_extended || self.recent.len() + news.len() > RECENT.max(self.settled.len() / 16) {
             return Some(next.compacted(&news, now));
         }
-        // A session that is settled and now lasts longer moves; looking it up finds the one here first.
         next.recent = union(&[&self.recent, &news], 0).into();
         Some(next)
     }
@@ -352,6 +358,26 @@ mod tests {
         }
         assert_eq!(revoked.load().len(), 0);
         assert!(revoked.load().has_key("stolen"));
+    }
+
+    #[test]
+    fn session_whose_time_is_extended_counts_once_with_its_later_time() {
+        let revoked = Revoked::default();
+        revoked.merge((0..2000).map(session).collect(), &[], at(0), at(100));
+        revoked.merge((2000..2100).map(session).collect(), &[], at(0), at(100));
+        revoked.merge(vec![session(7), session(2007), session(2007)], &[], at(60), at(160));
+        let known = revoked.load();
+        assert_eq!(known.len(), 2100);
+        let mut ids: Vec<_> = known.session_ids().copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), known.session_ids().count());
+        for (number, expected) in [(7, 160), (8, 100), (2007, 160), (2008, 100)] {
+            let times: Vec<_> = known.sessions().filter(|entry| entry.session == session(number)).collect();
+            assert_eq!(times, [&Entry { session: session(number), forget_at: expected }]);
+        }
+        revoked.forget(at(100));
+        assert_eq!(revoked.load().len(), 2);
     }
 
     #[test]

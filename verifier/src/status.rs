@@ -67,8 +67,9 @@ impl KeysState {
 pub struct FeedStatus {
     /// Whether news arrive.
     pub state: FeedState,
-    /// How long ago everything was known, by the wall clock; `None` if it never was. Up to two seconds are
-    /// normal. May show less than the truth by what the issuer's clock is ahead of ours.
+    /// How long ago everything was known, by the wall clock; `None` if it never was. Up to three seconds are
+    /// normal: the first document may be two seconds old, and the next comes up to a second later. May show less than
+    /// the truth by what the issuer's clock is ahead of ours.
     pub staleness: Option<Duration>,
     /// How many revoked sessions are remembered.
     pub sessions: usize,

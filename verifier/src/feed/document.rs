@@ -19,6 +19,11 @@ use crate::token;
 /// The longest document that is read, in bytes: room for half a million sessions.
 pub(crate) const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
 
+/// How far ahead of us the issuer's clock may be beyond the leeway. Documents are checked the moment they are made:
+/// with no leeway, an issuer a few milliseconds ahead, or a clock of ours that has whole seconds only, would make us
+/// refuse each of them and connect again for ever.
+const TOLERANCE: Seconds = Seconds(2);
+
 /// What a document must fit to be believed.
 #[derive(Debug)]
 pub(crate) struct Rules {
@@ -84,11 +89,12 @@ impl Rules {
         if now >= exp + self.leeway {
             return Err(Reason::Expired { exp, now });
         }
-        if iat > now + self.leeway {
+        let ahead = self.leeway + TOLERANCE;
+        if iat > now + ahead {
             return Err(Reason::IssuedInFuture { iat, now });
         }
         // Believed, it would say for all that time that we are up to date.
-        if as_of > now_ms.saturating_add((self.leeway * 1000).0) {
+        if as_of > now_ms.saturating_add((ahead * 1000).0) {
             return Err(Reason::IssuedInFuture { iat: UnixTime(as_of.div_euclid(1000)), now });
         }
         for (name, number) in [("as_of", as_of), ("keep_for", keep_for), ("since", since.unwrap_or(0))] {

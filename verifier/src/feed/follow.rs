@@ -24,7 +24,7 @@ const SLOWEST: usize = 128;
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(240));
 /// A stream that lived this long was a good one: the next attempt is the first.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
-/// From a 404 to the next look.
+/// From a 404 to the next look, while the issuer was never heard.
 const OFF_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest wait before the first and before any further attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
@@ -46,6 +46,12 @@ pub(super) async fn follow(listener: Arc<Listener>, source: Arc<dyn FeedSource>)
             _ if connection.has_moved => PATIENCE.0,
             FeedError::StandsStill => (patience * 2).min(PATIENCE.1),
             _ => patience,
+        };
+        // An issuer that has been heard has a feed: a 404 comes from a replica of an older version, or from a balancer
+        // that has none behind it right now.
+        let error = match error {
+            FeedError::NoFeed if listener.revoked.as_of().is_some() => FeedError::Status(404),
+            other => other,
         };
         failures = if started_at.elapsed() >= GOOD_LIFE { 1 } else { failures + 1 };
         let pause = match error {

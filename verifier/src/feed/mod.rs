@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  connecting ──first document──▶ live ──ends, falls silent, makes no sense──▶ disconnected ──document──▶ live
-//!      │ 404                                                                       │ 404
-//!      └──────────────▶ off: looked at again after 5 min ◀─────────────────────────┘
+//!      │ 404, and nothing was ever heard, not even by another process
+//!      └──────────────▶ off: looked at again after 5 min
 //! ```
 //!
 //! Whatever the stream does, the set of revocations only gains what a signed document says, and what it has
@@ -96,10 +96,10 @@ impl Feed {
         }
     }
 
-    /// Takes in a document that came some other way.
+    /// Takes in a document that came some other way. Which replica a delta is of cannot be told, and the times of
+    /// two of them cannot be compared: it continues nothing.
     pub(crate) fn hear(&self, document: &str) -> Result<(), FeedError> {
-        let known = self.listener.revoked.as_of();
-        self.listener.hear(document, known).map(drop)
+        self.listener.hear(document, None).map(drop)
     }
 
     /// How the feed is doing.
@@ -135,8 +135,8 @@ struct Heard {
 }
 
 impl Listener {
-    /// Merges a document if it passes every check. A delta must continue what was known at `known`.
-    fn hear(&self, document: &str, known: Option<i64>) -> Result<Heard, FeedError> {
+    /// Merges a document if it passes every check. A delta must continue what its replica has `said`.
+    fn hear(&self, document: &str, said: Option<i64>) -> Result<Heard, FeedError> {
         if document.len() > document::MAX_DOCUMENT {
             return Err(FeedError::TooLarge);
         }
@@ -145,7 +145,7 @@ impl Listener {
         // Without keys no key is known.
         let keys = held.usable(now).map_err(|_| Reason::UnknownKey)?;
         let read = self.rules.read(document, keys, &self.revoked.load(), self.clock.unix_millis())?;
-        let is_continued = read.since.is_none_or(|since| known.is_some_and(|known| since <= known));
+        let is_continued = read.since.is_none_or(|since| said.is_some_and(|said| since <= said));
         self.revoked.merge(read.sessions, &read.keys, now, forget_at(now, read.keep_for));
         if !is_continued {
             return Err(FeedError::Gap);
