@@ -11,7 +11,7 @@ use verifier::{Kid, Seconds, UnixTime};
 use crate::domain::revocation::Revocation;
 use crate::store::{Confirmation, RevocationTable};
 
-/// The whole table is read so often, should a read have missed a row against all rules.
+/// A read of the whole table is tried so often, should a read have missed a row against all rules.
 const READ_ALL_EVERY: Duration = Duration::from_mins(1);
 /// How long a document may be passed on.
 const DOCUMENT_LIFE: Seconds = Seconds(86_400);
@@ -25,7 +25,8 @@ const SNAPSHOT_LIFE_MS: i64 = 2_000;
 pub struct Publisher {
     live: BTreeMap<Revocation, Option<UnixTime>>,
     seen: Option<Confirmation>,
-    read_all_at: Duration,
+    /// When the whole table was last asked for, with or without an answer.
+    asked_all_at: Duration,
     /// Unix milliseconds before which everything committed has been read. It never goes back, and each addition moves it: were two
     /// additions known by one `as_of`, a subscriber that has the first could not tell that it lacks the second.
     as_of: Option<i64>,
@@ -69,18 +70,22 @@ pub struct Claims {
 impl Publisher {
     /// From where to read: `None` is everything, else what [`SqlStore::revocations`](crate::store::SqlStore::revocations) takes.
     /// The shared clock decides, so that no pause of this process makes a gap.
-    pub fn read_from(&self, monotonic: Duration) -> Option<UnixTime> {
-        let is_due = monotonic.saturating_sub(self.read_all_at) >= READ_ALL_EVERY;
-        self.seen.filter(|_| !is_due).map(|seen| seen.now)
+    ///
+    /// The first read is of everything, and the next one as long as that fails. Later ones of this kind are only a precaution: one
+    /// that fails is not repeated before its time, and stops nothing.
+    pub fn read_from(&mut self, monotonic: Duration) -> Option<UnixTime> {
+        let is_due = monotonic.saturating_sub(self.asked_all_at) >= READ_ALL_EVERY;
+        let from = self.seen.filter(|_| !is_due).map(|seen| seen.now);
+        if from.is_none() {
+            self.asked_all_at = monotonic;
+        }
+        from
     }
 
-    /// Takes in what was read from `from`. `asked_at` is our wall clock just before the question was sent, in Unix milliseconds;
+    /// Takes in what was read. `asked_at` is our wall clock just before the question was sent, in Unix milliseconds;
     /// `None` when that clock is wrong: then what is new is passed on as ever, but no claim is made of how new it is.
-    pub fn learn(&mut self, from: Option<UnixTime>, table: RevocationTable, asked_at: Option<i64>) {
+    pub fn learn(&mut self, table: RevocationTable, asked_at: Option<i64>) {
         let seen = table.seen;
-        if from.is_none() {
-            self.read_all_at = seen.asked_at;
-        }
         self.seen = Some(seen);
         let mut added = Vec::new();
         for revoked in table.rows {
@@ -218,7 +223,7 @@ mod tests {
     /// A publisher that read `rows` at `NOW`.
     fn started(rows: &[Revoked]) -> Publisher {
         let mut publisher = Publisher::default();
-        publisher.learn(None, table(NOW, rows), Some(NOW * 1000));
+        publisher.learn(table(NOW, rows), Some(NOW * 1000));
         publisher
     }
 
@@ -244,11 +249,11 @@ mod tests {
         send(&mut publisher);
         let from = publisher.read_from(Duration::ZERO);
         assert_eq!(from, Some(UnixTime(NOW)));
-        publisher.learn(from, table(NOW + 1, &[session(2, NOW + 9)]), Some(NOW * 1000 + 400));
+        publisher.learn(table(NOW + 1, &[session(2, NOW + 9)]), Some(NOW * 1000 + 400));
         assert_eq!(send(&mut publisher).sids, [2; 16]);
         // Began before the other, committed after it.
         let both = [session(1, NOW + 8), session(2, NOW + 9)];
-        publisher.learn(from, table(NOW + 1, &both), Some(NOW * 1000 + 800));
+        publisher.learn(table(NOW + 1, &both), Some(NOW * 1000 + 800));
         assert_eq!(send(&mut publisher).sids, [1; 16]);
     }
 
@@ -256,11 +261,11 @@ mod tests {
     fn a_delta_continues_the_last_change_and_not_the_last_heartbeat() {
         let mut publisher = started(&[]);
         let at = |offset: i64| Some(NOW * 1000 + offset);
-        publisher.learn(None, table(NOW, &[]), at(400));
+        publisher.learn(table(NOW, &[]), at(400));
         assert_eq!(send(&mut publisher).since, at(0));
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), at(800));
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), at(800));
         assert_eq!(send(&mut publisher).since, at(0));
-        publisher.learn(None, table(NOW, &[]), at(1200));
+        publisher.learn(table(NOW, &[]), at(1200));
         let heartbeat = send(&mut publisher);
         assert_eq!((heartbeat.since, Some(heartbeat.as_of)), (at(800), at(1200)));
     }
@@ -271,33 +276,33 @@ mod tests {
         let mut before = send(&mut publisher).as_of;
         let asked = [Some(NOW * 1000), Some(NOW * 1000 - 3_600_000), None, None, Some(NOW * 1000 + 1)];
         for (number, asked_at) in (1..).zip(asked) {
-            publisher.learn(None, table(NOW, &[session(number, NOW + 9)]), asked_at);
+            publisher.learn(table(NOW, &[session(number, NOW + 9)]), asked_at);
             let delta = send(&mut publisher);
             assert_eq!((delta.as_of, delta.since), (before + 1, Some(before)), "{asked_at:?}");
             assert_eq!(delta.sids, [number; 16]);
             before = delta.as_of;
         }
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 - 3_600_000));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000 - 3_600_000));
         assert_eq!(publisher.as_of(), Some(before), "and it never goes back");
-        publisher.learn(None, table(NOW, &[]), None);
+        publisher.learn(table(NOW, &[]), None);
         assert_eq!(publisher.as_of(), Some(before), "a wrong clock claims nothing");
     }
 
     #[test]
     fn nothing_is_said_before_the_clock_was_right_once() {
         let mut publisher = Publisher::default();
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), None);
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), None);
         assert_eq!((publisher.snapshot(), publisher.delta()), (None, None));
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000));
         assert_eq!(publisher.snapshot().unwrap().sids, [1; 16]);
     }
 
     #[test]
     fn what_arrives_while_a_delta_is_signed_is_in_the_next_one() {
         let mut publisher = started(&[]);
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 1));
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 1));
         let first = publisher.delta().unwrap();
-        publisher.learn(None, table(NOW, &[session(2, NOW + 9)]), Some(NOW * 1000 + 1));
+        publisher.learn(table(NOW, &[session(2, NOW + 9)]), Some(NOW * 1000 + 1));
         publisher.sent(&first);
         let second = send(&mut publisher);
         assert_eq!((first.sids, second.sids), (vec![1; 16], vec![2; 16]));
@@ -309,38 +314,45 @@ mod tests {
     fn an_entry_leaves_at_its_second_and_a_key_never() {
         let key = Revoked { what: Revocation::Key(Kid::from("stolen")), forget_at: None };
         let mut publisher = started(&[session(1, NOW + 9), key]);
-        publisher.learn(None, table(NOW + 8, &[]), Some(NOW * 1000 + 8_000));
+        publisher.learn(table(NOW + 8, &[]), Some(NOW * 1000 + 8_000));
         assert_eq!(publisher.entries(), 2);
-        publisher.learn(None, table(NOW + 9, &[]), Some(NOW * 1000 + 9_000));
+        publisher.learn(table(NOW + 9, &[]), Some(NOW * 1000 + 9_000));
         let snapshot = publisher.snapshot().unwrap();
         assert_eq!((snapshot.sids.len(), snapshot.kids), (0, vec![Kid::from("stolen")]));
-        publisher.learn(None, table(i64::MAX, &[]), None);
+        publisher.learn(table(i64::MAX, &[]), None);
         assert_eq!(publisher.entries(), 1);
     }
 
     #[test]
     fn everything_is_read_again_after_a_minute() {
         let mut publisher = started(&[]);
-        let from = |publisher: &Publisher, ms| publisher.read_from(Duration::from_millis(ms));
-        assert_eq!(from(&publisher, 59_999), Some(UnixTime(NOW)));
-        assert_eq!(from(&publisher, 60_000), None);
-        let mut later = table(NOW + 60, &[]);
-        later.seen.asked_at = Duration::from_mins(1);
-        publisher.learn(None, later, None);
-        assert_eq!(from(&publisher, 119_999), Some(UnixTime(NOW + 60)));
-        assert_eq!(from(&publisher, 120_000), None);
+        let mut from = |ms| publisher.read_from(Duration::from_millis(ms));
+        assert_eq!(from(59_999), Some(UnixTime(NOW)));
+        assert_eq!(from(60_000), None);
+        assert_eq!(from(119_999), Some(UnixTime(NOW)), "whether or not that read was answered");
+        assert_eq!(from(120_000), None);
+    }
+
+    #[test]
+    fn everything_is_read_first_and_nothing_else_until_that_is_answered() {
+        let mut publisher = Publisher::default();
+        for ms in [0, 400, 2_400, 90_000] {
+            assert_eq!(publisher.read_from(Duration::from_millis(ms)), None, "{ms}");
+        }
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000));
+        assert_eq!(publisher.read_from(Duration::from_millis(90_400)), Some(UnixTime(NOW)));
     }
 
     #[test]
     fn a_snapshot_is_made_anew_when_it_lacks_something_or_is_two_seconds_behind() {
         let mut publisher = started(&[]);
         let snapshot = publisher.snapshot().unwrap();
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 + 1_999));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000 + 1_999));
         assert!(publisher.is_current(&snapshot));
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 + 2_000));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000 + 2_000));
         assert!(publisher.is_complete(&snapshot) && !publisher.is_current(&snapshot));
         let snapshot = publisher.snapshot().unwrap();
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 2_001));
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 2_001));
         assert!(!publisher.is_complete(&snapshot));
     }
 }

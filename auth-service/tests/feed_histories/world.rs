@@ -119,11 +119,11 @@ impl World {
     /// As the store does it.
     fn read(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
+        let monotonic = Duration::from_millis(u64::try_from(self.now - START).unwrap());
+        let from = replica.publisher.read_from(monotonic);
         if replica.cannot_read {
             return;
         }
-        let monotonic = Duration::from_millis(u64::try_from(self.now - START).unwrap());
-        let from = replica.publisher.read_from(monotonic);
         let seconds = UnixTime(self.now / 1000);
         let is_found = |row: &&Row| {
             row.committed_at <= self.now
@@ -134,7 +134,7 @@ impl World {
         let seen = Confirmation { now: seconds, changes: 0, asked_at: monotonic };
         let clock_is_right = !self.weather.clocks_fail || self.dice.percent(90);
         let asked_at = clock_is_right.then_some(self.now + replica.offset);
-        replica.publisher.learn(from, RevocationTable { rows, seen }, asked_at);
+        replica.publisher.learn(RevocationTable { rows, seen }, asked_at);
         if replica.publisher.has_news() {
             self.publish(index);
         }
