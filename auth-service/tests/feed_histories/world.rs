@@ -1,6 +1,5 @@
 //! Everything around the publishers: a database, clocks, a network.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use auth_service::domain::revocation::{Revocation, Revoked};
@@ -10,7 +9,7 @@ use auth_service::store::{Confirmation, RevocationTable};
 use verifier::{Kid, UnixTime};
 
 use crate::dice::Dice;
-use crate::reader::Reader;
+use crate::reader::{Connection, Reader};
 
 const START: i64 = 1_800_000_000_000;
 /// What a reader may be behind before it is sent a snapshot, in documents.
@@ -159,20 +158,25 @@ impl World {
     }
 
     fn send(&mut self, index: usize, document: &Draft) {
-        let Some((from, queue)) = &mut self.reader.connection else { return };
-        if *from != index {
+        let Some(connection) = self.reader.connection.as_mut().filter(|it| it.replica == index) else {
             return;
-        }
-        queue.push_back(document.clone());
-        if queue.len() > BACKLOG {
-            self.connect(index);
+        };
+        connection.queue.push_back(document.clone());
+        if connection.queue.len() > BACKLOG {
+            self.replace_backlog(index);
         }
     }
 
-    /// A new connection, and what a slow reader gets: a snapshot instead of everything on the way.
     fn connect(&mut self, index: usize) {
-        let snapshot = self.snapshot(index);
-        self.reader.connection = snapshot.map(|snapshot| (index, VecDeque::from([snapshot])));
+        self.reader.connection = self.snapshot(index).map(|snapshot| Connection::new(index, snapshot));
+    }
+
+    /// What a slow reader gets: a snapshot instead of everything on the way.
+    fn replace_backlog(&mut self, index: usize) {
+        match (self.snapshot(index), &mut self.reader.connection) {
+            (Some(snapshot), Some(connection)) => connection.queue = [snapshot].into(),
+            (_, connection) => *connection = None,
+        }
     }
 
     fn snapshot(&mut self, index: usize) -> Option<Draft> {
@@ -190,7 +194,7 @@ impl World {
     }
 
     fn lose_a_document(&mut self) {
-        if let Some((_, queue)) = &mut self.reader.connection
+        if let Some(Connection { queue, .. }) = &mut self.reader.connection
             && self.weather.loses_documents
             && !queue.is_empty()
         {
@@ -236,9 +240,9 @@ impl World {
         if self.reader.connection.is_none() {
             self.connect(0);
         }
-        let connected_to = self.reader.connection.as_ref().unwrap().0;
+        let connected_to = self.reader.connection.as_ref().unwrap().replica;
         self.beat(connected_to);
-        while self.reader.connection.as_ref().is_some_and(|(_, queue)| !queue.is_empty()) {
+        while self.reader.connection.as_ref().is_some_and(|it| !it.queue.is_empty()) {
             self.reader.receive();
         }
         if self.reader.connection.is_none() {

@@ -411,8 +411,11 @@ async fn execute(replica: &Replica, sql: &'static str) {
 async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minute_later() {
     let (replica, _) = with_alice().await;
     // Too old for any read but that of everything.
-    execute(&replica, "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
-        .await;
+    execute(
+        &replica,
+        "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)",
+    )
+    .await;
     replica.clock.advance(Seconds(60));
     feed::poll(&replica.app).await.unwrap_err();
     let tokens = replica.login("alice", PASSWORD, "api").await;
@@ -429,8 +432,11 @@ async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minut
 #[tokio::test]
 async fn nothing_is_claimed_before_everything_was_read_once() {
     let (replica, _) = with_alice().await;
-    execute(&replica, "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
-        .await;
+    execute(
+        &replica,
+        "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)",
+    )
+    .await;
     let mut fresh = replica.app.clone();
     fresh.feed = Arc::new(feed::Feed::new(0));
     for _ in 0..3 {
