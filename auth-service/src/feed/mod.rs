@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use verifier::Seconds;
 
 use crate::app::App;
@@ -206,11 +206,16 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &table.seen)).await?;
     announce_keys(app);
     let clock_is_right = app.clock_guard.off_by(app.config.clock_bound).is_none();
-    let has_news = {
+    let (has_news, outgrew, entries) = {
         let publisher = &mut feed.lock().publisher;
         publisher.learn(table, clock_is_right.then_some(asked_at));
-        publisher.has_news()
+        (publisher.has_news(), publisher.outgrew(), publisher.entries())
     };
+    match outgrew {
+        Some(true) => error!(entries, "too many revocations for one document: verifiers refuse the snapshot"),
+        Some(false) => info!(entries, "the revocations fit into one document again"),
+        None => {}
+    }
     if has_news {
         publish(app).await;
     }

@@ -18,6 +18,9 @@ const DOCUMENT_LIFE: Seconds = Seconds(86_400);
 /// A snapshot that is behind by less than this is sent again. One heartbeat makes up for it.
 const SNAPSHOT_LIFE_MS: i64 = 2_000;
 
+/// More does not fit into a document that verifiers accept: 16 MiB at 28.4 bytes a session, with room for some thousand keys.
+pub const MOST_ENTRIES: usize = 580_000;
+
 /// The live set of one replica, and how far its subscribers know it.
 ///
 /// Entries come by reading and leave by time: by the shared clock, as the last read saw it.
@@ -36,6 +39,7 @@ pub struct Publisher {
     /// How many entries there were ever: tells whether a snapshot is still complete.
     additions: u64,
     unpublished: Vec<Revocation>,
+    is_too_large: bool,
 }
 
 /// What a document is to say.
@@ -152,6 +156,13 @@ impl Publisher {
     /// Whether there is something that subscribers have not heard of.
     pub fn has_news(&self) -> bool {
         !self.unpublished.is_empty()
+    }
+
+    /// `Some` when it has just become true, or has just ceased to be, that verifiers refuse a snapshot for its size.
+    pub fn outgrew(&mut self) -> Option<bool> {
+        let is_too_large = self.live.len() > MOST_ENTRIES;
+        let was_too_large = std::mem::replace(&mut self.is_too_large, is_too_large);
+        (is_too_large != was_too_large).then_some(is_too_large)
     }
 
     /// What the last read saw.
@@ -341,6 +352,37 @@ mod tests {
         }
         publisher.learn(table(NOW, &[]), Some(NOW * 1000));
         assert_eq!(publisher.read_from(Duration::from_millis(90_400)), Some(UnixTime(NOW)));
+    }
+
+    #[test]
+    fn outgrowing_what_verifiers_accept_is_said_once_and_so_is_its_end() {
+        let most = u32::try_from(MOST_ENTRIES).unwrap();
+        let entry = |number: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            Revoked {
+                what: Revocation::Session(SessionId::from_bytes(id)),
+                forget_at: Some(UnixTime(NOW + 9)),
+            }
+        };
+        let mut publisher = started(&(0..most).map(entry).collect::<Vec<_>>());
+        assert_eq!(publisher.outgrew(), None);
+        let bytes = |entries: usize| {
+            let draft = Draft { sids: vec![0; entries * 16], ..publisher.snapshot().unwrap() };
+            let claims =
+                serde_json::to_vec(&draft.claims("https://auth.example.com", UnixTime(NOW), Seconds(3_730)));
+            claims.unwrap().len() * 4 / 3
+        };
+        let (limit, rest) = (16 * 1024 * 1024, 200_000);
+        assert!(bytes(MOST_ENTRIES) < limit - rest && bytes(MOST_ENTRIES + 10_000) > limit - rest);
+        for expected in [Some(true), None] {
+            publisher.learn(table(NOW, &[entry(most)]), None);
+            assert_eq!(publisher.outgrew(), expected);
+        }
+        for expected in [Some(false), None] {
+            publisher.learn(table(NOW + 9, &[]), None);
+            assert_eq!(publisher.outgrew(), expected);
+        }
     }
 
     #[test]
