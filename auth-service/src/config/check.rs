@@ -9,10 +9,8 @@ use verifier::Seconds;
 
 use super::{ADMIN_AUDIENCE, Config, ConfigError, Database, duration};
 use crate::domain::password::HashPolicy;
-use crate::domain::revocation::LARGEST_LEEWAY;
+use crate::domain::revocation::{LARGEST_LEEWAY, LONGEST_ACCESS_TOKEN};
 
-/// No access token outlives this; verifiers refuse longer ones.
-const LONGEST_ACCESS_TOKEN: Seconds = Seconds(3600);
 /// Registered and own claims that no configuration may take over (RFC 7519, RFC 9068, RFC 8693, RFC 7800, OIDC core).
 const RESERVED_CLAIMS: &str = "iss sub aud exp nbf iat jti sid client_id scope roles auth_time amr acr azp nonce \
      at_hash c_hash cnf act may_act events sub_id typ token_use";

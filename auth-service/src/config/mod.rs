@@ -252,7 +252,7 @@ impl Config {
 
     /// How long the end of a session is remembered, here and by verifiers.
     pub fn keep_revocations_for(&self) -> Seconds {
-        revocation::keep_for(self.access_token_ttl, self.clock_bound)
+        revocation::keep_for(self.clock_bound)
     }
 
     /// The cost of new password hashes.

@@ -4,6 +4,8 @@ use verifier::{Kid, Seconds, UnixTime};
 
 use super::session::SessionId;
 
+/// No access token lives longer, whatever `access_token_ttl` says; verifiers refuse longer ones.
+pub const LONGEST_ACCESS_TOKEN: Seconds = Seconds(3600);
 /// The largest clock difference that a verifier may tolerate.
 pub const LARGEST_LEEWAY: Seconds = Seconds(120);
 
@@ -28,10 +30,12 @@ pub struct Revoked {
 
 /// How long the end of a session must be remembered: until the last token it can have got is expired for every verifier.
 ///
-/// A token may be issued in the second of the end, lives for `access_token_ttl`, and is accepted for the largest leeway longer by a
+/// A token may be issued in the second of the end, lives for an hour at most, and is accepted for the largest leeway longer by a
 /// verifier whose clock is behind. `clock_bound` counts twice, because ours may be ahead by as much as theirs is behind.
-pub fn keep_for(access_token_ttl: Seconds, clock_bound: Seconds) -> Seconds {
-    access_token_ttl + LARGEST_LEEWAY + clock_bound * 2
+///
+/// Our own `access_token_ttl` says nothing: the token may come from a replica that was started with another.
+pub fn keep_for(clock_bound: Seconds) -> Seconds {
+    LONGEST_ACCESS_TOKEN + LARGEST_LEEWAY + clock_bound * 2
 }
 
 #[cfg(test)]
@@ -40,13 +44,13 @@ mod tests {
 
     #[test]
     fn the_end_of_a_session_is_kept_until_its_last_token_is_refused_for_its_age() {
-        let (ttl, bound) = (Seconds(300), Seconds(5));
-        assert_eq!(keep_for(ttl, bound), Seconds(300 + 120 + 10));
+        let bound = Seconds(5);
+        assert_eq!(keep_for(bound), Seconds(3_600 + 120 + 10));
         // Signed in the second of the end by a clock that is ahead, shown to one that is behind.
         let ended_at = UnixTime(1_800_000_000);
-        let exp = ended_at + bound + ttl;
+        let exp = ended_at + bound + LONGEST_ACCESS_TOKEN;
         let last_accepted = exp + LARGEST_LEEWAY - Seconds(1) + bound;
-        assert!(last_accepted < ended_at + keep_for(ttl, bound));
-        assert!(last_accepted + Seconds(1) >= ended_at + keep_for(ttl, bound), "and no longer than needed");
+        assert!(last_accepted < ended_at + keep_for(bound));
+        assert!(last_accepted + Seconds(1) >= ended_at + keep_for(bound), "and no longer than needed");
     }
 }

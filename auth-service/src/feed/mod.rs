@@ -17,12 +17,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use verifier::Seconds;
 
 use crate::app::App;
 use crate::keys::keyring::{LeaseError, RingError};
 use crate::keys::signer::{Kind, SignatureError};
+use crate::store::with_one_connection;
 use publisher::{Draft, Publisher};
 use stream::Event;
 
@@ -30,7 +31,11 @@ use stream::Event;
 const POLL: Duration = Duration::from_millis(400);
 /// Nudges within this time cause one read: at most 20 reads a second.
 const GAP: Duration = Duration::from_millis(50);
-/// Each read that a frozen database does not answer keeps a connection.
+/// Nobody waits for a read as for a request, and that of everything may be a large one: 20 MB where a document is at its limit.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+/// Who needs the new keys waits for us.
+const KEYS_LIMIT: Duration = Duration::from_millis(1_800);
+/// Each read that a frozen database does not answer leaves a connection there.
 const POLL_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Verifiers count on a document every 2 s.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -196,16 +201,21 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     let feed = &app.feed;
     let from = feed.lock().publisher.read_from(app.clock.monotonic());
     let asked_at = app.clock.unix_millis();
-    let table = app.store.revocations(from).await?;
+    let table = with_one_connection(READ_LIMIT, app.store.revocations(from)).await?;
     app.clock_guard.observe(&table.seen, &*app.clock);
-    app.keyring.catch_up(&app.store, &table.seen).await?;
+    with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &table.seen)).await?;
     announce_keys(app);
     let clock_is_right = app.clock_guard.off_by(app.config.clock_bound).is_none();
-    let has_news = {
+    let (has_news, outgrew, entries) = {
         let publisher = &mut feed.lock().publisher;
-        publisher.learn(from, table, clock_is_right.then_some(asked_at));
-        publisher.has_news()
+        publisher.learn(table, clock_is_right.then_some(asked_at));
+        (publisher.has_news(), publisher.outgrew(), publisher.entries())
     };
+    match outgrew {
+        Some(true) => error!(entries, "too many revocations for one document: verifiers refuse the snapshot"),
+        Some(false) => info!(entries, "the revocations fit into one document again"),
+        None => {}
+    }
     if has_news {
         publish(app).await;
     }

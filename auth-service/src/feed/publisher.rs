@@ -11,12 +11,15 @@ use verifier::{Kid, Seconds, UnixTime};
 use crate::domain::revocation::Revocation;
 use crate::store::{Confirmation, RevocationTable};
 
-/// The whole table is read so often, should a read have missed a row against all rules.
+/// A read of the whole table is tried so often, should a read have missed a row against all rules.
 const READ_ALL_EVERY: Duration = Duration::from_mins(1);
 /// How long a document may be passed on.
 const DOCUMENT_LIFE: Seconds = Seconds(86_400);
 /// A snapshot that is behind by less than this is sent again. One heartbeat makes up for it.
 const SNAPSHOT_LIFE_MS: i64 = 2_000;
+
+/// More does not fit into a document that verifiers accept: 16 MiB at 28.4 bytes a session, with room for some thousand keys.
+pub const MOST_ENTRIES: usize = 580_000;
 
 /// The live set of one replica, and how far its subscribers know it.
 ///
@@ -25,7 +28,8 @@ const SNAPSHOT_LIFE_MS: i64 = 2_000;
 pub struct Publisher {
     live: BTreeMap<Revocation, Option<UnixTime>>,
     seen: Option<Confirmation>,
-    read_all_at: Duration,
+    /// When the whole table was last asked for, with or without an answer.
+    asked_all_at: Duration,
     /// Unix milliseconds before which everything committed has been read. It never goes back, and each addition moves it: were two
     /// additions known by one `as_of`, a subscriber that has the first could not tell that it lacks the second.
     as_of: Option<i64>,
@@ -35,6 +39,7 @@ pub struct Publisher {
     /// How many entries there were ever: tells whether a snapshot is still complete.
     additions: u64,
     unpublished: Vec<Revocation>,
+    is_too_large: bool,
 }
 
 /// What a document is to say.
@@ -69,26 +74,33 @@ pub struct Claims {
 impl Publisher {
     /// From where to read: `None` is everything, else what [`SqlStore::revocations`](crate::store::SqlStore::revocations) takes.
     /// The shared clock decides, so that no pause of this process makes a gap.
-    pub fn read_from(&self, monotonic: Duration) -> Option<UnixTime> {
-        let is_due = monotonic.saturating_sub(self.read_all_at) >= READ_ALL_EVERY;
-        self.seen.filter(|_| !is_due).map(|seen| seen.now)
+    ///
+    /// The first read is of everything, and the next one as long as that fails. Later ones of this kind are only a precaution: one
+    /// that fails is not repeated before its time, and stops nothing.
+    pub fn read_from(&mut self, monotonic: Duration) -> Option<UnixTime> {
+        let is_due = monotonic.saturating_sub(self.asked_all_at) >= READ_ALL_EVERY;
+        let from = self.seen.filter(|_| !is_due).map(|seen| seen.now);
+        if from.is_none() {
+            self.asked_all_at = monotonic;
+        }
+        from
     }
 
-    /// Takes in what was read from `from`. `asked_at` is our wall clock just before the question was sent, in Unix milliseconds;
+    /// Takes in what was read. `asked_at` is our wall clock just before the question was sent, in Unix milliseconds;
     /// `None` when that clock is wrong: then what is new is passed on as ever, but no claim is made of how new it is.
-    pub fn learn(&mut self, from: Option<UnixTime>, table: RevocationTable, asked_at: Option<i64>) {
+    pub fn learn(&mut self, table: RevocationTable, asked_at: Option<i64>) {
         let seen = table.seen;
-        if from.is_none() {
-            self.read_all_at = seen.asked_at;
-        }
-        self.seen = Some(seen);
+        let is_another_second = self.seen.replace(seen).is_none_or(|before| before.now != seen.now);
         let mut added = Vec::new();
         for revoked in table.rows {
             if self.live.insert(revoked.what.clone(), revoked.forget_at).is_none() {
                 added.push(revoked.what);
             }
         }
-        self.live.retain(|_, forget_at| forget_at.is_none_or(|at| at > seen.now));
+        // There may be half a million, and twenty reads a second.
+        if is_another_second {
+            self.live.retain(|_, forget_at| forget_at.is_none_or(|at| at > seen.now));
+        }
         self.additions += added.len() as u64;
         match self.as_of {
             // Nobody has heard of anything yet: whoever subscribes starts with a snapshot of all this.
@@ -147,6 +159,13 @@ impl Publisher {
     /// Whether there is something that subscribers have not heard of.
     pub fn has_news(&self) -> bool {
         !self.unpublished.is_empty()
+    }
+
+    /// `Some` when it has just become true, or has just ceased to be, that verifiers refuse a snapshot for its size.
+    pub fn outgrew(&mut self) -> Option<bool> {
+        let is_too_large = self.live.len() > MOST_ENTRIES;
+        let was_too_large = std::mem::replace(&mut self.is_too_large, is_too_large);
+        (is_too_large != was_too_large).then_some(is_too_large)
     }
 
     /// What the last read saw.
@@ -218,7 +237,7 @@ mod tests {
     /// A publisher that read `rows` at `NOW`.
     fn started(rows: &[Revoked]) -> Publisher {
         let mut publisher = Publisher::default();
-        publisher.learn(None, table(NOW, rows), Some(NOW * 1000));
+        publisher.learn(table(NOW, rows), Some(NOW * 1000));
         publisher
     }
 
@@ -244,11 +263,11 @@ mod tests {
         send(&mut publisher);
         let from = publisher.read_from(Duration::ZERO);
         assert_eq!(from, Some(UnixTime(NOW)));
-        publisher.learn(from, table(NOW + 1, &[session(2, NOW + 9)]), Some(NOW * 1000 + 400));
+        publisher.learn(table(NOW + 1, &[session(2, NOW + 9)]), Some(NOW * 1000 + 400));
         assert_eq!(send(&mut publisher).sids, [2; 16]);
         // Began before the other, committed after it.
         let both = [session(1, NOW + 8), session(2, NOW + 9)];
-        publisher.learn(from, table(NOW + 1, &both), Some(NOW * 1000 + 800));
+        publisher.learn(table(NOW + 1, &both), Some(NOW * 1000 + 800));
         assert_eq!(send(&mut publisher).sids, [1; 16]);
     }
 
@@ -256,11 +275,11 @@ mod tests {
     fn a_delta_continues_the_last_change_and_not_the_last_heartbeat() {
         let mut publisher = started(&[]);
         let at = |offset: i64| Some(NOW * 1000 + offset);
-        publisher.learn(None, table(NOW, &[]), at(400));
+        publisher.learn(table(NOW, &[]), at(400));
         assert_eq!(send(&mut publisher).since, at(0));
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), at(800));
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), at(800));
         assert_eq!(send(&mut publisher).since, at(0));
-        publisher.learn(None, table(NOW, &[]), at(1200));
+        publisher.learn(table(NOW, &[]), at(1200));
         let heartbeat = send(&mut publisher);
         assert_eq!((heartbeat.since, Some(heartbeat.as_of)), (at(800), at(1200)));
     }
@@ -271,33 +290,33 @@ mod tests {
         let mut before = send(&mut publisher).as_of;
         let asked = [Some(NOW * 1000), Some(NOW * 1000 - 3_600_000), None, None, Some(NOW * 1000 + 1)];
         for (number, asked_at) in (1..).zip(asked) {
-            publisher.learn(None, table(NOW, &[session(number, NOW + 9)]), asked_at);
+            publisher.learn(table(NOW, &[session(number, NOW + 9)]), asked_at);
             let delta = send(&mut publisher);
             assert_eq!((delta.as_of, delta.since), (before + 1, Some(before)), "{asked_at:?}");
             assert_eq!(delta.sids, [number; 16]);
             before = delta.as_of;
         }
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 - 3_600_000));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000 - 3_600_000));
         assert_eq!(publisher.as_of(), Some(before), "and it never goes back");
-        publisher.learn(None, table(NOW, &[]), None);
+        publisher.learn(table(NOW, &[]), None);
         assert_eq!(publisher.as_of(), Some(before), "a wrong clock claims nothing");
     }
 
     #[test]
     fn nothing_is_said_before_the_clock_was_right_once() {
         let mut publisher = Publisher::default();
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), None);
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), None);
         assert_eq!((publisher.snapshot(), publisher.delta()), (None, None));
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000));
         assert_eq!(publisher.snapshot().unwrap().sids, [1; 16]);
     }
 
     #[test]
     fn what_arrives_while_a_delta_is_signed_is_in_the_next_one() {
         let mut publisher = started(&[]);
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 1));
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 1));
         let first = publisher.delta().unwrap();
-        publisher.learn(None, table(NOW, &[session(2, NOW + 9)]), Some(NOW * 1000 + 1));
+        publisher.learn(table(NOW, &[session(2, NOW + 9)]), Some(NOW * 1000 + 1));
         publisher.sent(&first);
         let second = send(&mut publisher);
         assert_eq!((first.sids, second.sids), (vec![1; 16], vec![2; 16]));
@@ -309,38 +328,76 @@ mod tests {
     fn an_entry_leaves_at_its_second_and_a_key_never() {
         let key = Revoked { what: Revocation::Key(Kid::from("stolen")), forget_at: None };
         let mut publisher = started(&[session(1, NOW + 9), key]);
-        publisher.learn(None, table(NOW + 8, &[]), Some(NOW * 1000 + 8_000));
+        publisher.learn(table(NOW + 8, &[]), Some(NOW * 1000 + 8_000));
         assert_eq!(publisher.entries(), 2);
-        publisher.learn(None, table(NOW + 9, &[]), Some(NOW * 1000 + 9_000));
+        publisher.learn(table(NOW + 9, &[]), Some(NOW * 1000 + 9_000));
         let snapshot = publisher.snapshot().unwrap();
         assert_eq!((snapshot.sids.len(), snapshot.kids), (0, vec![Kid::from("stolen")]));
-        publisher.learn(None, table(i64::MAX, &[]), None);
+        publisher.learn(table(i64::MAX, &[]), None);
         assert_eq!(publisher.entries(), 1);
     }
 
     #[test]
     fn everything_is_read_again_after_a_minute() {
         let mut publisher = started(&[]);
-        let from = |publisher: &Publisher, ms| publisher.read_from(Duration::from_millis(ms));
-        assert_eq!(from(&publisher, 59_999), Some(UnixTime(NOW)));
-        assert_eq!(from(&publisher, 60_000), None);
-        let mut later = table(NOW + 60, &[]);
-        later.seen.asked_at = Duration::from_mins(1);
-        publisher.learn(None, later, None);
-        assert_eq!(from(&publisher, 119_999), Some(UnixTime(NOW + 60)));
-        assert_eq!(from(&publisher, 120_000), None);
+        let mut from = |ms| publisher.read_from(Duration::from_millis(ms));
+        assert_eq!(from(59_999), Some(UnixTime(NOW)));
+        assert_eq!(from(60_000), None);
+        assert_eq!(from(119_999), Some(UnixTime(NOW)), "whether or not that read was answered");
+        assert_eq!(from(120_000), None);
+    }
+
+    #[test]
+    fn everything_is_read_first_and_nothing_else_until_that_is_answered() {
+        let mut publisher = Publisher::default();
+        for ms in [0, 400, 2_400, 90_000] {
+            assert_eq!(publisher.read_from(Duration::from_millis(ms)), None, "{ms}");
+        }
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000));
+        assert_eq!(publisher.read_from(Duration::from_millis(90_400)), Some(UnixTime(NOW)));
+    }
+
+    #[test]
+    fn outgrowing_what_verifiers_accept_is_said_once_and_so_is_its_end() {
+        let most = u32::try_from(MOST_ENTRIES).unwrap();
+        let entry = |number: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            Revoked {
+                what: Revocation::Session(SessionId::from_bytes(id)),
+                forget_at: Some(UnixTime(NOW + 9)),
+            }
+        };
+        let mut publisher = started(&(0..most).map(entry).collect::<Vec<_>>());
+        assert_eq!(publisher.outgrew(), None);
+        let bytes = |entries: usize| {
+            let draft = Draft { sids: vec![0; entries * 16], ..publisher.snapshot().unwrap() };
+            let claims =
+                serde_json::to_vec(&draft.claims("https://auth.example.com", UnixTime(NOW), Seconds(3_730)));
+            claims.unwrap().len() * 4 / 3
+        };
+        let (limit, rest) = (16 * 1024 * 1024, 200_000);
+        assert!(bytes(MOST_ENTRIES) < limit - rest && bytes(MOST_ENTRIES + 10_000) > limit - rest);
+        for expected in [Some(true), None] {
+            publisher.learn(table(NOW, &[entry(most)]), None);
+            assert_eq!(publisher.outgrew(), expected);
+        }
+        for expected in [Some(false), None] {
+            publisher.learn(table(NOW + 9, &[]), None);
+            assert_eq!(publisher.outgrew(), expected);
+        }
     }
 
     #[test]
     fn a_snapshot_is_made_anew_when_it_lacks_something_or_is_two_seconds_behind() {
         let mut publisher = started(&[]);
         let snapshot = publisher.snapshot().unwrap();
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 + 1_999));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000 + 1_999));
         assert!(publisher.is_current(&snapshot));
-        publisher.learn(None, table(NOW, &[]), Some(NOW * 1000 + 2_000));
+        publisher.learn(table(NOW, &[]), Some(NOW * 1000 + 2_000));
         assert!(publisher.is_complete(&snapshot) && !publisher.is_current(&snapshot));
         let snapshot = publisher.snapshot().unwrap();
-        publisher.learn(None, table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 2_001));
+        publisher.learn(table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 2_001));
         assert!(!publisher.is_complete(&snapshot));
     }
 }

@@ -460,6 +460,7 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Unfinished<F> {
     fn drop(&mut self) {
         // Without a runtime the process is ending, and so is the connection.
         if let Some(operation) = self.operation.take()
+            && !self.abandon_after.is_zero()
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(tokio::time::timeout(self.abandon_after, operation));

@@ -101,12 +101,32 @@ pub struct SqlStore {
 }
 
 tokio::task_local! {
-    static BUDGET: Cell<Duration>;
+    static BUDGET: Cell<Budget>;
+}
+
+#[derive(Clone, Copy)]
+struct Budget {
+    /// For all further work.
+    left: Duration,
+    /// How long work may go on after its caller has left.
+    abandon_after: Duration,
 }
 
 /// Runs a request's future so that all its database work together takes at most 1.8 s.
 pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
-    BUDGET.scope(Cell::new(REQUEST_BUDGET), request).await
+    BUDGET.scope(Cell::new(Budget::default()), request).await
+}
+
+/// Runs what a background task does again and again, so that it never has more than one connection: what did not answer within
+/// `limit` is given up, and its connection closed. Only for reads: nobody would know what became of a write.
+pub async fn with_one_connection<T>(limit: Duration, reads: impl Future<Output = T>) -> T {
+    BUDGET.scope(Cell::new(Budget { left: limit, abandon_after: Duration::ZERO }), reads).await
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { left: REQUEST_BUDGET, abandon_after: ABANDON_AFTER }
+    }
 }
 
 impl SqlStore {
@@ -153,9 +173,9 @@ impl SqlStore {
         F: Future<Output = Result<T, StoreError>> + Send,
     {
         let store = self.clone();
-        let budget = BUDGET.try_with(Cell::get).unwrap_or(REQUEST_BUDGET);
+        let budget = BUDGET.try_with(Cell::get).unwrap_or_default();
         let started = self.db.clock().monotonic();
-        let answer = database::detached(budget, ABANDON_AFTER, async move {
+        let answer = database::detached(budget.left, budget.abandon_after, async move {
             for _ in 1..TRIES {
                 match work(store.clone()).await {
                     Err(error) if error.is_transient() => {}
@@ -167,7 +187,7 @@ impl SqlStore {
         .await;
         let spent = self.db.clock().monotonic().saturating_sub(started);
         // Outside of a request there is no budget to charge.
-        let _ = BUDGET.try_with(|left| left.set(left.get().saturating_sub(spent)));
+        let _ = BUDGET.try_with(|it| it.set(Budget { left: budget.left.saturating_sub(spent), ..budget }));
         answer
     }
 }
@@ -177,4 +197,37 @@ fn only(rows: Vec<Row>, table: &'static str) -> Result<Row, StoreError> {
         table,
         what: "the row that always exists is missing".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_background_read_has_its_own_limit_and_nothing_of_it_goes_on_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(verifier::ManualClock::new(UnixTime(1_800_000_000)));
+        let path = folder.path().join("auth.db");
+        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
+        tokio::time::pause();
+        let running = Arc::new(());
+        let read = |seconds| {
+            let running = Arc::clone(&running);
+            store.run(move |_| {
+                let running = Arc::clone(&running);
+                async move {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    drop(running);
+                    Ok(())
+                }
+            })
+        };
+        let limit = Duration::from_secs(10);
+        with_one_connection(limit, read(9)).await.unwrap();
+        assert!(matches!(with_one_connection(limit, read(11)).await, Err(StoreError::Timeout)));
+        assert_eq!(Arc::strong_count(&running), 1, "it was given up");
+        // A request's goes on: its outcome counts although nobody waits.
+        assert!(matches!(with_budget(read(11)).await, Err(StoreError::Timeout)));
+        assert!(Arc::strong_count(&running) > 1);
+    }
 }

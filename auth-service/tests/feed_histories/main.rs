@@ -44,6 +44,11 @@ fn a_reader_behind_a_lossy_relay_never_believes_more_than_it_knows() {
 }
 
 #[test]
+fn a_reader_behind_a_lossy_relay_of_replicas_with_different_clocks_never_believes_more_than_it_knows() {
+    run(2_000, Weather { loses_documents: true, clocks_differ_by: 5_000, clocks_fail: true });
+}
+
+#[test]
 fn a_reader_of_replicas_with_different_clocks_never_believes_more_than_it_knows() {
     run(2_000, Weather { loses_documents: false, clocks_differ_by: 5_000, clocks_fail: true });
 }

@@ -1,6 +1,5 @@
 //! Everything around the publishers: a database, clocks, a network.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use auth_service::domain::revocation::{Revocation, Revoked};
@@ -10,7 +9,7 @@ use auth_service::store::{Confirmation, RevocationTable};
 use verifier::{Kid, UnixTime};
 
 use crate::dice::Dice;
-use crate::reader::Reader;
+use crate::reader::{Connection, Reader};
 
 const START: i64 = 1_800_000_000_000;
 /// What a reader may be behind before it is sent a snapshot, in documents.
@@ -119,11 +118,11 @@ impl World {
     /// As the store does it.
     fn read(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
+        let monotonic = Duration::from_millis(u64::try_from(self.now - START).unwrap());
+        let from = replica.publisher.read_from(monotonic);
         if replica.cannot_read {
             return;
         }
-        let monotonic = Duration::from_millis(u64::try_from(self.now - START).unwrap());
-        let from = replica.publisher.read_from(monotonic);
         let seconds = UnixTime(self.now / 1000);
         let is_found = |row: &&Row| {
             row.committed_at <= self.now
@@ -134,7 +133,7 @@ impl World {
         let seen = Confirmation { now: seconds, changes: 0, asked_at: monotonic };
         let clock_is_right = !self.weather.clocks_fail || self.dice.percent(90);
         let asked_at = clock_is_right.then_some(self.now + replica.offset);
-        replica.publisher.learn(from, RevocationTable { rows, seen }, asked_at);
+        replica.publisher.learn(RevocationTable { rows, seen }, asked_at);
         if replica.publisher.has_news() {
             self.publish(index);
         }
@@ -159,20 +158,25 @@ impl World {
     }
 
     fn send(&mut self, index: usize, document: &Draft) {
-        let Some((from, queue)) = &mut self.reader.connection else { return };
-        if *from != index {
+        let Some(connection) = self.reader.connection.as_mut().filter(|it| it.replica == index) else {
             return;
-        }
-        queue.push_back(document.clone());
-        if queue.len() > BACKLOG {
-            self.connect(index);
+        };
+        connection.queue.push_back(document.clone());
+        if connection.queue.len() > BACKLOG {
+            self.replace_backlog(index);
         }
     }
 
-    /// A new connection, and what a slow reader gets: a snapshot instead of everything on the way.
     fn connect(&mut self, index: usize) {
-        let snapshot = self.snapshot(index);
-        self.reader.connection = snapshot.map(|snapshot| (index, VecDeque::from([snapshot])));
+        self.reader.connection = self.snapshot(index).map(|snapshot| Connection::new(index, snapshot));
+    }
+
+    /// What a slow reader gets: a snapshot instead of everything on the way.
+    fn replace_backlog(&mut self, index: usize) {
+        match (self.snapshot(index), &mut self.reader.connection) {
+            (Some(snapshot), Some(connection)) => connection.queue = [snapshot].into(),
+            (_, connection) => *connection = None,
+        }
     }
 
     fn snapshot(&mut self, index: usize) -> Option<Draft> {
@@ -190,7 +194,7 @@ impl World {
     }
 
     fn lose_a_document(&mut self) {
-        if let Some((_, queue)) = &mut self.reader.connection
+        if let Some(Connection { queue, .. }) = &mut self.reader.connection
             && self.weather.loses_documents
             && !queue.is_empty()
         {
@@ -236,9 +240,9 @@ impl World {
         if self.reader.connection.is_none() {
             self.connect(0);
         }
-        let connected_to = self.reader.connection.as_ref().unwrap().0;
+        let connected_to = self.reader.connection.as_ref().unwrap().replica;
         self.beat(connected_to);
-        while self.reader.connection.as_ref().is_some_and(|(_, queue)| !queue.is_empty()) {
+        while self.reader.connection.as_ref().is_some_and(|it| !it.queue.is_empty()) {
             self.reader.receive();
         }
         if self.reader.connection.is_none() {

@@ -1,5 +1,7 @@
 //! The revocation feed as a resource server sees it.
 
+use std::sync::Arc;
+
 use auth_service::config::Database;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::session::{EndReason, SessionId};
@@ -115,7 +117,7 @@ async fn a_snapshot_is_signed_by_a_published_key_and_says_for_how_long_to_rememb
             "iat": now,
             "exp": now + 86_400,
             "as_of": now * 1000 + 1,
-            "keep_for": 300 + 120 + 10,
+            "keep_for": 3_600 + 120 + 10,
             "sids": URL_SAFE_NO_PAD.encode(sid.as_bytes()),
             "kids": [],
         })
@@ -302,8 +304,10 @@ async fn a_rotation_is_announced_before_the_next_document() {
 #[tokio::test]
 async fn entries_leave_when_no_token_of_theirs_is_accepted_any_more() {
     let (replica, _) = with_alice().await;
+    // Our own tokens live for 5 min. One from a replica that was started with a longer life may live for an hour.
+    assert_eq!(replica.app.config.access_token_ttl, Seconds(300));
     log_out(&replica, &replica.login("alice", PASSWORD, "api").await).await;
-    replica.advance(429).await;
+    replica.advance(3_729).await;
     assert_eq!(sids(&snapshot(&replica).await).len(), 1);
     replica.advance(1).await;
     // Leaving is no news: the snapshot at hand is good for two seconds more.
@@ -401,6 +405,47 @@ async fn execute(replica: &Replica, sql: &'static str) {
     let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
     sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minute_later() {
+    let (replica, _) = with_alice().await;
+    // Too old for any read but that of everything.
+    execute(
+        &replica,
+        "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)",
+    )
+    .await;
+    replica.clock.advance(Seconds(60));
+    feed::poll(&replica.app).await.unwrap_err();
+    let tokens = replica.login("alice", PASSWORD, "api").await;
+    log_out(&replica, &tokens).await;
+    feed::poll(&replica.app).await.unwrap();
+    let known = snapshot(&replica).await;
+    assert_eq!(sids(&known), [tokens["session_id"].as_str().unwrap()]);
+    assert_eq!(known["as_of"], (1_772_366_400_i64 + 60) * 1000);
+    replica.clock.advance(Seconds(60));
+    feed::poll(&replica.app).await.unwrap_err();
+    feed::poll(&replica.app).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_claimed_before_everything_was_read_once() {
+    let (replica, _) = with_alice().await;
+    execute(
+        &replica,
+        "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)",
+    )
+    .await;
+    let mut fresh = replica.app.clone();
+    fresh.feed = Arc::new(feed::Feed::new(0));
+    for _ in 0..3 {
+        feed::poll(&fresh).await.unwrap_err();
+        assert_eq!(fresh.feed.as_of(), None);
+    }
+    execute(&replica, "DELETE FROM revocations").await;
+    feed::poll(&fresh).await.unwrap();
+    assert!(fresh.feed.as_of().is_some());
 }
 
 #[tokio::test]

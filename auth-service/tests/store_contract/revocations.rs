@@ -169,22 +169,40 @@ pub(crate) async fn a_compromised_key_is_revoked_for_ever(bed: Bed) {
 
 pub(crate) async fn a_revocation_is_forgotten_exactly_at_its_second(bed: Bed) {
     let user = bed.user("ann", &[]).await;
-    let live = bed.session(user.id).await;
-    bed.start_of_a_second().await;
-    end(&bed, &live).await;
-    let ended_at = bed.store.find_session(live.session.id).await.unwrap().unwrap().session.ended_at.unwrap();
-    let forget_at = ended_at + KEEP_FOR;
-    let expected = [Revoked { what: Revocation::Session(live.session.id), forget_at: Some(forget_at) }];
-    assert_eq!(all(&bed).await, expected);
-
+    let now = async || bed.store.key_changes().await.unwrap().now;
     for (at, is_kept) in [(-1, true), (0, false), (1, false)] {
-        bed.start_of_a_second().await;
-        let now = bed.store.revocations(None).await.unwrap().seen.now;
-        bed.advance((forget_at + Seconds(at) - now).0);
-        let purged = if at <= 0 { bed.store.purge_revocations(10).await.unwrap() } else { 0 };
-        let table = bed.store.revocations(None).await.unwrap();
-        assert_eq!(table.seen.now, forget_at + Seconds(at), "within one second");
-        assert_eq!((table.rows.len(), purged), (usize::from(is_kept), u64::from(at == 0)), "at {at}");
+        // PostgreSQL's clock goes on meanwhile. A round that did not fit into one second says nothing.
+        let mut fits = false;
+        for _ in 0..20 {
+            let live = bed.session(user.id).await;
+            let before = now().await;
+            end(&bed, &live).await;
+            let ended = before..=now().await;
+            let revoked = all(&bed).await;
+            let [Revoked { what, forget_at: Some(forget_at) }] = &revoked[..] else { panic!("{revoked:?}") };
+            assert_eq!(*what, Revocation::Session(live.session.id));
+            assert!(ended.contains(&(*forget_at - KEEP_FOR)), "{forget_at:?} of {ended:?}");
+
+            bed.start_of_a_second().await;
+            let then = *forget_at + Seconds(at);
+            bed.advance((then - now().await).0);
+            let table = bed.store.revocations(None).await.unwrap();
+            let purged = bed.store.purge_revocations(10).await.unwrap();
+            fits = table.seen.now == then && now().await == then;
+            if fits {
+                assert_eq!(
+                    (table.rows.len(), purged),
+                    (usize::from(is_kept), u64::from(!is_kept)),
+                    "at {at}"
+                );
+            }
+            bed.advance(KEEP_FOR.0);
+            bed.store.purge_revocations(10).await.unwrap();
+            if fits {
+                break;
+            }
+        }
+        assert!(fits, "some round takes less than a second");
     }
 }
 
