@@ -31,7 +31,8 @@ use stream::Event;
 const POLL: Duration = Duration::from_millis(400);
 /// Nudges within this time cause one read: at most 20 reads a second.
 const GAP: Duration = Duration::from_millis(50);
-/// Nobody waits for a read as for a request, and that of everything may be a large one: 20 MB where a document is at its limit.
+/// Nobody waits for a read as for a request, and that of everything may be a large one: some 50 MB where a document is at its limit.
+/// PostgreSQL ends the statement itself after 5 s.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Who needs the new keys waits for us.
 const KEYS_LIMIT: Duration = Duration::from_millis(1_800);

@@ -5,9 +5,13 @@ use auth_service::domain::key;
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::revocation::{Revocation, Revoked};
 use auth_service::domain::session::{EndReason, SessionId};
-use auth_service::store::{LiveSession, NewSession, UserChange, UserWrite};
+use auth_service::store::{
+    LiveSession, NewSession, SqlStore, StoreError, UserChange, UserWrite, with_budget, with_one_connection,
+};
+use sqlx::{Connection as _, PgConnection};
+use tests::postgres::Postgres;
 use tokio::time::{Duration, timeout};
-use verifier::{Kid, Seconds};
+use verifier::{Kid, ManualClock, Seconds, UnixTime};
 
 use crate::bed::{Bed, IDLE, KEEP_FOR, event, race};
 use crate::keys::{CHAIN, POLICY, change, go_on};
@@ -263,4 +267,20 @@ pub(crate) async fn who_waits_is_told_of_a_commit_and_of_no_rollback(bed: Bed) {
     assert!(told().await, "a logout");
     end(&bed, &live).await;
     assert!(!told().await, "a logout that changed nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reads_of_the_feed_that_get_no_answer_leave_requests_their_connections() {
+    let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
+    let clock = std::sync::Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
+    let store = SqlStore::connect_postgres(&url, clock, "replica-a", KEEP_FOR).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE revocations").execute(&mut other).await.unwrap();
+    // More than the pool has.
+    for _ in 0..20 {
+        let read = with_one_connection(Duration::from_millis(50), store.revocations(None)).await;
+        assert!(matches!(read, Err(StoreError::Timeout)), "{read:?}");
+    }
+    with_budget(store.key_changes()).await.unwrap();
 }
