@@ -19,7 +19,7 @@ use verifier::{Clock, Seconds, UnixTime};
 use super::StoreError;
 
 /// How long a statement waits for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_800);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Few enough that three replicas fit into PostgreSQL's default of 100 connections, enough to keep a group commit busy.
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// A connection idle for this long is asked whether it still stands before it is used.

@@ -35,7 +35,7 @@ use audit::AuditLog;
 use database::{Database, Row};
 
 /// The time a request may spend on its database work altogether.
-const REQUEST_BUDGET: Duration = Duration::from_millis(1_800);
+const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
 /// How long an unanswered statement may keep its connection.
 const ABANDON_AFTER: Duration = Duration::from_secs(30);
 const TRIES: usize = 4;
@@ -112,7 +112,7 @@ struct Budget {
     abandon_after: Duration,
 }
 
-/// Runs a request's future so that all its database work together takes at most 1.8 s.
+/// Runs a request's future so that all its database work together takes at most 1.5 s.
 pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
     BUDGET.scope(Cell::new(Budget::default()), request).await
 }
