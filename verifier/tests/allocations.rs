@@ -1,5 +1,4 @@
 //! What a check asks of the allocator, exactly. One test, so that nothing else allocates meanwhile.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod common;
 

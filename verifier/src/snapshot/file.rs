@@ -19,6 +19,8 @@ use crate::time::UnixTime;
 /// Holds some 500,000 revoked sessions.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 const FORMAT: u32 = 1;
+/// Drafts of this process so far.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 /// Where one verifier keeps what it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,10 +134,9 @@ impl SnapshotFile {
             return Err(SnapshotError::TooLarge);
         }
         // Beside the file, because renaming is atomic within one file system only; and one for each writer.
-        static WRITER: AtomicU64 = AtomicU64::new(0);
-        let (process, writer) = (std::process::id(), WRITER.fetch_add(1, Ordering::Relaxed));
+        let (process, draft) = (std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed));
         let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{process}.{writer}.new"));
+        name.push(format!(".{process}.{draft}.new"));
         let draft = PathBuf::from(name);
         let result = write_through(&draft, &bytes).and_then(|()| fs::rename(&draft, &self.path));
         if result.is_err() {
