@@ -19,9 +19,7 @@ use tokio::sync::Mutex;
 const REPLICAS: usize = 3;
 const SESSIONS: usize = 16;
 const AWAY: Duration = Duration::from_secs(30);
-/// What is promised of a refusal, and how long one may take when this machine itself is held up: nine in ten keep the promise.
-const PROMISED_REFUSAL: Duration = Duration::from_secs(2);
-const LONGEST_REFUSAL: Duration = Duration::from_secs(5);
+const LONGEST_REFUSAL: Duration = Duration::from_secs(2);
 const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,16 +73,12 @@ async fn outage(name: &'static str, postgres: &Postgres, break_it: impl Fn(), me
     tokio::task::block_in_place(&break_it);
     let began = clock::instant();
     busy.stop().await;
-    let mut refusals = Vec::new();
+    let mut refused = 0;
     while began.elapsed() < AWAY {
-        refusals.extend(all_are_told_to_wait(&cluster, &sessions, &users).await);
+        refused += all_are_told_to_wait(&cluster, &sessions, &users).await;
         wait::let_pass(Duration::from_millis(500)).await;
     }
-    refusals.sort_unstable();
-    let refused = refusals.len();
     assert!(refused >= 60, "{refused} requests were made");
-    let nine_in_ten = refusals[refused * 9 / 10];
-    assert!(nine_in_ten <= PROMISED_REFUSAL, "refused only after {nine_in_ten:?}");
     let accepted_while_away = ledger.accepted_count();
     tokio::task::block_in_place(&mend_it);
     let ended = clock::instant();
@@ -98,7 +92,7 @@ async fn outage(name: &'static str, postgres: &Postgres, break_it: impl Fn(), me
     wait::let_pass(Duration::from_secs(1)).await;
     load.stop().await;
     println!(
-        "{name}: {refused} told to wait, nine in ten within {nine_in_ten:?}, {accepted_while_away} tokens checked, normal after {recovery:?}"
+        "{name}: {refused} told to wait, {accepted_while_away} tokens checked, normal after {recovery:?}"
     );
     assert!(recovery <= LONGEST_RECOVERY, "normal only after {recovery:?}");
     ledger::none("failures", &ledger.failures());
@@ -127,12 +121,12 @@ async fn refresh_once(session: Arc<Mutex<Session>>, ledger: Arc<Ledger>) {
     }
 }
 
-/// A login and four refreshes at once; each must be told, in time, to come back later. Returns how long each took.
+/// A login and four refreshes at once; each must be told, in time, to come back later. Returns how many there were.
 async fn all_are_told_to_wait(
     cluster: &Cluster,
     sessions: &[Arc<Mutex<Session>>],
     users: &[String],
-) -> Vec<Duration> {
+) -> usize {
     let mut calls = tokio::task::JoinSet::new();
     let (client, user, password) = (cluster.client(), users[0].clone(), cluster.user_password());
     calls.spawn(async move { client.login(&user, password).await });
@@ -141,10 +135,11 @@ async fn all_are_told_to_wait(
         calls.spawn(async move { client.refresh(&shown).await });
     }
     let answers = calls.join_all().await;
-    answers.iter().map(told_to_wait).collect()
+    answers.iter().for_each(told_to_wait);
+    answers.len()
 }
 
-fn told_to_wait(answer: &Result<Answer, Lost>) -> Duration {
+fn told_to_wait(answer: &Result<Answer, Lost>) {
     let answer = answer.as_ref().expect("an answer");
     answer.assert_status(StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.took <= LONGEST_REFUSAL, "{answer}");
@@ -153,7 +148,6 @@ fn told_to_wait(answer: &Result<Answer, Lost>) -> Duration {
         answer.header(header::RETRY_AFTER).parse().unwrap_or_else(|_| panic!("Retry-After: {answer}"));
     assert!((1..=60).contains(&seconds), "Retry-After: {seconds}");
     assert_eq!(answer.code(), "unavailable");
-    answer.took
 }
 
 /// Waits until each replica logs in and refreshes again.
