@@ -16,8 +16,8 @@ use crate::domain::hex;
 use crate::domain::key::{Chain, ChainKey, KeyPhase, KeySchedule};
 use crate::store::{Confirmation, KeyRow, KeyTable, SqlStore, StoreError};
 
-/// An unknown MAC key id makes us look for it, but not more often than this.
-const UNKNOWN_MAC_KEY_PAUSE: Duration = Duration::from_secs(1);
+/// The name of an unknown key makes us look for it, but not more often than this.
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What this replica knows of the key table, and how fresh that is.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct KeyRing {
     document: ArcSwapOption<Document>,
     /// Monotonic milliseconds when a question was sent whose answer confirmed the snapshot.
     confirmed_at_ms: AtomicU64,
-    mac_key_missed_at_ms: AtomicU64,
+    key_missed_at_ms: AtomicU64,
     problem: ArcSwapOption<String>,
     reloading: Mutex<()>,
     master: Arc<MasterKeys>,
@@ -137,7 +137,7 @@ impl KeyRing {
             snapshot: ArcSwap::from_pointee(snapshot),
             document: ArcSwapOption::empty(),
             confirmed_at_ms: AtomicU64::new(millis(table.seen.asked_at)),
-            mac_key_missed_at_ms: AtomicU64::new(0),
+            key_missed_at_ms: AtomicU64::new(0),
             problem: ArcSwapOption::empty(),
             reloading: Mutex::new(()),
             master,
@@ -223,19 +223,25 @@ impl KeyRing {
         if let Some(key) = self.mac_key(id) {
             return Ok(Some(key));
         }
+        self.look_again(store).await?;
+        Ok(self.mac_key(id))
+    }
+
+    /// Looks into the database after someone named a key that we do not know, at most once a second.
+    pub async fn look_again(&self, store: &SqlStore) -> Result<(), RingError> {
         let now = millis(self.clock.monotonic());
-        let last = self.mac_key_missed_at_ms.load(Ordering::Acquire);
-        let is_due = last == 0 || now.saturating_sub(last) >= millis(UNKNOWN_MAC_KEY_PAUSE);
+        let last = self.key_missed_at_ms.load(Ordering::Acquire);
+        let is_due = last == 0 || now.saturating_sub(last) >= millis(UNKNOWN_KEY_PAUSE);
         let is_ours = is_due
             && self
-                .mac_key_missed_at_ms
+                .key_missed_at_ms
                 .compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire)
                 .is_ok();
         if is_ours {
             let seen = store.key_changes().await?;
             self.catch_up(store, &seen).await?;
         }
-        Ok(self.mac_key(id))
+        Ok(())
     }
 
     /// The id of the MAC key for new refresh tokens. Any published key would do: all replicas know it, or look for it.
