@@ -307,7 +307,7 @@ impl Snapshot {
             .iter()
             .map(|row| Ok(RingKey { use_: open(row, master, before)?, row: row.clone() }))
             .collect::<Result<Vec<_>, RingError>>()?;
-        let jwks = jwks(&keys, table.seen.changes, table.seen.now);
+        let jwks = jwks(&table.rows, table.seen.changes, table.seen.now);
         let key_set = KeySet::from_jwks(&jwks).map_err(|_| {
             RingError::Damaged(keys.first().map_or_else(|| Kid::from("?"), |key| key.row.key.kid.clone()))
         })?;
@@ -356,7 +356,8 @@ impl Snapshot {
     }
 
     fn render(&self, now: UnixTime) -> Document {
-        let body = serde_json::to_vec(&jwks(&self.keys, self.changes, now)).expect("keys are plain strings");
+        let rows = self.keys.iter().map(|key| &key.row);
+        let body = serde_json::to_vec(&jwks(rows, self.changes, now)).expect("keys are plain strings");
         let hash = digest::digest(&digest::SHA256, &body);
         let until = self.keys.iter().filter_map(|key| key.row.key.schedule.next_change(now)).min();
         Document {
@@ -368,11 +369,11 @@ impl Snapshot {
     }
 }
 
-fn jwks(keys: &[RingKey], changes: i64, now: UnixTime) -> JwkSet {
+/// The public keys to be known at `now` by whoever verifies.
+pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, changes: i64, now: UnixTime) -> JwkSet {
     // A compromised key goes at once, also where the clock is behind the database's.
-    let published = keys
-        .iter()
-        .map(|key| &key.row)
+    let published = rows
+        .into_iter()
         .filter(|row| row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published());
     JwkSet {
         keys: published.filter_map(|row| row.public_jwk.clone()).collect(),
