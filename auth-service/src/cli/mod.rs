@@ -1,6 +1,8 @@
 //! The command line. Every command that changes something calls the flow that the HTTP handler calls.
 
+mod export;
 mod healthcheck;
+mod jwks;
 mod keys;
 mod sessions;
 mod token;
@@ -80,7 +82,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Serve => serve::run(Config::load(file)?).await,
         Command::Migrate => migrate(&load(Config::load(file))?).await,
         Command::User(command) => users::run(&open(Config::load(file)).await?, command).await,
-        Command::Keys(command) => keys::run(&open(Config::load(file)).await?, command).await,
+        Command::Keys(command) => keys::run(file, command).await,
         Command::Sessions(command) => sessions::run(&open(Config::load(file)).await?, command).await,
         Command::Config(ConfigCommand::Check) => print(&load(Config::load(file))?.to_toml()),
         Command::Openapi => print(auth_service::http::OPENAPI),

@@ -21,6 +21,8 @@ use tracing::{debug, error, info, warn};
 use verifier::Seconds;
 
 use crate::app::App;
+use crate::domain::revocation::Revocation;
+use crate::domain::session::SessionId;
 use crate::keys::keyring::{LeaseError, RingError};
 use crate::keys::signer::{Kind, SignatureError};
 use crate::store::with_one_connection;
@@ -131,6 +133,11 @@ impl Feed {
     /// How many sessions and keys are remembered.
     pub fn entries(&self) -> usize {
         self.lock().publisher.entries()
+    }
+
+    /// Whether this session is known to have ended. `None` before the first read: nobody can tell.
+    pub fn is_revoked(&self, session: SessionId) -> Option<bool> {
+        self.lock().publisher.is_revoked(&Revocation::Session(session))
     }
 
     /// Unix milliseconds before which every revocation is known. `None` before the first read.
