@@ -100,11 +100,16 @@ impl App {
 
 /// The durations of a chain under a configuration.
 pub fn rotation_policy(config: &Config, chain: Chain) -> RotationPolicy {
-    let tail = match chain {
-        Chain::Signing(_) => config.access_token_ttl + config.leeway + config.clock_bound * 2 + LATE_COMMIT,
-        Chain::RefreshMac => config.refresh_idle_ttl + MAC_KEY_TAIL,
+    let (life, margin) = match chain {
+        Chain::Signing(_) => (config.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT),
+        Chain::RefreshMac => (config.refresh_idle_ttl, MAC_KEY_TAIL),
     };
-    RotationPolicy { period: config.key_rotation_period, publish_ahead: config.key_publish_ahead, tail }
+    RotationPolicy {
+        period: config.key_rotation_period,
+        publish_ahead: config.key_publish_ahead,
+        life,
+        margin,
+    }
 }
 
 /// Compares our clock with the database's, each time a statement tells it.
