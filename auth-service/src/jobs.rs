@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
 use verifier::Seconds;
 
 use crate::app::App;
@@ -10,15 +11,33 @@ use crate::domain::login::FORGET_AFTER;
 use crate::feed;
 use crate::flows::rotate_keys;
 
+/// A loop that crashed begins anew after this long, so that one which crashes at once does not fill the log.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Ended sessions are kept this long after they could last be refreshed, for whoever investigates.
 const KEEP_SESSIONS_FOR: Seconds = Seconds(86_400);
 /// Rows deleted in one transaction, so that none of them is long.
 const BATCH: u32 = 500;
 
-/// Runs until the task is aborted.
+/// Runs until it is dropped. A loop that panics is started again, and the others go on: without them the signing lease would
+/// run out, or the feed fall silent.
 pub async fn run(app: App) {
-    tokio::join!(follow_keys(&app), feed::run(&app), tidy(&app));
+    tokio::join!(
+        keep_alive("keys", &app, |app| async move { follow_keys(&app).await }),
+        keep_alive("feed", &app, |app| async move { feed::run(&app).await }),
+        keep_alive("tidy", &app, |app| async move { tidy(&app).await }),
+    );
+}
+
+async fn keep_alive<F: Future<Output = ()> + Send + 'static>(name: &str, app: &App, job: impl Fn(App) -> F) {
+    loop {
+        // A set of one: unlike a task by itself, it ends with us.
+        let mut task = JoinSet::from_iter([job(app.clone())]);
+        if let Some(Err(_)) = task.join_next().await {
+            error!(job = name, "a background job crashed and is started again");
+        }
+        tokio::time::sleep(RESTART_DELAY).await;
+    }
 }
 
 /// Confirms or reloads the key ring each `key_poll_interval`, and lets the chains go on when they are due.
