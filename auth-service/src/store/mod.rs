@@ -5,6 +5,7 @@
 
 mod audit;
 mod bootstrap;
+mod copy;
 mod database;
 mod keys;
 mod login;
@@ -25,6 +26,7 @@ use verifier::{Clock, Seconds, UnixTime};
 
 pub use audit::{AuditCursor, AuditRow};
 pub use bootstrap::Bootstrap;
+pub use copy::{Compared, CopyError, Progress};
 pub use keys::{KeyRow, KeyTable, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
