@@ -163,7 +163,7 @@ impl KeyRing {
             self.confirmed_at_ms.fetch_max(millis(seen.asked_at), Ordering::AcqRel);
             return Ok(false);
         }
-        let _turn = self.reloading.lock().await;
+        let _turn = store.wait_for(self.reloading.lock()).await?;
         // Loaded while we waited, by someone whose statement saw the same change.
         if self.snapshot.load().changes == seen.changes {
             return Ok(true);
