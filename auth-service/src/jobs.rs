@@ -10,9 +10,14 @@ use crate::app::App;
 use crate::domain::login::FORGET_AFTER;
 use crate::feed;
 use crate::flows::rotate_keys;
+use crate::store::with_one_connection;
 
 /// A loop that crashed begins anew after this long, so that one which crashes at once does not fill the log.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// A read that was not answered by then is given up; the next one comes soon.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+/// A database that was away is asked so often whether it is back, however rare the poll is.
+const POLL_AFTER_FAILURE: Duration = Duration::from_secs(1);
 const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Ended sessions are kept this long after they could last be refreshed, for whoever investigates.
 const KEEP_SESSIONS_FOR: Seconds = Seconds(86_400);
@@ -44,21 +49,23 @@ async fn keep_alive<F: Future<Output = ()> + Send + 'static>(name: &str, app: &A
 async fn follow_keys(app: &App) {
     let mut was_wrong = false;
     loop {
-        tokio::time::sleep(jittered(app, app.config.key_poll_interval)).await;
+        let pause = app.config.key_poll_interval;
+        let pause = if was_wrong { pause.min(POLL_AFTER_FAILURE) } else { pause };
+        tokio::time::sleep(jittered(app, pause)).await;
         let outcome = poll(app).await;
         match &outcome {
-            Err(error) => warn!(%error, "the key table could not be followed"),
+            Err(error) if !was_wrong => warn!(%error, "the key table cannot be followed"),
             Ok(()) if was_wrong => info!("the key table is followed again"),
-            Ok(()) => {}
+            _ => {}
         }
         was_wrong = outcome.is_err();
     }
 }
 
 async fn poll(app: &App) -> Result<(), rotate_keys::RotateError> {
-    let seen = app.store.key_changes().await?;
+    let seen = with_one_connection(READ_LIMIT, app.store.key_changes()).await?;
     app.clock_guard.observe(&seen, &*app.clock);
-    if app.keyring.catch_up(&app.store, &seen).await? {
+    if with_one_connection(READ_LIMIT, app.keyring.catch_up(&app.store, &seen)).await? {
         info!(changes = seen.changes, "the key ring was reloaded");
     }
     rotate_keys::rotate_if_due(app).await
