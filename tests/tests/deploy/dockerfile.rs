@@ -21,16 +21,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// The arguments of an instruction, in order.
-    fn all<'a>(&'a self, instruction: &'a str) -> impl Iterator<Item = &'a str> {
-        let those = self.instructions.iter().filter(move |(name, _)| name == instruction);
-        those.map(|(_, arguments)| arguments.as_str())
+    fn all(&self, instruction: &str) -> Vec<&str> {
+        let those = self.instructions.iter().filter(|(name, _)| name == instruction);
+        those.map(|(_, arguments)| arguments.as_str()).collect()
     }
 
     fn only(&self, instruction: &str) -> &str {
-        let mut found = self.all(instruction);
-        let first = found.next().unwrap_or_else(|| panic!("{}: {instruction}", self.name));
-        assert!(found.next().is_none(), "{}: {instruction} once", self.name);
-        first
+        let found = self.all(instruction);
+        assert_eq!(found.len(), 1, "{}: {instruction}", self.name);
+        found[0]
     }
 }
 
@@ -62,7 +61,7 @@ fn stage(name: &str) -> Stage {
 /// The programs that the builder makes.
 fn programs() -> Vec<String> {
     let builder = stage("builder");
-    let (_, list) = builder.all("ARG").find_map(|argument| argument.split_once("PROGRAMS=")).expect("a list");
+    let (_, list) = builder.only("ARG").split_once("PROGRAMS=").expect("a list");
     list.trim_matches('"').split(' ').map(str::to_owned).collect()
 }
 
@@ -81,7 +80,7 @@ fn images_hold_one_program_each_and_nobody_in_them_is_root() {
         assert_eq!(stage.only("USER"), "65532:65532");
         assert_eq!(stage.only("ENTRYPOINT"), format!("[\"/{program}\"]"));
         let copied = format!("--from=builder /out/{program} /{program}");
-        assert!(stage.all("COPY").any(|copy| copy == copied), "{program}");
+        assert!(stage.all("COPY").contains(&&*copied), "{program}");
     }
     assert_eq!(stages().last().expect("stages").name, "auth-service", "what is built without --target");
 }
@@ -122,8 +121,8 @@ fn build_context_has_every_package_and_no_secret() {
 fn image_starts_the_service_on_the_ports_that_it_shows() {
     let stage = stage("auth-service");
     let environment: Environment = stage
-        .all("ENV")
-        .flat_map(|pairs| pairs.split(' '))
+        .only("ENV")
+        .split(' ')
         .map(|pair| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).expect("K=V"))
         .collect();
     let effective = check(&[], &environment);
@@ -133,7 +132,7 @@ fn image_starts_the_service_on_the_ports_that_it_shows() {
     assert_eq!(stage.only("EXPOSE").split(' ').collect::<Vec<_>>(), listens);
     // It may write where SQLite is by default, relative to the working directory `/`.
     assert_eq!(setting(&effective, "database_url"), "sqlite://data/auth.db");
-    assert!(stage.all("COPY").any(|copy| copy == "--from=builder --chown=65532:65532 /out/data /data"));
+    assert!(stage.all("COPY").contains(&"--from=builder --chown=65532:65532 /out/data /data"));
 }
 
 #[test]
