@@ -10,6 +10,7 @@
 //!
 //! - [`cluster`]: replicas of the service on one database; kill, pause, restart, wrong clocks.
 //! - [`postgres`]: a private database server and a synchronous standby.
+//! - [`passage`]: a network to a server that may swallow every packet.
 //! - [`balancer`]: a round-robin proxy that can misbehave.
 //! - [`client`], [`session`], [`rude`]: one request, a session kept alive as the contract says, raw bytes.
 //! - [`front_end`]: the real balancers with the configurations of `deploy/`, and a site behind them.
@@ -34,6 +35,7 @@ pub mod jwt;
 pub mod keys;
 pub mod ledger;
 pub mod load;
+pub mod passage;
 pub mod postgres;
 pub mod process;
 pub mod random;
