@@ -1,4 +1,4 @@
-//! What a replica does by itself: follow the key table, rotate keys, follow revocations, tidy up.
+//! What a replica does by itself: follow the key table, rotate keys, follow revocations, tell of itself, tidy up.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use verifier::Seconds;
 
 use crate::app::App;
 use crate::domain::login::FORGET_AFTER;
-use crate::feed;
+use crate::domain::replica;
 use crate::flows::rotate_keys;
+use crate::{feed, replicas};
 
 const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Ended sessions are kept this long after they could last be refreshed, for whoever investigates.
@@ -18,7 +19,7 @@ const BATCH: u32 = 500;
 
 /// Runs until the task is aborted.
 pub async fn run(app: App) {
-    tokio::join!(follow_keys(&app), feed::run(&app), tidy(&app));
+    tokio::join!(follow_keys(&app), feed::run(&app), replicas::run(&app), tidy(&app));
 }
 
 /// Confirms or reloads the key ring each `key_poll_interval`, and lets the chains go on when they are due.
@@ -55,13 +56,14 @@ async fn tidy(app: &App) {
 }
 
 /// Removes what nobody needs any more: expired private keys, revocations that outlived their tokens, sessions long over, old
-/// failure counters.
+/// failure counters, replicas that are gone.
 pub async fn tidy_once(app: &App) -> Result<(), crate::store::StoreError> {
     app.store.erase_expired_keys().await?;
     app.store.adopt_revoked_keys().await?;
     while app.store.purge_revocations(BATCH).await? == u64::from(BATCH) {}
     while app.store.purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
     while app.store.purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}
+    app.store.purge_replicas(replica::FORGET_AFTER).await?;
     Ok(())
 }
 

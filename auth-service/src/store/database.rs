@@ -77,6 +77,11 @@ impl From<Option<UnixTime>> for Argument {
         Self::Int(value.map(|at| at.0))
     }
 }
+impl From<Option<i64>> for Argument {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
 impl From<String> for Argument {
     fn from(value: String) -> Self {
         Self::Text(Some(value))
