@@ -1,7 +1,5 @@
 //! The key set, the metadata and the health of a replica.
 
-use std::sync::atomic::Ordering;
-
 use auth_service::http::Listener;
 use http::Method;
 use serde_json::{Value, json};
