@@ -1,12 +1,13 @@
 //! What a request may use, built once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use verifier::{Clock, Expected, Seconds};
 
 use crate::config::{ADMIN_AUDIENCE, Config};
 use crate::domain::key::{Chain, RotationPolicy};
+use crate::drain::Drain;
 use crate::entropy::Entropy;
 use crate::feed::Feed;
 use crate::hashing::HashPool;
@@ -37,8 +38,8 @@ pub struct App {
     pub clock_guard: Arc<ClockGuard>,
     /// Tells resource servers what was revoked.
     pub feed: Arc<Feed>,
-    /// Set when this replica is about to stop: readiness says no, requests are still served.
-    pub draining: Arc<AtomicBool>,
+    /// Whether this replica leaves the rotation.
+    pub drain: Arc<Drain>,
 }
 
 /// Which tokens an endpoint accepts.
@@ -70,16 +71,10 @@ impl App {
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
 
-    /// The replica is about to stop: readiness says no, streams end, requests are still served.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.feed.close();
-    }
-
     /// Why this replica must not be given requests that issue tokens; empty when it is ready.
     pub fn reasons_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Acquire) {
+        if self.drain.is_on() {
             reasons.push("draining".to_owned());
         }
         if let Some(problem) = self.keyring.problem() {

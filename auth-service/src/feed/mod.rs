@@ -69,7 +69,7 @@ struct State {
     snapshot: Option<Arc<Snapshot>>,
     /// The last document of the stream.
     last: Option<Bytes>,
-    /// `None` once the replica drains.
+    /// `None` while the replica drains.
     events: Option<broadcast::Sender<Bytes>>,
 }
 
@@ -99,7 +99,7 @@ pub enum FeedError {
     #[error("there are {MOST_STREAMS} streams already")]
     Full,
     /// The replica drains.
-    #[error("the replica is about to stop")]
+    #[error("the replica drains")]
     Closed,
 }
 
@@ -124,6 +124,11 @@ impl Feed {
     /// Ends all streams and refuses new ones, so that verifiers go to another replica.
     pub fn close(&self) {
         self.lock().events = None;
+    }
+
+    /// Lets streams begin again.
+    pub fn open(&self) {
+        self.lock().events.get_or_insert_with(|| broadcast::Sender::new(BACKLOG));
     }
 
     /// How many subscribers there are.
