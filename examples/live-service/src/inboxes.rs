@@ -98,7 +98,8 @@ impl Inboxes {
         let options: PgConnectOptions = url.expose_secret().parse().map_err(|error| {
             format!("DATABASE_URL is not of the form postgres://user:password@host/database: {error}")
         })?;
-        let options = options.application_name("live-service").options([("statement_timeout", "5s")]);
+        let settings = [("statement_timeout", "5s"), ("client_min_messages", "warning")];
+        let options = options.application_name("live-service").options(settings);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(DEADLINE);
         let cannot = |error| format!("the database of DATABASE_URL cannot be used: {error}");
         let pool = pool.connect_with(options).await.map_err(cannot)?;

@@ -1,0 +1,142 @@
+//! Many devices of several users, and what must be true of all of them at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tests::live::{Device, Event};
+use tests::wait;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::Scene;
+
+/// The devices, each with a session of its own.
+pub(crate) struct Fleet {
+    /// By user.
+    devices: BTreeMap<String, Vec<Device>>,
+}
+
+impl Fleet {
+    /// Logs so many users in on so many devices each, of which `senders` send a message every `period`, and waits until
+    /// all are connected.
+    pub(crate) async fn start(
+        scene: &Scene,
+        (users, devices): (usize, usize),
+        (senders, period): (usize, Duration),
+    ) -> Self {
+        let names = scene.cluster.create_users("user", users, &[]).await;
+        let mut tokens = log_in(scene, &names, devices).await;
+        let address = scene.live.relay().address();
+        let mut fleet = BTreeMap::<String, Vec<Device>>::new();
+        // Users take turns, so that the devices of each are spread over the replicas.
+        for number in 0..devices {
+            for name in &names {
+                let token = tokens.get_mut(name).and_then(Vec::pop).expect("a session for each device");
+                let sends = (number < senders).then_some(period);
+                fleet.entry(name.clone()).or_default().push(Device::start(address, token, sends));
+            }
+        }
+        let fleet = Self { devices: fleet };
+        fleet.connected(1, Duration::from_secs(60)).await;
+        fleet
+    }
+
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values().flatten()
+    }
+
+    /// Waits until each device has been connected at least so many times.
+    pub(crate) async fn connected(&self, times: usize, within: Duration) {
+        let what = format!("all devices have been connected {times} times");
+        wait::until(&what, within, async || {
+            self.devices().all(|device| device.record().replicas.len() >= times).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until every socket that ended was opened again.
+    pub(crate) async fn back(&self, within: Duration) {
+        wait::until("all devices are back", within, async || {
+            let is_back = |device: &Device| {
+                let record = device.record();
+                record.replicas.len() > record.ends.len()
+            };
+            self.devices().all(is_back).then_some(())
+        })
+        .await;
+    }
+
+    /// How many messages were acknowledged.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.devices().map(|device| device.record().acknowledged.len()).sum()
+    }
+
+    /// Waits for so many acknowledgements more.
+    pub(crate) async fn acknowledge(&self, more: usize) {
+        let enough = self.acknowledged() + more;
+        wait::until("messages are acknowledged", Duration::from_secs(60), async || {
+            (self.acknowledged() >= enough).then_some(())
+        })
+        .await;
+    }
+
+    /// How the sockets ended so far.
+    pub(crate) fn ends(&self) -> Vec<Event> {
+        self.devices().flat_map(|device| device.record().ends.clone()).collect()
+    }
+
+    /// Ends the sending, and checks that every device of a user got all that was acknowledged to any of them, in order and once.
+    pub(crate) async fn judge(&self) {
+        self.devices().for_each(Device::hush);
+        wait::until("the last messages are acknowledged", Duration::from_secs(60), async || {
+            self.devices().all(|device| !device.record().is_waiting).then_some(())
+        })
+        .await;
+        let mut delivered = 0;
+        for (user, devices) in &self.devices {
+            let acknowledged: BTreeMap<i64, String> =
+                devices.iter().flat_map(|device| device.record().acknowledged.clone()).collect();
+            let last = acknowledged.keys().last().copied();
+            for device in devices {
+                wait::until(&format!("{user} gets all of {last:?}"), Duration::from_secs(30), async || {
+                    (device.record().seen() >= last).then_some(())
+                })
+                .await;
+                let record = device.record();
+                assert_eq!(record.faults, Vec::<String>::new(), "{user}");
+                let received: BTreeMap<_, _> = record.received.iter().cloned().collect();
+                assert_eq!(received.len(), record.received.len(), "{user} got a message twice");
+                let due = acknowledged.iter().filter(|(seq, _)| Some(**seq) > record.began_after);
+                for (seq, id) in due {
+                    assert_eq!(received.get(seq), Some(id), "message {seq} of {user} was acknowledged");
+                }
+                delivered += received.len();
+            }
+        }
+        println!("{} messages acknowledged, {delivered} delivered", self.acknowledged());
+    }
+}
+
+/// So many sessions of each user.
+async fn log_in(scene: &Scene, users: &[String], sessions: usize) -> BTreeMap<String, Vec<String>> {
+    let turns = Arc::new(Semaphore::new(8));
+    let mut logins = JoinSet::new();
+    for user in users {
+        for _ in 0..sessions {
+            let turn = Arc::clone(&turns).acquire_owned().await.expect("never closed");
+            let (client, user, password) =
+                (scene.cluster.client(), user.clone(), scene.cluster.user_password());
+            logins.spawn(async move {
+                let tokens = client.login(&user, password).await.expect("an answer").tokens();
+                drop(turn);
+                (user, tokens.access)
+            });
+        }
+    }
+    let mut tokens = BTreeMap::<String, Vec<String>>::new();
+    for (user, token) in logins.join_all().await {
+        tokens.entry(user).or_default().push(token);
+    }
+    tokens
+}
