@@ -15,7 +15,7 @@
 //! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
 //! - [`ledger`], [`keys`], [`jwt`]: what must be true of everything that was issued.
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
-//! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the one with WebSockets.
+//! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.
 //! - [`relay`]: a balancer for connections.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.
 //!

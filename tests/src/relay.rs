@@ -1,4 +1,4 @@
-//! A balancer for connections, as one is set up for WebSockets: a new connection goes to the ready replica that has the
+//! A balancer for connections, as one is set up for sockets that stay open: a new connection goes to the ready replica that has the
 //! fewest, whoever the client is, and stays there.
 
 use std::io;

@@ -115,7 +115,7 @@ impl Life {
     }
 
     async fn live(&mut self, mut socket: Socket, name: &str) -> Event {
-        let mut ticks = interval(self.sends.unwrap_or(Duration::from_secs(3600)));
+        let mut ticks = interval(self.sends.unwrap_or(Duration::from_hours(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was not acknowledged is sent again, under its old id.
         let mut is_owed = self.lock().is_waiting;
