@@ -59,10 +59,14 @@ impl App {
     /// What a token must say to pass a door.
     pub fn expected(&self, door: Door) -> Expected {
         let admin = [ADMIN_AUDIENCE.to_owned()];
-        let audiences = match door {
-            Door::Admin => admin.to_vec(),
-            Door::Public => [&self.config.audiences[..], &admin].concat(),
-        };
+        match door {
+            Door::Admin => self.expected_for(&admin),
+            Door::Public => self.expected_for(&[&self.config.audiences[..], &admin].concat()),
+        }
+    }
+
+    /// What a token must say to be one for these audiences.
+    pub fn expected_for(&self, audiences: &[String]) -> Expected {
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
 
@@ -96,11 +100,16 @@ impl App {
 
 /// The durations of a chain under a configuration.
 pub fn rotation_policy(config: &Config, chain: Chain) -> RotationPolicy {
-    let tail = match chain {
-        Chain::Signing(_) => config.access_token_ttl + config.leeway + config.clock_bound * 2 + LATE_COMMIT,
-        Chain::RefreshMac => config.refresh_idle_ttl + MAC_KEY_TAIL,
+    let (life, margin) = match chain {
+        Chain::Signing(_) => (config.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT),
+        Chain::RefreshMac => (config.refresh_idle_ttl, MAC_KEY_TAIL),
     };
-    RotationPolicy { period: config.key_rotation_period, publish_ahead: config.key_publish_ahead, tail }
+    RotationPolicy {
+        period: config.key_rotation_period,
+        publish_ahead: config.key_publish_ahead,
+        life,
+        margin,
+    }
 }
 
 /// Compares our clock with the database's, each time a statement tells it.

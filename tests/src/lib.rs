@@ -10,9 +10,11 @@
 //!
 //! - [`cluster`]: replicas of the service on one database; kill, pause, restart, wrong clocks.
 //! - [`postgres`]: a private database server and a synchronous standby.
+//! - [`passage`]: a network to a server that may swallow every packet.
 //! - [`balancer`]: a round-robin proxy that can misbehave.
 //! - [`client`], [`session`], [`rude`]: one request, a session kept alive as the contract says, raw bytes.
 //! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
+//! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they were due.
 //! - [`ledger`], [`keys`], [`jwt`]: what must be true of everything that was issued.
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.
@@ -22,17 +24,20 @@
 //! cargo builds no other package's binaries for a test, so build them first:
 //! `cargo build -p auth-service --bin auth-service` and `cargo build -p ping-service -p live-service`.
 
+pub mod arrivals;
 pub mod balancer;
 pub mod checking;
 pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod example;
+pub mod histogram;
 pub mod jwt;
 pub mod keys;
 pub mod ledger;
 pub mod live;
 pub mod load;
+pub mod passage;
 pub mod postgres;
 pub mod process;
 pub mod random;

@@ -42,7 +42,7 @@ impl Fleet {
             let token = tokens[name][number / 2].clone();
             let sends = (number < senders).then_some(period);
             fleet.devices.entry(name.clone()).or_default().push(Device::start(address, token, sends));
-            if fleet.devices().count() % GROUP == 0 {
+            if fleet.devices().count().is_multiple_of(GROUP) {
                 fleet.connected().await;
             }
         }
@@ -82,7 +82,7 @@ impl Fleet {
     /// Waits for so many acknowledgements more.
     pub(crate) async fn acknowledge(&self, more: usize) {
         let enough = self.acknowledged() + more;
-        wait::until("messages are acknowledged", Duration::from_secs(60), async || {
+        wait::until("messages are acknowledged", Duration::from_mins(1), async || {
             (self.acknowledged() >= enough).then_some(())
         })
         .await;
@@ -96,7 +96,7 @@ impl Fleet {
     /// Ends the sending, and checks that every device of a user got all that was acknowledged to any of them, in order and once.
     pub(crate) async fn judge(&self) {
         self.devices().for_each(Device::hush);
-        wait::until("the last messages are acknowledged", Duration::from_secs(60), async || {
+        wait::until("the last messages are acknowledged", Duration::from_mins(1), async || {
             self.devices().all(|device| !device.record().is_waiting).then_some(())
         })
         .await;

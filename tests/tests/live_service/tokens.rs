@@ -78,10 +78,10 @@ async fn logout_closes_the_sockets_of_that_session_on_all_replicas_within_a_seco
     }
     let took = acknowledged_at.elapsed();
     assert!(took <= REACH, "{took:?}");
-    for number in 0..REPLICAS {
-        let address = scene.live.replicas()[number].address();
-        assert_eq!(Socket::open(address, &ends.access, None).await.err(), Some(Refused::Status(401)));
-        staying[number].deliver(&number.to_string(), "still here").await;
+    for (replica, socket) in scene.live.replicas().iter().zip(&mut staying) {
+        let again = Socket::open(replica.address(), &ends.access, None).await;
+        assert_eq!(again.err(), Some(Refused::Status(401)));
+        socket.deliver(&replica.address().to_string(), "still here").await;
     }
 }
 
