@@ -9,7 +9,7 @@ use tests::jwt::Peek;
 use tests::live::{Refused, Socket};
 use tokio::time::timeout;
 
-use crate::{REPLICAS, Scene};
+use crate::Scene;
 
 /// What the issuer promises of verifiers that are connected.
 const REACH: Duration = Duration::from_secs(1);
