@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::Duration;
 
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, getrlimit, kill_process, setrlimit};
 
 use crate::clock;
 
@@ -17,6 +17,18 @@ pub fn signal(id: u32, signal: Signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => panic!("cannot send {signal:?} to process {id}: {error}"),
     }
+}
+
+/// Raises the limit of open files of this process to at least `count`, or panics.
+pub fn allow_open_files(count: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    assert!(
+        limit.maximum.is_none_or(|maximum| maximum >= count),
+        "{count} files must be open at once, and {:?} may: raise the hard limit (ulimit -Hn)",
+        limit.maximum
+    );
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("the limit was just read");
 }
 
 /// Ids of the direct children of process `id`, from `/proc`.

@@ -24,6 +24,7 @@ mod socket;
 mod upgrade;
 
 use std::error::Error;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,7 @@ use axum::routing::get;
 use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use verifier::Verifier;
+use verifier::{Seconds, Verifier};
 
 use crate::drain::Drain;
 use crate::hub::Hub;
@@ -57,7 +58,7 @@ struct App {
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).init();
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,8 +76,9 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     settings.replica.get_or_insert_with(|| address.to_string());
     let inboxes = Inboxes::open(&settings.database_url).await?;
+    let verifier = Verifier::builder(&settings.issuer).audience(&settings.audience);
     let app = App {
-        verifier: Verifier::builder(&settings.issuer).audience(&settings.audience).build()?,
+        verifier: verifier.leeway(Seconds(settings.leeway)).build()?,
         inboxes,
         hub: Arc::default(),
         drain: Arc::default(),
@@ -103,7 +105,7 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves until a signal. The sockets end first, then the listener.
-async fn serve(app: &App, listener: TcpListener, routes: Router, stop: drain::Stop) -> std::io::Result<()> {
+async fn serve(app: &App, listener: TcpListener, routes: Router, stop: drain::Stop) -> io::Result<()> {
     let App { settings, drain, room, .. } = app.clone();
     let stopped = async move {
         let delay = stop.asked(settings.drain_delay).await;
