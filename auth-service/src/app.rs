@@ -83,6 +83,9 @@ impl App {
         if !self.keyring.is_fresh() {
             reasons.push("the key table was not read recently".to_owned());
         }
+        if !self.feed.is_read() {
+            reasons.push("revocations have not been read yet".to_owned());
+        }
         if let Some(off_by) = self.clock_guard.off_by(self.config.clock_bound) {
             reasons.push(format!("this replica's clock is {} s away from the database's", off_by.0));
         }

@@ -234,12 +234,18 @@ impl Cluster {
         process::signal(self.replicas[number].id(), Signal::CONT);
     }
 
-    /// Asks all replicas to stop as an orchestrator does, and waits until they have; each must exit with 0.
+    /// Asks all replicas to stop; see [`Cluster::stop`].
     pub async fn stop_all(&self) {
-        for replica in &self.replicas {
+        self.stop(0..self.replicas.len()).await;
+    }
+
+    /// Asks replicas to stop as an orchestrator does, and waits until they have; each must exit with 0.
+    pub async fn stop(&self, numbers: impl IntoIterator<Item = usize>) {
+        let replicas: Vec<&Replica> = numbers.into_iter().map(|number| &self.replicas[number]).collect();
+        for replica in &replicas {
             process::signal(replica.id(), Signal::TERM);
         }
-        for replica in &self.replicas {
+        for replica in replicas {
             let status = replica.ended(Duration::from_secs(40)).await;
             assert!(status.success(), "{status}\n{}", replica.log());
         }

@@ -141,6 +141,11 @@ impl Feed {
         self.lock().publisher.entries()
     }
 
+    /// Whether revocations have been read.
+    pub fn is_read(&self) -> bool {
+        self.lock().publisher.seen().is_some()
+    }
+
     /// Whether this session is known to have ended. `None` before the first read: nobody can tell.
     pub fn is_revoked(&self, session: SessionId) -> Option<bool> {
         self.lock().publisher.is_revoked(&Revocation::Session(session))
