@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use verifier::{Clock, Expected, Seconds};
 
-use crate::config::{ADMIN_AUDIENCE, Config};
+use crate::config::{ADMIN_AUDIENCE, Config, Settings};
 use crate::domain::key::{Chain, RotationPolicy};
 use crate::entropy::Entropy;
 use crate::feed::Feed;
 use crate::hashing::HashPool;
 use crate::keys::keyring::KeyRing;
+use crate::settings::LiveSettings;
 use crate::store::{Confirmation, SqlStore};
 
 /// A token may become visible this late after it was dated: a commit that waited (rule K2).
@@ -23,6 +24,8 @@ const MAC_KEY_TAIL: Seconds = Seconds(86_400);
 pub struct App {
     /// Checked at start, never changed.
     pub config: Arc<Config>,
+    /// What operators may change; see [`settings`](Self::settings).
+    pub settings: Arc<LiveSettings>,
     /// The shared database.
     pub store: SqlStore,
     /// The keys.
@@ -51,9 +54,9 @@ pub enum Door {
 }
 
 impl App {
-    /// The durations of a chain.
-    pub fn rotation_policy(&self, chain: Chain) -> RotationPolicy {
-        rotation_policy(&self.config, chain)
+    /// The settings of this moment. A flow takes them once and uses them to its end.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.now()
     }
 
     /// What a token must say to pass a door.
@@ -61,7 +64,7 @@ impl App {
         let admin = [ADMIN_AUDIENCE.to_owned()];
         let audiences = match door {
             Door::Admin => admin.to_vec(),
-            Door::Public => [&self.config.audiences[..], &admin].concat(),
+            Door::Public => [&self.settings().audiences[..], &admin].concat(),
         };
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
@@ -95,13 +98,15 @@ impl App {
 }
 
 /// The durations of a chain under a configuration.
-pub fn rotation_policy(config: &Config, chain: Chain) -> RotationPolicy {
+pub fn rotation_policy(config: &Config, settings: &Settings, chain: Chain) -> RotationPolicy {
     let (life, margin) = match chain {
-        Chain::Signing(_) => (config.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT),
-        Chain::RefreshMac => (config.refresh_idle_ttl, MAC_KEY_TAIL),
+        Chain::Signing(_) => {
+            (settings.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT)
+        }
+        Chain::RefreshMac => (settings.refresh_idle_ttl, MAC_KEY_TAIL),
     };
     RotationPolicy {
-        period: config.key_rotation_period,
+        period: settings.key_rotation_period,
         publish_ahead: config.key_publish_ahead,
         life,
         margin,

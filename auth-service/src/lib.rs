@@ -6,6 +6,7 @@
 //! - [`keys`]: private keys, sealed at rest, and the ring that says which one signs;
 //! - [`store`]: all SQL, written once for SQLite and PostgreSQL;
 //! - [`flows`]: one file per thing a caller can do;
+//! - [`settings`]: what operators may change while the service runs, as it applies now;
 //! - [`feed`]: what was revoked, signed and streamed to resource servers;
 //! - [`http`]: parses, calls one flow, renders;
 //! - [`jobs`]: what a replica does by itself.
@@ -20,5 +21,6 @@ pub mod hashing;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod settings;
 pub mod store;
 pub mod telemetry;

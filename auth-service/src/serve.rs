@@ -28,10 +28,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
-    let Loaded { config, warnings } = loaded;
-    telemetry::init_logs(&config)?;
+    let config = &loaded.config;
+    telemetry::init_logs(config)?;
     let metrics = Metrics::install()?;
-    for warning in warnings {
+    for warning in &loaded.warnings {
         warn!("{warning}");
     }
     // A taken port must be reported before anything is created.
@@ -39,7 +39,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
     let admin = bind(config.admin_addr, "admin_addr").await?;
     let mut signals = Signals::new()?;
 
-    let app = start::start(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
+    let app = start::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
     let first_password = start::bootstrap(&app).await?;
     let addresses = (public.local_addr()?, admin.local_addr()?);
     let jobs = tokio::spawn(supervise(app.clone()));

@@ -27,6 +27,7 @@ pub enum EventKind {
     KeyAnnounced,
     KeyCompromised,
     KeysResealed,
+    SettingChanged,
 }
 
 impl EventKind {
@@ -51,6 +52,7 @@ impl EventKind {
             Self::KeyAnnounced => "key_announced",
             Self::KeyCompromised => "key_compromised",
             Self::KeysResealed => "keys_resealed",
+            Self::SettingChanged => "setting_changed",
         }
     }
 }

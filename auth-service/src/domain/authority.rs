@@ -3,13 +3,15 @@
 use super::user::PermissionSet;
 
 /// Every permission that the admin API asks for.
-pub const ADMIN_PERMISSIONS: [&str; 8] = [
+pub const ADMIN_PERMISSIONS: [&str; 10] = [
     "audit:read",
     "keys:read",
     "keys:write",
     "roles:read",
     "roles:write",
     "sessions:write",
+    "settings:read",
+    "settings:write",
     "users:read",
     "users:write",
 ];

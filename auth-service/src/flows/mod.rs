@@ -9,6 +9,7 @@ mod refresh;
 pub mod roles;
 pub mod rotate_keys;
 pub mod sessions;
+pub mod settings;
 pub mod start;
 pub mod users;
 

@@ -7,6 +7,7 @@ use crate::feed::FeedError;
 use crate::flows::roles::RoleError;
 use crate::flows::rotate_keys::RotateError;
 use crate::flows::sessions::SessionError;
+use crate::flows::settings::SettingsError;
 use crate::flows::users::UserError;
 use crate::flows::{AuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError};
 use crate::hashing::HashError;
@@ -145,6 +146,16 @@ impl From<RoleError> for Problem {
             RoleError::NotFound => Self::new(Code::NotFound),
             RoleError::Escalation => Self::new(Code::PrivilegeEscalation),
             RoleError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Refused(_) => Self::new(Code::InvalidSettings).detail(error.to_string()),
+            SettingsError::Stale => Self::new(Code::SettingsChanged),
+            SettingsError::Store(error) => error.into(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod migrations;
 mod revocations;
 mod roles;
 mod sessions;
+mod settings;
 mod users;
 
 use std::cell::Cell;
@@ -29,6 +30,7 @@ pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
 pub use roles::RoleWrite;
 pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
+pub use settings::{SettingRow, SettingsChange, SettingsTable, SettingsWrite};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
 
 use audit::AuditLog;

@@ -13,3 +13,4 @@ mod openapi;
 mod replica;
 mod revocations;
 mod sessions;
+mod settings;

@@ -4,4 +4,5 @@ pub(super) mod audit;
 pub(super) mod keys;
 pub(super) mod roles;
 pub(super) mod sessions;
+pub(super) mod settings;
 pub(super) mod users;
