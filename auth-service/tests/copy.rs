@@ -1,5 +1,7 @@
 //! What `copy` refuses, and what it notices: the store's part, in one process. The whole way is in `tests/tests/growth.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,7 @@ impl Source {
             NewKey { kid: Kid::from(first_key.to_owned()), public_jwk: None, sealed: "sealed".to_owned() };
         let schedule = KeySchedule { activates_at: UnixTime(0), end: None };
         let announce =
-            move |_: &[_], _, _| Ok(vec![Change::Announce { generation: 1, schedule: schedule.clone() }]);
+            move |_: &[_], _, _| Ok(vec![Change::Announce { generation: 1, schedule }]);
         store.change_keys(Chain::RefreshMac, Some(key), "test".to_owned(), announce).await.unwrap().unwrap();
         // Capitals and signs, which databases sort in another order than bytes.
         for (number, name) in ["Zoe", "anna", "Äpfel", "_x", "éa", "B-1"].iter().enumerate() {
