@@ -1,12 +1,13 @@
 //! What a request may use, built once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use verifier::{Clock, Expected, Seconds};
 
 use crate::config::{ADMIN_AUDIENCE, Config};
 use crate::domain::key::{Chain, RotationPolicy};
+use crate::drain::Drain;
 use crate::entropy::Entropy;
 use crate::feed::Feed;
 use crate::hashing::HashPool;
@@ -37,8 +38,8 @@ pub struct App {
     pub clock_guard: Arc<ClockGuard>,
     /// Tells resource servers what was revoked.
     pub feed: Arc<Feed>,
-    /// Set when this replica is about to stop: readiness says no, requests are still served.
-    pub draining: Arc<AtomicBool>,
+    /// Whether this replica leaves the rotation.
+    pub drain: Arc<Drain>,
 }
 
 /// Which tokens an endpoint accepts.
@@ -59,23 +60,21 @@ impl App {
     /// What a token must say to pass a door.
     pub fn expected(&self, door: Door) -> Expected {
         let admin = [ADMIN_AUDIENCE.to_owned()];
-        let audiences = match door {
-            Door::Admin => admin.to_vec(),
-            Door::Public => [&self.config.audiences[..], &admin].concat(),
-        };
-        Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
+        match door {
+            Door::Admin => self.expected_for(&admin),
+            Door::Public => self.expected_for(&[&self.config.audiences[..], &admin].concat()),
+        }
     }
 
-    /// The replica is about to stop: readiness says no, streams end, requests are still served.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.feed.close();
+    /// What a token must say to be one for these audiences.
+    pub fn expected_for(&self, audiences: &[String]) -> Expected {
+        Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
 
     /// Why this replica must not be given requests that issue tokens; empty when it is ready.
     pub fn reasons_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Acquire) {
+        if self.drain.is_on() {
             reasons.push("draining".to_owned());
         }
         if let Some(problem) = self.keyring.problem() {
@@ -96,11 +95,16 @@ impl App {
 
 /// The durations of a chain under a configuration.
 pub fn rotation_policy(config: &Config, chain: Chain) -> RotationPolicy {
-    let tail = match chain {
-        Chain::Signing(_) => config.access_token_ttl + config.leeway + config.clock_bound * 2 + LATE_COMMIT,
-        Chain::RefreshMac => config.refresh_idle_ttl + MAC_KEY_TAIL,
+    let (life, margin) = match chain {
+        Chain::Signing(_) => (config.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT),
+        Chain::RefreshMac => (config.refresh_idle_ttl, MAC_KEY_TAIL),
     };
-    RotationPolicy { period: config.key_rotation_period, publish_ahead: config.key_publish_ahead, tail }
+    RotationPolicy {
+        period: config.key_rotation_period,
+        publish_ahead: config.key_publish_ahead,
+        life,
+        margin,
+    }
 }
 
 /// Compares our clock with the database's, each time a statement tells it.

@@ -1,16 +1,20 @@
-//! What a replica does by itself: follow the key table, rotate keys, follow revocations, tidy up.
+//! What a replica does by itself: follow the key table, rotate keys, follow revocations, tell of itself, tidy up.
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
 use verifier::Seconds;
 
 use crate::app::App;
 use crate::domain::login::FORGET_AFTER;
-use crate::feed;
+use crate::domain::replica;
 use crate::flows::rotate_keys;
 use crate::store::with_one_connection;
+use crate::{feed, replicas};
 
+/// A loop that crashed begins anew after this long, so that one which crashes at once does not fill the log.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// A read that was not answered by then is given up; the next one comes soon.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 /// A database that was away is asked so often whether it is back, however rare the poll is.
@@ -21,9 +25,26 @@ const KEEP_SESSIONS_FOR: Seconds = Seconds(86_400);
 /// Rows deleted in one transaction, so that none of them is long.
 const BATCH: u32 = 500;
 
-/// Runs until the task is aborted.
+/// Runs until it is dropped. A loop that panics is started again, and the others go on: without them the signing lease would
+/// run out, or the feed fall silent.
 pub async fn run(app: App) {
-    tokio::join!(follow_keys(&app), feed::run(&app), tidy(&app));
+    tokio::join!(
+        keep_alive("keys", &app, |app| async move { follow_keys(&app).await }),
+        keep_alive("feed", &app, |app| async move { feed::run(&app).await }),
+        keep_alive("replicas", &app, |app| async move { replicas::run(&app).await }),
+        keep_alive("tidy", &app, |app| async move { tidy(&app).await }),
+    );
+}
+
+async fn keep_alive<F: Future<Output = ()> + Send + 'static>(name: &str, app: &App, job: impl Fn(App) -> F) {
+    loop {
+        // A set of one: unlike a task by itself, it ends with us.
+        let mut task = JoinSet::from_iter([job(app.clone())]);
+        if let Some(Err(_)) = task.join_next().await {
+            error!(job = name, "a background job crashed and is started again");
+        }
+        tokio::time::sleep(RESTART_DELAY).await;
+    }
 }
 
 /// Confirms or reloads the key ring each `key_poll_interval`, and lets the chains go on when they are due.
@@ -62,13 +83,14 @@ async fn tidy(app: &App) {
 }
 
 /// Removes what nobody needs any more: expired private keys, revocations that outlived their tokens, sessions long over, old
-/// failure counters.
+/// failure counters, replicas that are gone.
 pub async fn tidy_once(app: &App) -> Result<(), crate::store::StoreError> {
     app.store.erase_expired_keys().await?;
     app.store.adopt_revoked_keys().await?;
     while app.store.purge_revocations(BATCH).await? == u64::from(BATCH) {}
     while app.store.purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
     while app.store.purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}
+    app.store.purge_replicas(replica::FORGET_AFTER).await?;
     Ok(())
 }
 

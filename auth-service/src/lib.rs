@@ -7,12 +7,14 @@
 //! - [`store`]: all SQL, written once for SQLite and PostgreSQL;
 //! - [`flows`]: one file per thing a caller can do;
 //! - [`feed`]: what was revoked, signed and streamed to resource servers;
+//! - [`drain`], [`replicas`]: whether this replica leaves the rotation; what it tells the others;
 //! - [`http`]: parses, calls one flow, renders;
 //! - [`jobs`]: what a replica does by itself.
 
 pub mod app;
 pub mod config;
 pub mod domain;
+pub mod drain;
 pub mod entropy;
 pub mod feed;
 pub mod flows;
@@ -20,5 +22,6 @@ pub mod hashing;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod replicas;
 pub mod store;
 pub mod telemetry;

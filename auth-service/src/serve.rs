@@ -7,12 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_service::app::App;
 use auth_service::config::{Config, Database, Loaded};
 use auth_service::entropy::SystemEntropy;
 use auth_service::flows::start::{self, ADMIN_USERNAME, FirstPassword};
 use auth_service::telemetry::{self, Metrics};
-use auth_service::{http, jobs};
+use auth_service::{http, jobs, replicas};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,7 +27,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
-    let Loaded { config, warnings } = loaded;
+    let Loaded { mut config, warnings } = loaded;
     telemetry::init_logs(&config)?;
     let metrics = Metrics::install()?;
     for warning in warnings {
@@ -37,12 +36,14 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
     // A taken port must be reported before anything is created.
     let public = bind(config.public_addr, "public_addr").await?;
     let admin = bind(config.admin_addr, "admin_addr").await?;
+    let addresses = (public.local_addr()?, admin.local_addr()?);
+    // Others are told where it really is.
+    (config.public_addr, config.admin_addr) = addresses;
     let mut signals = Signals::new()?;
 
     let app = start::start(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
     let first_password = start::bootstrap(&app).await?;
-    let addresses = (public.local_addr()?, admin.local_addr()?);
-    let jobs = tokio::spawn(supervise(app.clone()));
+    let jobs = tokio::spawn(jobs::run(app.clone()));
     let (stop, stopped) = watch::channel(());
     let servers = [(public, http::public(app.clone())), (admin, http::admin(app.clone(), metrics))].map(
         |(listener, router)| tokio::spawn(http::server::serve(listener, router, closed(stopped.clone()))),
@@ -51,8 +52,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
     announce(&app.config, addresses, first_password)?;
 
     let drain_delay = signals.received(app.config.drain_delay).await;
-    info!("draining: readiness says no, requests are still served");
-    app.drain();
+    app.drain.stop();
     tokio::select! {
         () = tokio::time::sleep(drain_delay) => {}
         // A second signal means now.
@@ -63,6 +63,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
         server.await?;
     }
     jobs.abort();
+    replicas::leave(&app).await;
     if tokio::time::timeout(CLOSE_TIMEOUT, app.store.close()).await.is_err() {
         warn!("the database did not let go of its connections in time");
     }
@@ -80,17 +81,6 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
 async fn closed(mut stopped: watch::Receiver<()>) {
     // The sender is dropped, never used.
     let _ = stopped.changed().await;
-}
-
-/// Starts the jobs again when one of them panics: without them the signing lease would run out.
-async fn supervise(app: App) {
-    while let Err(crash) = tokio::spawn(jobs::run(app.clone())).await {
-        if crash.is_cancelled() {
-            return;
-        }
-        tracing::error!("a background job crashed and is started again");
-        tokio::time::sleep(app.config.key_poll_interval).await;
-    }
 }
 
 /// The signals that end a replica.

@@ -19,7 +19,7 @@ use tests::workdir::Workdir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SESSIONS: usize = 30_000;
-const COPIED: [&str; 10] = [
+const COPIED: [&str; 11] = [
     "users",
     "roles",
     "user_roles",
@@ -30,6 +30,7 @@ const COPIED: [&str; 10] = [
     "keys",
     "audit",
     "revocations",
+    "settings",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,11 @@
 //! The command line. Every command that changes something calls the flow that the HTTP handler calls.
 
 mod copy;
+mod export;
 mod healthcheck;
+mod jwks;
 mod keys;
+mod replicas;
 mod sessions;
 mod token;
 mod users;
@@ -46,6 +49,9 @@ enum Command {
     /// Manage signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look at the replicas that run, take one out of the rotation.
+    #[command(subcommand)]
+    Replicas(replicas::ReplicasCommand),
     /// Manage sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
@@ -84,7 +90,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Migrate => migrate(&load(Config::load(file))?).await,
         Command::Copy(arguments) => copy::run(Config::load(file), arguments).await,
         Command::User(command) => users::run(&open(Config::load(file)).await?, command).await,
-        Command::Keys(command) => keys::run(&open(Config::load(file)).await?, command).await,
+        Command::Keys(command) => keys::run(file, command).await,
+        Command::Replicas(command) => replicas::run(&open(Config::load(file)).await?, command).await,
         Command::Sessions(command) => sessions::run(&open(Config::load(file)).await?, command).await,
         Command::Config(ConfigCommand::Check) => print(&load(Config::load(file))?.to_toml()),
         Command::Openapi => print(auth_service::http::OPENAPI),

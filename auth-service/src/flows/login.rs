@@ -115,7 +115,7 @@ async fn start_session(
     let (audience, scope) = target(app, &request, subject.id).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
     let address = request.origin.address.map(|address| address.to_string());
-    let mac_key_id = app
+    let (mac_key_id, mac_key) = app
         .keyring
         .current_mac_key(app.clock.now())
         .ok_or(crate::keys::keyring::LeaseError::NoMacKey)
@@ -129,7 +129,7 @@ async fn start_session(
         audience: audience.clone(),
         scope,
         mac_key_id,
-        idle_ttl: app.config.refresh_idle_ttl,
+        idle_ttl: mac_key.life_of(app.config.refresh_idle_ttl),
         absolute_ttl: app.config.refresh_absolute_ttl,
         max_sessions: app.config.max_sessions_per_user,
         user_agent: request.origin.user_agent,

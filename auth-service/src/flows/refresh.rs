@@ -1,7 +1,5 @@
 //! Exchanges a refresh token (docs/protocols.md, "Sessions and refresh tokens").
 
-use verifier::Seconds;
-
 use super::issue::{IssueError, TokenPair, issue};
 use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
@@ -101,9 +99,9 @@ async fn advance(
     shown: &RefreshClaims,
     step: Advance,
 ) -> Result<Option<LiveSession>, RefreshError> {
-    let mac_key_id =
+    let (mac_key_id, mac_key) =
         app.keyring.current_mac_key(app.clock.now()).ok_or(LeaseError::NoMacKey).map_err(IssueError::from)?;
-    let idle_ttl: Seconds = app.config.refresh_idle_ttl;
+    let idle_ttl = mac_key.life_of(app.config.refresh_idle_ttl);
     Ok(app.store.advance_session(shown.session_id, step, mac_key_id, idle_ttl).await?)
 }
 

@@ -111,11 +111,12 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<(KeyRow, Op
     Ok((key, successor.cloned()))
 }
 
-/// Announces every successor that is due, and winds down chains that are no longer configured. Cheap when nothing is due.
+/// Announces every successor that is due, winds down chains that are no longer configured, and makes room on the keys for the lives
+/// that this replica is configured with. Cheap when nothing is due.
 pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
     let now = app.clock.now();
-    for chain in app.config.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac])
-    {
+    let kept = &app.config.signing_algorithms;
+    for chain in kept.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]) {
         let policy = app.rotation_policy(chain);
         if key::successor_if_due(&app.keyring.snapshot().chain_keys(chain), &policy, false, now).is_empty() {
             continue;
@@ -124,18 +125,30 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
         continue_chain(&app.store, chain, candidate, policy).await?;
         read_back(app).await?;
     }
-    for algorithm in Algorithm::ALL.into_iter().filter(|one| !app.config.signing_algorithms.contains(one)) {
-        let chain = Chain::Signing(algorithm);
-        let policy = app.rotation_policy(chain);
-        if key::wind_down(&app.keyring.snapshot().chain_keys(chain), &policy, now).is_empty() {
-            continue;
-        }
-        let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::wind_down(keys, &policy, now));
-        // `wind_down` has nothing to wait for, so it never answers "pending".
-        let _ = app.store.change_keys(chain, None, "system".to_owned(), decide).await?;
-        read_back(app).await?;
+    for algorithm in Algorithm::ALL.into_iter().filter(|one| !kept.contains(one)) {
+        reschedule(app, Chain::Signing(algorithm), key::wind_down).await?;
+    }
+    // A file or variable of this replica alone may have made its tokens live longer.
+    for chain in Chain::ALL {
+        reschedule(app, chain, key::cover).await?;
     }
     Ok(())
+}
+
+/// Moves the schedules of a chain as `rule` says, if it says anything.
+async fn reschedule(
+    app: &App,
+    chain: Chain,
+    rule: fn(&[ChainKey], &RotationPolicy, UnixTime) -> Vec<Change>,
+) -> Result<(), RotateError> {
+    let policy = app.rotation_policy(chain);
+    if rule(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now()).is_empty() {
+        return Ok(());
+    }
+    let decide = move |keys: &[ChainKey], _: bool, now| Ok(rule(keys, &policy, now));
+    // These rules have nothing to wait for, so none of them answers "pending".
+    let _ = app.store.change_keys(chain, None, "system".to_owned(), decide).await?;
+    read_back(app).await
 }
 
 /// Starts or continues a chain as far as it is due; of any number of replicas one does it.

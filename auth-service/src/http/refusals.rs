@@ -4,11 +4,14 @@ use verifier::VerifyError;
 
 use super::error::{Code, Problem};
 use crate::feed::FeedError;
+use crate::flows::replicas::ReplicaError;
 use crate::flows::roles::RoleError;
 use crate::flows::rotate_keys::RotateError;
 use crate::flows::sessions::SessionError;
 use crate::flows::users::UserError;
-use crate::flows::{AuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError};
+use crate::flows::{
+    AuthError, ForwardAuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError,
+};
 use crate::hashing::HashError;
 use crate::keys::keyring::RingError;
 use crate::store::StoreError;
@@ -109,6 +112,23 @@ impl From<AuthError> for Problem {
     }
 }
 
+impl From<ForwardAuthError> for Problem {
+    fn from(error: ForwardAuthError) -> Self {
+        match error {
+            ForwardAuthError::Token(VerifyError::Unavailable(_))
+            | ForwardAuthError::FeedNotRead
+            | ForwardAuthError::WrongClock(_) => Self::new(Code::Unavailable).cause(error),
+            ForwardAuthError::Token(_) | ForwardAuthError::SessionEnded => {
+                Self::new(Code::InvalidToken).cause(error)
+            }
+            ForwardAuthError::Forbidden(needed) => Self::new(Code::InsufficientScope)
+                .permission(needed.to_string())
+                .detail(format!("needs {needed}")),
+            ForwardAuthError::Ring(error) => error.into(),
+        }
+    }
+}
+
 impl From<PasswordChangeError> for Problem {
     fn from(error: PasswordChangeError) -> Self {
         match error {
@@ -145,6 +165,15 @@ impl From<RoleError> for Problem {
             RoleError::NotFound => Self::new(Code::NotFound),
             RoleError::Escalation => Self::new(Code::PrivilegeEscalation),
             RoleError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReplicaError> for Problem {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::NotFound => Self::new(Code::NotFound),
+            ReplicaError::Store(error) => error.into(),
         }
     }
 }

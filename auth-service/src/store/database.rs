@@ -68,6 +68,11 @@ impl From<i64> for Argument {
         Self::Int(Some(value))
     }
 }
+impl From<Option<i64>> for Argument {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
 impl From<UnixTime> for Argument {
     fn from(value: UnixTime) -> Self {
         Self::Int(Some(value.0))

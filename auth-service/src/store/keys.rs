@@ -1,6 +1,6 @@
 //! The key table. Every change of it happens under the lock of the one row of `key_ring`, which also counts the changes.
 
-use verifier::{Jwk, Kid, UnixTime};
+use verifier::{Jwk, Kid, Seconds, UnixTime};
 
 use super::database::{Row, Transaction, arguments};
 use super::revocations::revoke_key;
@@ -48,7 +48,7 @@ pub struct Resealed {
 const COUNT_CHANGE: &str =
     "UPDATE key_ring SET changes = CASE WHEN changes < {now} THEN {now} ELSE changes + 1 END";
 
-const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at";
+const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at, life";
 
 impl SqlStore {
     /// All keys in one snapshot.
@@ -198,7 +198,7 @@ async fn apply(
             let candidate = candidate.ok_or_else(|| unreadable("a key was announced that nobody made"))?;
             let public_jwk = candidate.public_jwk.as_ref().map(serde_json::to_string).transpose();
             let sql = format!(
-                "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)
+                "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, $10)
                  ON CONFLICT DO NOTHING RETURNING kid"
             );
             let arguments = arguments![
@@ -211,14 +211,15 @@ async fn apply(
                 schedule.activates_at,
                 schedule.end.map(|end| end.retires_at),
                 schedule.end.map(|end| end.expires_at),
+                schedule.life.map(|life| life.0),
             ];
             tx.first(&sql, arguments).await?
         }
         Change::Reschedule { generation, schedule } => {
             // Names the schedule it expects: a change that another path made in between must not be overwritten.
             let expected = before.iter().find(|key| key.generation == *generation);
-            let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5
-                        WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $6 RETURNING kid";
+            let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5, life = $6
+                        WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $7 RETURNING kid";
             let retires_at = expected.and_then(|key| key.schedule.end).map_or(-1, |end| end.retires_at.0);
             let arguments = arguments![
                 chain.as_str(),
@@ -226,6 +227,7 @@ async fn apply(
                 schedule.activates_at,
                 schedule.end.map(|end| end.retires_at),
                 schedule.end.map(|end| end.expires_at),
+                schedule.life.map(|life| life.0),
                 retires_at,
             ];
             tx.first(sql, arguments).await?
@@ -274,7 +276,11 @@ fn read_key(row: &Row, from: usize) -> Result<KeyRow, StoreError> {
         key: ChainKey {
             kid: Kid::from(row.text(from)?),
             generation: row.int(from + 2)?,
-            schedule: KeySchedule { activates_at: row.time(from + 6)?, end },
+            schedule: KeySchedule {
+                activates_at: row.time(from + 6)?,
+                end,
+                life: row.int_if_any(from + 10)?.map(Seconds),
+            },
             compromised_at: row.time_if_any(from + 9)?,
         },
         public_jwk: public_jwk.map_err(|error| unreadable(&error.to_string()))?,

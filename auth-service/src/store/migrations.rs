@@ -26,7 +26,7 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: [Migration; 5] = migrations![
+const MIGRATIONS: [Migration; 7] = migrations![
     1 "0001_users" tolerates 4,
     2 "0002_sessions" tolerates 4,
     3 "0003_keys" tolerates 4,
@@ -34,6 +34,10 @@ const MIGRATIONS: [Migration; 5] = migrations![
     // The release before writes no revocations: what ends at one of its replicas reaches resource servers as late as it did
     // before there was a feed. Keys that they compromise are put on the feed by the newer replicas; see `adopt_revoked_keys`.
     5 "0005_revocations" tolerates 4,
+    // The releases before do not appear in the list of replicas.
+    6 "0006_replicas" tolerates 4,
+    // The release before goes by its own configuration, whatever is stored here.
+    7 "0007_settings" tolerates 4,
 ];
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 

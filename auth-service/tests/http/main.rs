@@ -6,10 +6,12 @@
 
 mod admin;
 mod contract;
+mod forward_auth;
 mod input;
 mod keys;
 mod login;
 mod openapi;
 mod replica;
+mod replicas;
 mod revocations;
 mod sessions;

@@ -131,7 +131,7 @@ impl Plan {
         let mut policy = rotation_policy(&config, CHAINS[0]);
         match without {
             Without::K1 => policy.publish_ahead = policy.publish_ahead / 2,
-            Without::K2 | Without::K2AndExpiry => policy.tail = Seconds(0),
+            Without::K2 | Without::K2AndExpiry => policy.margin = Seconds(-policy.life.0),
             _ => {}
         }
         let at_random = || dice.between(START, end);

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use auth_service::domain::key::{ChainKey, Change, KeySchedule};
+use auth_service::domain::key::{ChainKey, Change};
 use verifier::{Kid, Seconds, UnixTime};
 
 use crate::plan::CHAINS;
@@ -76,12 +76,8 @@ impl Table {
                         return None;
                     }
                     let kid = Kid::from(format!("{chain}.{generation}.{}", next.changes));
-                    let place = ChainKey {
-                        kid,
-                        generation: *generation,
-                        schedule: KeySchedule::starting(schedule.activates_at),
-                        compromised_at: None,
-                    };
+                    let place =
+                        ChainKey { kid, generation: *generation, schedule: *schedule, compromised_at: None };
                     let known_from = waiver.filter(|_| schedule.activates_at <= now).map(|ahead| now + ahead);
                     keys.push(Key { place, created_at: now, known_from });
                 }

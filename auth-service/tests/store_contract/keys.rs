@@ -10,8 +10,12 @@ use verifier::{Algorithm, Kid, Seconds, UnixTime};
 use crate::bed::{Bed, race};
 
 pub(crate) const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
-pub(crate) const POLICY: RotationPolicy =
-    RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(50) };
+pub(crate) const POLICY: RotationPolicy = RotationPolicy {
+    period: Seconds(1_000),
+    publish_ahead: Seconds(100),
+    life: Seconds(30),
+    margin: Seconds(20),
+};
 
 pub(crate) type Decision = Result<Vec<Change>, RotationError>;
 
@@ -63,7 +67,7 @@ pub(crate) async fn one_of_64_rotations_wins(bed: Bed) {
     let [old, new] = &table.rows[..] else { panic!("two keys") };
     let end = old.key.schedule.end.expect("it has a successor");
     assert_eq!(end.retires_at, new.key.schedule.activates_at);
-    assert_eq!(end.expires_at, end.retires_at + POLICY.tail);
+    assert_eq!(end.expires_at, end.retires_at + POLICY.life + POLICY.margin);
     assert_eq!(winners(&bed, rotate).await, 0, "a second successor has to wait");
     assert_eq!(bed.recorded(EventKind::KeyAnnounced).await, 2);
 }
@@ -94,7 +98,7 @@ pub(crate) async fn chains_are_founded_at_once_and_added_with_notice(bed: Bed) {
 pub(crate) async fn expired_private_keys_are_erased(bed: Bed) {
     change(&bed, CHAIN, "old", go_on).await.unwrap();
     change(&bed, CHAIN, "new", rotate).await.unwrap();
-    bed.advance(POLICY.publish_ahead.0 + POLICY.tail.0 - 2);
+    bed.advance(POLICY.publish_ahead.0 + POLICY.life.0 + POLICY.margin.0 - 2);
     assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 0);
     bed.advance(2);
     assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 1);
