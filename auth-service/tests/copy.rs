@@ -33,8 +33,7 @@ impl Source {
         let key =
             NewKey { kid: Kid::from(first_key.to_owned()), public_jwk: None, sealed: "sealed".to_owned() };
         let schedule = KeySchedule { activates_at: UnixTime(0), end: None };
-        let announce =
-            move |_: &[_], _, _| Ok(vec![Change::Announce { generation: 1, schedule }]);
+        let announce = move |_: &[_], _, _| Ok(vec![Change::Announce { generation: 1, schedule }]);
         store.change_keys(Chain::RefreshMac, Some(key), "test".to_owned(), announce).await.unwrap().unwrap();
         // Capitals and signs, which databases sort in another order than bytes.
         for (number, name) in ["Zoe", "anna", "Äpfel", "_x", "éa", "B-1"].iter().enumerate() {
