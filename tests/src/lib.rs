@@ -5,7 +5,7 @@
 //!     │             └─▶ Balancer (in this process; drops, delays, repeats)
 //!     ├─▶ Client, rude ──▶ Balancer, or one replica
 //!     ├─▶ ResourceServer: the example of the `verifier` crate
-//!     └─▶ Ledger: what was seen, and the checkers that judge it at the end
+//!     └─▶ Ledger: what was done and seen ──▶ checkers, at the end
 //! ```
 //!
 //! - [`cluster`]: replicas of the service on one database; kill, pause, restart, wrong clocks.
@@ -15,7 +15,7 @@
 //! - [`client`], [`session`], [`rude`]: one request, a session kept alive as the contract says, raw bytes.
 //! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
 //! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they were due.
-//! - [`ledger`], [`keys`], [`jwt`]: what must be true of everything that was issued.
+//! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`], [`jwt`].
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.
 //!
@@ -24,6 +24,7 @@
 
 pub mod arrivals;
 pub mod balancer;
+pub mod checkers;
 pub mod checking;
 pub mod client;
 pub mod clock;
@@ -40,5 +41,6 @@ pub mod random;
 pub mod resource_server;
 pub mod rude;
 pub mod session;
+pub mod soak;
 pub mod wait;
 pub mod workdir;
