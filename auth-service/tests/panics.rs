@@ -9,7 +9,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use auth_service::app::App;
-use auth_service::config::{Config, Loaded};
+use auth_service::config::{Config, Loaded, LogFormat};
 use auth_service::entropy::{Entropy, EntropyError, SystemEntropy};
 use auth_service::flows::start;
 use auth_service::telemetry::{self, Metrics};
