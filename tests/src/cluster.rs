@@ -17,6 +17,7 @@ use crate::balancer::Balancer;
 use crate::client::Client;
 use crate::process;
 use crate::random::Random;
+use crate::wait;
 use crate::workdir::Workdir;
 use replica::Launch;
 pub use replica::{Replica, find_address, service};
@@ -222,6 +223,25 @@ impl Cluster {
     pub async fn restart(&self, number: usize) {
         self.replicas[number].start_again();
         self.await_ready(number).await;
+    }
+
+    /// Waits until each replica logs in and refreshes again.
+    pub async fn everything_works_again(&self, user: &str) {
+        for number in 0..self.replicas.len() {
+            let client = self.client().at_replica(number);
+            wait::until(&format!("replica {number} works again"), Duration::from_secs(20), async || {
+                let login = client.login(user, self.user_password()).await.ok()?.find_tokens()?;
+                client.refresh(&login.refresh).await.ok()?.find_tokens()
+            })
+            .await;
+        }
+    }
+
+    /// The replicas use another database when they start again.
+    pub fn use_database(&mut self, url: &str) {
+        for replica in &mut self.replicas {
+            replica.set("AUTH_DATABASE_URL", url);
+        }
     }
 
     /// Stops replica `number` in its tracks; its connections stay open.

@@ -105,7 +105,7 @@ async fn outage(
     tokio::task::block_in_place(&mend_it);
     let ended = clock::instant();
 
-    everything_works_again(&cluster, &users).await;
+    cluster.everything_works_again(&users[1]).await;
     let recovery = ended.elapsed();
     for session in &sessions {
         session.lock().await.refresh_patiently(Duration::from_secs(10)).await;
@@ -171,16 +171,4 @@ fn told_to_wait(answer: &Result<Answer, Lost>) {
         answer.header(header::RETRY_AFTER).parse().unwrap_or_else(|_| panic!("Retry-After: {answer}"));
     assert!((1..=60).contains(&seconds), "Retry-After: {seconds}");
     assert_eq!(answer.code(), "unavailable");
-}
-
-/// Waits until each replica logs in and refreshes again.
-async fn everything_works_again(cluster: &Cluster, users: &[String]) {
-    for replica in 0..REPLICAS {
-        let client = cluster.client().at_replica(replica);
-        wait::until(&format!("replica {replica} works again"), Duration::from_secs(20), async || {
-            let login = client.login(&users[1], cluster.user_password()).await.ok()?.find_tokens()?;
-            client.refresh(&login.refresh).await.ok()?.find_tokens()
-        })
-        .await;
-    }
 }
