@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::run::note_deaths;
-use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
+use super::traffic::{Clients, REACH_WHEN_CUT, Rates, Traffic, plan, verifiers};
 use super::{Run, Size};
 use crate::clock;
 use crate::cluster::Cluster;
@@ -14,13 +14,11 @@ use crate::postgres::Postgres;
 use crate::wait;
 
 const REPLICAS: usize = 3;
-/// A verifier whose stream was cut looks for another replica, at once or within a few tries.
-const REACH: Duration = Duration::from_secs(5);
 const LONGEST_START: Duration = Duration::from_secs(1);
 
 pub(super) async fn play(run: &mut Run) {
     let Figures { rates, kills, period } = Figures::of(run.size);
-    run.bounds.reach = REACH;
+    run.bounds.reach = REACH_WHEN_CUT;
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
     let clients = Clients::start(run, &cluster, 60).await;

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Run;
 use super::stolen_key::compromise;
-use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
+use super::traffic::{Clients, REACH_WHEN_CUT, Rates, Traffic, plan, verifiers};
 use crate::client::Client;
 use crate::clock;
 use crate::cluster::Cluster;
@@ -30,7 +30,7 @@ const SLEEPER: usize = 1;
 pub(super) async fn play(run: &mut Run) {
     let sleep = Duration::from_secs(run.size.pick(14, 30));
     // Verifiers that heard the sleeper's feed notice the silence after 5 s and look for another replica.
-    run.bounds.reach = Duration::from_secs(8);
+    run.bounds.reach = REACH_WHEN_CUT;
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
     let clients = Clients::start(run, &cluster, 60).await;

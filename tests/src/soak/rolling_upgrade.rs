@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Run;
-use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
+use super::traffic::{Clients, REACH_WHEN_CUT, Rates, Traffic, plan, verifiers};
 use crate::cluster::{Cluster, service};
 use crate::ledger::Ledger;
 use crate::postgres::{Database, Postgres};
@@ -19,6 +19,7 @@ pub(super) async fn play(run: &mut Run) {
     let short = Rates { logins: 3, refreshes: 40, verifies: 200, logouts: 2 };
     let full = Rates { logins: 10, refreshes: 100, verifies: 1000, logouts: 5 };
     let rates = run.size.pick(short, full);
+    run.bounds.reach = REACH_WHEN_CUT;
     let (old, new) = (process::previous("auth-service"), service());
 
     let database = Postgres::shared().create_database();

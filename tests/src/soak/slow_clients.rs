@@ -40,7 +40,7 @@ pub(super) async fn play(run: &mut Run) {
     let (sockets, calm) = run.size.pick((300, 6), (2000, 30));
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
-    let clients = Clients::start(run, &cluster, 60).await;
+    let clients = Clients::start(run, &cluster, 120).await;
     let verifiers = verifiers(3, &cluster).await;
 
     let traffic = Traffic::start(run, &clients, &verifiers, RATES);

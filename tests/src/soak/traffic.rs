@@ -28,6 +28,10 @@ const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 const NONE: &str = "no session";
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the end of a session may remain unknown to a verifier whose stream was cut several times in a row: it waits up to
+/// 8 s before a further attempt.
+pub(super) const REACH_WHEN_CUT: Duration = Duration::from_secs(8);
+
 /// How often each thing is done, per second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rates {
