@@ -62,10 +62,14 @@ impl App {
     /// What a token must say to pass a door.
     pub fn expected(&self, door: Door) -> Expected {
         let admin = [ADMIN_AUDIENCE.to_owned()];
-        let audiences = match door {
-            Door::Admin => admin.to_vec(),
-            Door::Public => [&self.settings().audiences[..], &admin].concat(),
-        };
+        match door {
+            Door::Admin => self.expected_for(&admin),
+            Door::Public => self.expected_for(&[&self.settings().audiences[..], &admin].concat()),
+        }
+    }
+
+    /// What a token must say to be one for these audiences.
+    pub fn expected_for(&self, audiences: &[String]) -> Expected {
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
 

@@ -2,44 +2,70 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
 use verifier::Seconds;
 
 use crate::app::App;
 use crate::domain::login::FORGET_AFTER;
 use crate::feed;
 use crate::flows::rotate_keys;
+use crate::store::with_one_connection;
 
+/// A loop that crashed begins anew after this long, so that one which crashes at once does not fill the log.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// A read that was not answered by then is given up; the next one comes soon.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+/// A database that was away is asked so often whether it is back, however rare the poll is.
+const POLL_AFTER_FAILURE: Duration = Duration::from_secs(1);
 const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Ended sessions are kept this long after they could last be refreshed, for whoever investigates.
 const KEEP_SESSIONS_FOR: Seconds = Seconds(86_400);
 /// Rows deleted in one transaction, so that none of them is long.
 const BATCH: u32 = 500;
 
-/// Runs until the task is aborted.
+/// Runs until it is dropped. A loop that panics is started again, and the others go on: without them the signing lease would
+/// run out, or the feed fall silent.
 pub async fn run(app: App) {
-    tokio::join!(follow_keys(&app), feed::run(&app), tidy(&app));
+    tokio::join!(
+        keep_alive("keys", &app, |app| async move { follow_keys(&app).await }),
+        keep_alive("feed", &app, |app| async move { feed::run(&app).await }),
+        keep_alive("tidy", &app, |app| async move { tidy(&app).await }),
+    );
+}
+
+async fn keep_alive<F: Future<Output = ()> + Send + 'static>(name: &str, app: &App, job: impl Fn(App) -> F) {
+    loop {
+        // A set of one: unlike a task by itself, it ends with us.
+        let mut task = JoinSet::from_iter([job(app.clone())]);
+        if let Some(Err(_)) = task.join_next().await {
+            error!(job = name, "a background job crashed and is started again");
+        }
+        tokio::time::sleep(RESTART_DELAY).await;
+    }
 }
 
 /// Confirms or reloads the key ring each `key_poll_interval`, and lets the chains go on when they are due.
 async fn follow_keys(app: &App) {
     let mut was_wrong = false;
     loop {
-        tokio::time::sleep(jittered(app, app.config.key_poll_interval)).await;
+        let pause = app.config.key_poll_interval;
+        let pause = if was_wrong { pause.min(POLL_AFTER_FAILURE) } else { pause };
+        tokio::time::sleep(jittered(app, pause)).await;
         let outcome = poll(app).await;
         match &outcome {
-            Err(error) => warn!(%error, "the key table could not be followed"),
+            Err(error) if !was_wrong => warn!(%error, "the key table cannot be followed"),
             Ok(()) if was_wrong => info!("the key table is followed again"),
-            Ok(()) => {}
+            _ => {}
         }
         was_wrong = outcome.is_err();
     }
 }
 
 async fn poll(app: &App) -> Result<(), rotate_keys::RotateError> {
-    let seen = app.store.key_changes().await?;
+    let seen = with_one_connection(READ_LIMIT, app.store.key_changes()).await?;
     app.clock_guard.observe(&seen, &*app.clock);
-    if app.keyring.catch_up(&app.store, &seen).await? {
+    if with_one_connection(READ_LIMIT, app.keyring.catch_up(&app.store, &seen)).await? {
         info!(changes = seen.changes, "the key ring was reloaded");
     }
     rotate_keys::rotate_if_due(app).await

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_service::app::App;
 use auth_service::config::{Config, Database, Loaded};
 use auth_service::entropy::SystemEntropy;
 use auth_service::flows::start::{self, ADMIN_USERNAME, FirstPassword};
@@ -42,7 +41,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
     let app = start::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
     let first_password = start::bootstrap(&app).await?;
     let addresses = (public.local_addr()?, admin.local_addr()?);
-    let jobs = tokio::spawn(supervise(app.clone()));
+    let jobs = tokio::spawn(jobs::run(app.clone()));
     let (stop, stopped) = watch::channel(());
     let servers = [(public, http::public(app.clone())), (admin, http::admin(app.clone(), metrics))].map(
         |(listener, router)| tokio::spawn(http::server::serve(listener, router, closed(stopped.clone()))),
@@ -80,17 +79,6 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
 async fn closed(mut stopped: watch::Receiver<()>) {
     // The sender is dropped, never used.
     let _ = stopped.changed().await;
-}
-
-/// Starts the jobs again when one of them panics: without them the signing lease would run out.
-async fn supervise(app: App) {
-    while let Err(crash) = tokio::spawn(jobs::run(app.clone())).await {
-        if crash.is_cancelled() {
-            return;
-        }
-        tracing::error!("a background job crashed and is started again");
-        tokio::time::sleep(app.config.key_poll_interval).await;
-    }
 }
 
 /// The signals that end a replica.

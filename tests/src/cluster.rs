@@ -1,7 +1,7 @@
 //! Several `auth-service serve` processes on one database, with a balancer in front.
 //!
-//! They share the database, the master key and the issuer, which is the balancer's URL, and nothing else. Each one
-//! listens on free ports, so a replica that starts again has a new address; the balancer is told.
+//! They share the database, the master key and the issuer, which is the balancer's URL unless the plan says otherwise, and
+//! nothing else. Each one listens on free ports, so a replica that starts again has a new address; the balancer is told.
 
 mod replica;
 
@@ -32,7 +32,9 @@ pub const ADMIN_AUDIENCE: &str = "auth-admin";
 pub struct Plan {
     replicas: usize,
     database_url: String,
+    issuer: Option<String>,
     settings: Vec<(String, String)>,
+    own_settings: Vec<(usize, String, String)>,
     clock_offsets: Vec<(usize, i64)>,
 }
 
@@ -42,7 +44,9 @@ impl Plan {
         let plan = Self {
             replicas,
             database_url: database_url.into(),
+            issuer: None,
             settings: Vec::new(),
+            own_settings: Vec::new(),
             clock_offsets: Vec::new(),
         };
         plan.set("drain_delay", "200ms").set("log_format", "json")
@@ -51,7 +55,21 @@ impl Plan {
     /// Sets `key`, a name of the configuration table, for all replicas.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
-        self.settings.push((format!("AUTH_{}", key.to_uppercase()), value.to_owned()));
+        self.settings.push((variable(key), value.to_owned()));
+        self
+    }
+
+    /// Sets `key` for replica `number` alone.
+    #[must_use]
+    pub fn set_at(mut self, number: usize, key: &str, value: &str) -> Self {
+        self.own_settings.push((number, variable(key), value.to_owned()));
+        self
+    }
+
+    /// The URL that clients know, when it is not that of the balancer in this process.
+    #[must_use]
+    pub fn issuer(mut self, url: &str) -> Self {
+        self.issuer = Some(url.to_owned());
         self
     }
 
@@ -81,10 +99,15 @@ impl Plan {
     }
 }
 
+fn variable(key: &str) -> String {
+    format!("AUTH_{}", key.to_uppercase())
+}
+
 /// Running replicas behind their balancer. Dropping it ends them; when the test failed, their last log lines are shown.
 #[derive(Debug)]
 pub struct Cluster {
     balancer: Balancer,
+    issuer: String,
     replicas: Vec<Replica>,
     admin_password: String,
     // Last, so that it is removed after the processes ended.
@@ -96,6 +119,7 @@ impl Cluster {
     pub async fn start(plan: Plan) -> Self {
         let dir = Workdir::new();
         let balancer = Balancer::start().await;
+        let issuer = plan.issuer.unwrap_or_else(|| balancer.url());
         let random = Random::fresh();
         let admin_password = format!("violet-{}", random.word(20));
         let master_key = dir.path().join("master.key");
@@ -103,7 +127,7 @@ impl Cluster {
         fs::write(&master_key, STANDARD.encode(bytes) + "\n").expect("the master key");
 
         let mut environment = vec![
-            ("AUTH_ISSUER".to_owned(), balancer.url()),
+            ("AUTH_ISSUER".to_owned(), issuer.clone()),
             ("AUTH_PUBLIC_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
             ("AUTH_ADMIN_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
             ("AUTH_DATABASE_URL".to_owned(), plan.database_url.clone()),
@@ -113,16 +137,18 @@ impl Cluster {
         environment.extend(plan.settings);
         let replicas = (0..plan.replicas)
             .map(|number| {
+                let own = plan.own_settings.iter().filter(|(replica, ..)| *replica == number);
+                let own = own.map(|(_, variable, value)| (variable.clone(), value.clone()));
                 let offset = plan.clock_offsets.iter().find(|(replica, _)| *replica == number);
                 Replica::start(Launch {
                     number,
                     folder: dir.folder(&format!("replica-{number}")),
-                    environment: environment.clone(),
+                    environment: environment.iter().cloned().chain(own).collect(),
                     clock_offset: offset.map(|(_, seconds)| *seconds),
                 })
             })
             .collect();
-        let cluster = Self { balancer, replicas, admin_password, dir };
+        let cluster = Self { balancer, issuer, replicas, admin_password, dir };
         for number in 0..plan.replicas {
             cluster.await_ready(number).await;
         }
@@ -136,7 +162,7 @@ impl Cluster {
 
     /// The exact `iss` of all tokens.
     pub fn issuer(&self) -> String {
-        self.balancer.url()
+        self.issuer.clone()
     }
 
     /// The password that the bootstrap gave to [`ADMIN`].

@@ -10,9 +10,12 @@
 //!
 //! - [`cluster`]: replicas of the service on one database; kill, pause, restart, wrong clocks.
 //! - [`postgres`]: a private database server and a synchronous standby.
+//! - [`passage`]: a network to a server that may swallow every packet.
 //! - [`balancer`]: a round-robin proxy that can misbehave.
 //! - [`client`], [`session`], [`rude`]: one request, a session kept alive as the contract says, raw bytes.
+//! - [`front_end`]: the real balancers with the configurations of `deploy/`, and a site behind them.
 //! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
+//! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they were due.
 //! - [`ledger`], [`keys`], [`jwt`]: what must be true of everything that was issued.
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.
@@ -20,20 +23,25 @@
 //! cargo builds no other package's binaries for a test, so build them first:
 //! `cargo build -p auth-service --bin auth-service` and `cargo build -p verifier --example resource_server`.
 
+pub mod arrivals;
 pub mod balancer;
 pub mod checking;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod front_end;
+pub mod histogram;
 pub mod jwt;
 pub mod keys;
 pub mod ledger;
 pub mod load;
+pub mod passage;
 pub mod postgres;
 pub mod process;
 pub mod random;
 pub mod resource_server;
 pub mod rude;
 pub mod session;
+mod user;
 pub mod wait;
 pub mod workdir;

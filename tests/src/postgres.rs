@@ -158,8 +158,17 @@ pub struct Database<'a> {
 impl Database<'_> {
     /// `postgres://auth:…@127.0.0.1:…/…`, for the role that owns the database.
     pub fn url(&self) -> String {
-        let Postgres { password, server, .. } = self.postgres;
-        format!("postgres://{OWNER}:{password}@127.0.0.1:{}/{}", server.port(), self.name)
+        self.url_at(self.postgres.server.port())
+    }
+
+    /// The same for a port of something that stands between: a proxy, a pooler.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://{OWNER}:{}@127.0.0.1:{port}/{}", self.postgres.password, self.name)
+    }
+
+    /// The port of the server itself.
+    pub fn port(&self) -> u16 {
+        self.postgres.server.port()
     }
 
     /// The password inside [`Database::url`], which must never show up anywhere else.

@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::Duration;
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
+
+use crate::clock;
 
 /// Sends `signal` to the process `id`. A process that is gone already is not an error.
 pub fn signal(id: u32, signal: Signal) {
@@ -37,6 +40,15 @@ fn parent_of(id: u32) -> Option<u32> {
 pub fn end(child: &mut Child) {
     drop(child.kill()); // An error means that it has ended already.
     drop(child.wait());
+}
+
+/// Collects `child` when it ends by itself within `span`, and ends it then.
+pub fn end_within(child: &mut Child, span: Duration) {
+    let start = clock::instant();
+    while matches!(child.try_wait(), Ok(None)) && start.elapsed() < span {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    end(child);
 }
 
 /// The path of a binary of this workspace in the profile the tests were built with.

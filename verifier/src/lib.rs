@@ -96,6 +96,7 @@ mod permission;
 mod revocation;
 mod snapshot;
 mod source;
+mod spki;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,13 +1,16 @@
 //! `auth-service keys …`
 
-use auth_service::app::App;
+use std::path::Path;
+
+use auth_service::config::Config;
 use auth_service::domain::key::Chain;
 use auth_service::flows::rotate_keys;
 use auth_service::store::KeyRow;
 use clap::Subcommand;
 use verifier::{Algorithm, UnixTime};
 
-use super::{Failure, print, time};
+use super::export::Export;
+use super::{Failure, open, print, time};
 
 const ACTOR: &str = "cli";
 
@@ -29,29 +32,36 @@ pub(crate) enum KeysCommand {
     },
     /// Seal all private keys under the first master key.
     Reseal,
+    /// Write the public keys to a folder, one file each, for programs that read keys only from files.
+    Export(Export),
 }
 
-pub(crate) async fn run(app: &App, command: KeysCommand) -> Result<(), Failure> {
+pub(crate) async fn run(config: Option<&Path>, command: KeysCommand) -> Result<(), Failure> {
+    let open = async || open(Config::load(config)).await;
     match command {
         KeysCommand::List => {
+            let app = open().await?;
             let table = app.store.key_table().await?;
             let signing = table.rows.iter().filter(|row| row.chain != Chain::RefreshMac);
             signing.into_iter().try_for_each(|row| print(&line(row, table.seen.now)))
         }
         KeysCommand::Rotate { alg } => {
-            let rotated = rotate_keys::rotate(app, ACTOR, alg).await?;
+            let app = open().await?;
+            let rotated = rotate_keys::rotate(&app, ACTOR, alg).await?;
             print(&line(&rotated.key, app.clock.now()))
         }
         KeysCommand::Compromise { kid } => {
-            let (key, successor) = rotate_keys::compromise(app, ACTOR, &kid).await?;
+            let app = open().await?;
+            let (key, successor) = rotate_keys::compromise(&app, ACTOR, &kid).await?;
             let now = app.clock.now();
             print(&line(&key, now))?;
             successor.map_or(Ok(()), |row| print(&line(&row, now)))
         }
         KeysCommand::Reseal => {
-            let moved = rotate_keys::reseal(app, ACTOR).await?;
+            let moved = rotate_keys::reseal(&open().await?, ACTOR).await?;
             print(&format!("{moved} keys were sealed anew under the first master key"))
         }
+        KeysCommand::Export(export) => export.run(config).await,
     }
 }
 

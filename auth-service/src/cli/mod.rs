@@ -1,6 +1,9 @@
 //! The command line. Every command that changes something calls the flow that the HTTP handler calls.
 
+mod copy;
+mod export;
 mod healthcheck;
+mod jwks;
 mod keys;
 mod sessions;
 mod settings;
@@ -38,6 +41,8 @@ enum Command {
     Serve,
     /// Bring the database schema up to date.
     Migrate,
+    /// Move an installation from SQLite to PostgreSQL: stop the service first.
+    Copy(copy::CopyArguments),
     /// Manage users.
     #[command(subcommand)]
     User(users::UserCommand),
@@ -83,8 +88,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Token(command) => return Ok(token::run(command).await),
         Command::Serve => serve::run(Config::load(file)?).await,
         Command::Migrate => migrate(&load(Config::load(file))?.config).await,
+        Command::Copy(arguments) => copy::run(Config::load(file), arguments).await,
         Command::User(command) => users::run(&open(Config::load(file)).await?, command).await,
-        Command::Keys(command) => keys::run(&open(Config::load(file)).await?, command).await,
+        Command::Keys(command) => keys::run(file, command).await,
         Command::Sessions(command) => sessions::run(&open(Config::load(file)).await?, command).await,
         Command::Settings(command) => settings::run(&open(Config::load(file)).await?, command).await,
         Command::Config(ConfigCommand::Check) => print(&load(Config::load(file))?.to_toml()),

@@ -1,25 +1,18 @@
 //! `auth-service token …`: what a resource server would say to a token, and why. Needs no database and no configuration.
 
-use std::fs::File;
-use std::io::{self, BufRead, Read as _, Write};
-use std::path::Path;
+use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use verifier::{
-    Clock as _, Expected, HttpSource, JwksRequest, JwksSource as _, KeySet, Kid, Reason, Seconds,
-    SystemClock, UnixTime, Verified, VerifyError,
+    Clock as _, Expected, KeySet, Kid, Reason, Seconds, SystemClock, UnixTime, Verified, VerifyError,
 };
 
-use super::Failure;
+use super::{Failure, jwks};
 
 /// No token is longer; see the first check of `verifier`.
 const LONGEST_TOKEN: usize = 8 * 1024;
-/// No key set is longer.
-const LONGEST_JWKS: u64 = 256 * 1024;
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nothing was checked.
 const NOT_CHECKED: u8 = 2;
 
@@ -75,22 +68,8 @@ impl Check {
 }
 
 async fn load_keys(place: &str) -> Result<KeySet, Failure> {
-    let document = if place.starts_with("https://") || place.starts_with("http://") {
-        let (source, request) = (HttpSource::new(place)?, JwksRequest::default());
-        let fetched = tokio::time::timeout(FETCH_TIMEOUT, source.fetch(&request)).await;
-        fetched.map_err(|_| "the key set did not arrive within 5 s")??.document.unwrap_or_default()
-    } else {
-        read_file(Path::new(place)).map_err(|cause| format!("{place}: {cause}"))?
-    };
-    let keys = KeySet::parse(&document)?;
+    let keys = KeySet::parse(&jwks::read(place).await?)?;
     if keys.is_empty() { Err("the key set has no key that can be used".into()) } else { Ok(keys) }
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut document = Vec::new();
-    // One byte more than is allowed shows that there is more.
-    File::open(path)?.take(LONGEST_JWKS + 1).read_to_end(&mut document)?;
-    Ok(document)
 }
 
 /// What is said of one line. Never any part of the token.

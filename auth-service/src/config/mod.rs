@@ -201,7 +201,7 @@ pub enum Database {
 
 impl Database {
     /// Tells the database from its URL; `None` when the URL names neither.
-    fn from_url(url: &str) -> Option<Self> {
+    pub fn from_url(url: &str) -> Option<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Some(Self::Postgres);
         }

@@ -21,6 +21,8 @@ use tracing::{debug, error, info, warn};
 use verifier::Seconds;
 
 use crate::app::App;
+use crate::domain::revocation::Revocation;
+use crate::domain::session::SessionId;
 use crate::keys::keyring::{LeaseError, RingError};
 use crate::keys::signer::{Kind, SignatureError};
 use crate::store::with_one_connection;
@@ -31,9 +33,10 @@ use stream::Event;
 const POLL: Duration = Duration::from_millis(400);
 /// Nudges within this time cause one read: at most 20 reads a second.
 const GAP: Duration = Duration::from_millis(50);
-/// Nobody waits for a read as for a request, and that of everything may be a large one: some 50 MB where a document is at its limit.
-/// PostgreSQL ends the statement itself after 5 s.
-const READ_LIMIT: Duration = Duration::from_secs(10);
+/// The read of what is new. Behind one that is not answered nothing new is heard, so it is soon given up.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+/// The read of everything may be a large one: some 50 MB where a document is at its limit. PostgreSQL itself allows it as much.
+const READ_ALL_LIMIT: Duration = Duration::from_secs(5);
 /// Who needs the new keys waits for us.
 const KEYS_LIMIT: Duration = Duration::from_millis(1_800);
 /// Each read that a frozen database does not answer leaves a connection there.
@@ -133,6 +136,11 @@ impl Feed {
         self.lock().publisher.entries()
     }
 
+    /// Whether this session is known to have ended. `None` before the first read: nobody can tell.
+    pub fn is_revoked(&self, session: SessionId) -> Option<bool> {
+        self.lock().publisher.is_revoked(&Revocation::Session(session))
+    }
+
     /// Unix milliseconds before which every revocation is known. `None` before the first read.
     pub fn as_of(&self) -> Option<i64> {
         self.lock().publisher.as_of()
@@ -202,7 +210,8 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     let feed = &app.feed;
     let from = feed.lock().publisher.read_from(app.clock.monotonic());
     let asked_at = app.clock.unix_millis();
-    let table = with_one_connection(READ_LIMIT, app.store.revocations(from)).await?;
+    let limit = if from.is_some() { READ_LIMIT } else { READ_ALL_LIMIT };
+    let table = with_one_connection(limit, app.store.revocations(from)).await?;
     app.clock_guard.observe(&table.seen, &*app.clock);
     with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &table.seen)).await?;
     announce_keys(app);

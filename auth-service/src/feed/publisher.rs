@@ -178,6 +178,11 @@ impl Publisher {
         self.as_of
     }
 
+    /// Whether this was revoked and is still to be remembered. `None` before the first read.
+    pub fn is_revoked(&self, what: &Revocation) -> Option<bool> {
+        self.seen.map(|_| self.live.contains_key(what))
+    }
+
     /// How much is to be remembered now.
     pub fn entries(&self) -> usize {
         self.live.len()

@@ -1,6 +1,7 @@
 //! One file per thing a caller can do: load, decide, compare-and-set, sign.
 
 mod authenticate;
+mod forward_auth;
 mod issue;
 mod login;
 mod logout;
@@ -14,6 +15,7 @@ pub mod start;
 pub mod users;
 
 pub use authenticate::{AuthError, Caller, authenticate};
+pub use forward_auth::{Admitted, ForwardAuthError, Needed, forward_auth};
 pub use issue::{IssueError, TokenPair};
 pub use login::{LoginError, LoginRequest, Origin, login};
 pub use logout::{LogoutCredential, LogoutError, logout};

@@ -138,8 +138,8 @@ pub(super) struct Problem {
     detail: Option<String>,
     retry_after: Option<Seconds>,
     earliest_at: Option<UnixTime>,
-    /// A missing permission, for the challenge.
-    permission: Option<&'static str>,
+    /// The permissions that are needed and not all there, for the challenge.
+    permission: Option<String>,
     /// For the log only.
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -168,9 +168,9 @@ impl Problem {
         self
     }
 
-    /// Names the permission that is missing.
-    pub(super) fn permission(mut self, permission: &'static str) -> Self {
-        self.permission = Some(permission);
+    /// Names what is needed: permissions separated by single spaces.
+    pub(super) fn permission(mut self, needed: impl Into<String>) -> Self {
+        self.permission = Some(needed.into());
         self
     }
 
@@ -182,7 +182,7 @@ impl Problem {
 
     /// What RFC 6750 §3 wants to read in `WWW-Authenticate`.
     fn challenge(&self) -> Option<String> {
-        match (self.code, self.permission) {
+        match (self.code, &self.permission) {
             (Code::MissingToken, _) => Some("Bearer".to_owned()),
             (Code::InvalidToken, _) => Some(r#"Bearer error="invalid_token""#.to_owned()),
             (Code::InsufficientScope, Some(permission)) => {

@@ -8,6 +8,7 @@ mod auth;
 mod client_address;
 mod error;
 mod extract;
+mod forward_auth;
 mod health;
 mod jwks;
 mod me;
@@ -24,8 +25,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use http::{HeaderName, HeaderValue, Method, header};
-use tower::ServiceBuilder;
-use tower::util::option_layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
@@ -53,7 +52,7 @@ const DELETE: Method = Method::DELETE;
 type Shared = Arc<App>;
 
 /// What the public listener serves.
-fn public_routes() -> Routes {
+fn public_routes(cors: Option<CorsLayer>) -> Routes {
     Routes::on(Listener::Public)
         .open(POST, "/v1/login", auth::login)
         .open(POST, "/v1/refresh", auth::refresh)
@@ -70,6 +69,10 @@ fn public_routes() -> Routes {
         .open(GET, "/v1/revocations/stream", revocations::stream)
         .open(GET, "/livez", health::livez)
         .open(GET, "/readyz", health::readyz)
+        .and_nothing_else()
+        .readable_by_scripts(cors)
+        // For proxies only, and after the line above: that layer answers every OPTIONS with 200.
+        .mount(GET, "/v1/verify", Access::Session, forward_auth::route())
 }
 
 /// What the admin listener serves.
@@ -97,37 +100,28 @@ fn admin_routes(metrics: Metrics) -> Routes {
         .mount(GET, "/metrics", Access::Open, scrape::route(metrics))
         .open(GET, "/livez", health::livez)
         .open(GET, "/readyz", health::readyz)
+        .and_nothing_else()
 }
 
 /// The router of the public listener.
 pub fn public(app: App) -> Router {
     let cors = cors(&app.config);
-    finish(public_routes(), Listener::Public, app, cors)
+    finish(public_routes(cors), Listener::Public, app)
 }
 
 /// The router of the admin listener.
 pub fn admin(app: App, metrics: Metrics) -> Router {
-    finish(admin_routes(metrics), Listener::Admin, app, None)
+    finish(admin_routes(metrics), Listener::Admin, app)
 }
 
 /// Every route of both listeners.
 pub fn route_table() -> Vec<Route> {
-    [public_routes().into_table(), admin_routes(Metrics::detached()).into_table()].concat()
+    [public_routes(None).into_table(), admin_routes(Metrics::detached()).into_table()].concat()
 }
 
-fn finish(routes: Routes, listener: Listener, app: App, cors: Option<CorsLayer>) -> Router {
+fn finish(routes: Routes, listener: Listener, app: App) -> Router {
     let observer = Arc::new(Observer::new(listener, routes.table(), &app));
-    routes
-        .into_router()
-        .fallback(error::not_found)
-        .method_not_allowed_fallback(error::method_not_allowed)
-        // A request passes these from top to bottom, its answer from bottom to top.
-        .layer(
-            ServiceBuilder::new()
-                .layer(from_fn_with_state(observer, observe::observe))
-                .layer(option_layer(cors)),
-        )
-        .with_state(Arc::new(app))
+    routes.into_router().layer(from_fn_with_state(observer, observe::observe)).with_state(Arc::new(app))
 }
 
 /// Lets the scripts of the configured origins read answers. Tokens travel in headers and bodies, never in cookies, so no

@@ -9,7 +9,9 @@ use crate::flows::rotate_keys::RotateError;
 use crate::flows::sessions::SessionError;
 use crate::flows::settings::SettingsError;
 use crate::flows::users::UserError;
-use crate::flows::{AuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError};
+use crate::flows::{
+    AuthError, ForwardAuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError,
+};
 use crate::hashing::HashError;
 use crate::keys::keyring::RingError;
 use crate::store::StoreError;
@@ -106,6 +108,23 @@ impl From<AuthError> for Problem {
                 .detail(format!("needs {permission}")),
             AuthError::Ring(error) => error.into(),
             AuthError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ForwardAuthError> for Problem {
+    fn from(error: ForwardAuthError) -> Self {
+        match error {
+            ForwardAuthError::Token(VerifyError::Unavailable(_))
+            | ForwardAuthError::FeedNotRead
+            | ForwardAuthError::WrongClock(_) => Self::new(Code::Unavailable).cause(error),
+            ForwardAuthError::Token(_) | ForwardAuthError::SessionEnded => {
+                Self::new(Code::InvalidToken).cause(error)
+            }
+            ForwardAuthError::Forbidden(needed) => Self::new(Code::InsufficientScope)
+                .permission(needed.to_string())
+                .detail(format!("needs {needed}")),
+            ForwardAuthError::Ring(error) => error.into(),
         }
     }
 }

@@ -5,8 +5,11 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Extension, Router};
 use http::Method;
+use tower::util::option_layer;
+use tower_http::cors::CorsLayer;
 
 use super::Shared;
+use super::error;
 use super::extract::{Me, Operator};
 
 /// Which listener serves a route.
@@ -52,7 +55,9 @@ pub(super) struct Routes {
 impl Routes {
     /// No routes yet.
     pub(super) fn on(listener: Listener) -> Self {
-        Self { listener, router: Router::new(), table: Vec::new() }
+        let router =
+            Router::new().fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed);
+        Self { listener, router, table: Vec::new() }
     }
 
     /// A route for anyone.
@@ -101,6 +106,19 @@ impl Routes {
     ) -> Self {
         self.router = self.router.route(path, route);
         self.table.push(Route { listener: self.listener, method, path, access });
+        self
+    }
+
+    /// Refuses other paths, and other methods on the routes so far.
+    pub(super) fn and_nothing_else(mut self) -> Self {
+        self.router =
+            self.router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed);
+        self
+    }
+
+    /// Lets scripts of other origins read the answers of the routes so far, and the refusals.
+    pub(super) fn readable_by_scripts(mut self, cors: Option<CorsLayer>) -> Self {
+        self.router = self.router.layer(option_layer(cors));
         self
     }
 

@@ -16,8 +16,8 @@ use crate::domain::hex;
 use crate::domain::key::{Chain, ChainKey, KeyPhase, KeySchedule};
 use crate::store::{Confirmation, KeyRow, KeyTable, SqlStore, StoreError};
 
-/// An unknown MAC key id makes us look for it, but not more often than this.
-const UNKNOWN_MAC_KEY_PAUSE: Duration = Duration::from_secs(1);
+/// The name of an unknown key makes us look for it, but not more often than this.
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What this replica knows of the key table, and how fresh that is.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct KeyRing {
     document: ArcSwapOption<Document>,
     /// Monotonic milliseconds when a question was sent whose answer confirmed the snapshot.
     confirmed_at_ms: AtomicU64,
-    mac_key_missed_at_ms: AtomicU64,
+    key_missed_at_ms: AtomicU64,
     problem: ArcSwapOption<String>,
     reloading: Mutex<()>,
     master: Arc<MasterKeys>,
@@ -137,7 +137,7 @@ impl KeyRing {
             snapshot: ArcSwap::from_pointee(snapshot),
             document: ArcSwapOption::empty(),
             confirmed_at_ms: AtomicU64::new(millis(table.seen.asked_at)),
-            mac_key_missed_at_ms: AtomicU64::new(0),
+            key_missed_at_ms: AtomicU64::new(0),
             problem: ArcSwapOption::empty(),
             reloading: Mutex::new(()),
             master,
@@ -163,7 +163,7 @@ impl KeyRing {
             self.confirmed_at_ms.fetch_max(millis(seen.asked_at), Ordering::AcqRel);
             return Ok(false);
         }
-        let _turn = self.reloading.lock().await;
+        let _turn = store.wait_for(self.reloading.lock()).await?;
         // Loaded while we waited, by someone whose statement saw the same change.
         if self.snapshot.load().changes == seen.changes {
             return Ok(true);
@@ -223,19 +223,25 @@ impl KeyRing {
         if let Some(key) = self.mac_key(id) {
             return Ok(Some(key));
         }
+        self.look_again(store).await?;
+        Ok(self.mac_key(id))
+    }
+
+    /// Looks into the database after someone named a key that we do not know, at most once a second.
+    pub async fn look_again(&self, store: &SqlStore) -> Result<(), RingError> {
         let now = millis(self.clock.monotonic());
-        let last = self.mac_key_missed_at_ms.load(Ordering::Acquire);
-        let is_due = last == 0 || now.saturating_sub(last) >= millis(UNKNOWN_MAC_KEY_PAUSE);
+        let last = self.key_missed_at_ms.load(Ordering::Acquire);
+        let is_due = last == 0 || now.saturating_sub(last) >= millis(UNKNOWN_KEY_PAUSE);
         let is_ours = is_due
             && self
-                .mac_key_missed_at_ms
+                .key_missed_at_ms
                 .compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire)
                 .is_ok();
         if is_ours {
             let seen = store.key_changes().await?;
             self.catch_up(store, &seen).await?;
         }
-        Ok(self.mac_key(id))
+        Ok(())
     }
 
     /// The id of the MAC key for new refresh tokens, and its schedule, which bounds how long they may be good. Any published key would
@@ -302,7 +308,7 @@ impl Snapshot {
             .iter()
             .map(|row| Ok(RingKey { use_: open(row, master, before)?, row: row.clone() }))
             .collect::<Result<Vec<_>, RingError>>()?;
-        let jwks = jwks(&keys, table.seen.changes, table.seen.now);
+        let jwks = jwks(&table.rows, table.seen.changes, table.seen.now);
         let key_set = KeySet::from_jwks(&jwks).map_err(|_| {
             RingError::Damaged(keys.first().map_or_else(|| Kid::from("?"), |key| key.row.key.kid.clone()))
         })?;
@@ -351,7 +357,8 @@ impl Snapshot {
     }
 
     fn render(&self, now: UnixTime) -> Document {
-        let body = serde_json::to_vec(&jwks(&self.keys, self.changes, now)).expect("keys are plain strings");
+        let rows = self.keys.iter().map(|key| &key.row);
+        let body = serde_json::to_vec(&jwks(rows, self.changes, now)).expect("keys are plain strings");
         let hash = digest::digest(&digest::SHA256, &body);
         let until = self.keys.iter().filter_map(|key| key.row.key.schedule.next_change(now)).min();
         Document {
@@ -363,11 +370,11 @@ impl Snapshot {
     }
 }
 
-fn jwks(keys: &[RingKey], changes: i64, now: UnixTime) -> JwkSet {
+/// The public keys to be known at `now` by whoever verifies.
+pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, changes: i64, now: UnixTime) -> JwkSet {
     // A compromised key goes at once, also where the clock is behind the database's.
-    let published = keys
-        .iter()
-        .map(|key| &key.row)
+    let published = rows
+        .into_iter()
         .filter(|row| row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published());
     JwkSet {
         keys: published.filter_map(|row| row.public_jwk.clone()).collect(),

@@ -5,25 +5,23 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use sqlx::pool::{PoolConnection, PoolOptions};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection as _, Pool, Postgres, Row as _, Sqlite};
-use tokio::runtime::Handle;
+use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, Sqlite};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use verifier::{Clock, Seconds, UnixTime};
 
 use super::StoreError;
+use super::trust::Trust;
 
-/// How long a statement waits for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Few enough that three replicas fit into PostgreSQL's default of 100 connections, enough to keep a group commit busy.
 const POSTGRES_CONNECTIONS: u32 = 16;
-/// A connection idle for this long is asked whether it still stands before it is used.
-const PING_AFTER: Duration = Duration::from_secs(1);
+/// To listen is a convenience; who waits for it for ever would never try again.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 const SQLITE_READERS: u32 = 4;
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -34,6 +32,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     pools: Pools,
+    trust: Trust,
     clock: Arc<dyn Clock>,
     /// Seconds added to PostgreSQL's clock. Always zero outside tests.
     shift: Arc<AtomicI64>,
@@ -150,8 +149,11 @@ macro_rules! fetch {
                 Argument::Text(value) => query.bind(value),
             };
         }
-        let rows = query.fetch_all($connection).await?;
-        Ok::<_, StoreError>(rows.into_iter().map($kind).collect())
+        query
+            .fetch_all($connection)
+            .await
+            .map(|rows| rows.into_iter().map($kind).collect())
+            .map_err(StoreError::from)
     }};
 }
 
@@ -170,10 +172,23 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(SQLITE_BUSY_TIMEOUT);
-        let writer =
-            pool::<Sqlite>().max_connections(1).idle_timeout(None).connect_with(options.clone()).await?;
-        let readers = pool::<Sqlite>().max_connections(SQLITE_READERS).connect_lazy_with(options);
-        Ok(Self::new(Pools::Sqlite { writer, readers }, clock, keep_revocations_for))
+        // What waits for a disk is not given up: another connection would wait for the same disk.
+        let trust = Trust::new(0);
+        let pool = trust.pool::<Sqlite>().idle_timeout(None);
+        let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
+        let readers = trust.pool().max_connections(SQLITE_READERS).connect_lazy_with(options);
+        Ok(Self::new(Pools::Sqlite { writer, readers }, trust, clock, keep_revocations_for))
+    }
+
+    /// Opens a file that must exist, and never writes to it. One connection only: so what it sees of others is told by one counter.
+    pub(crate) async fn open_sqlite_to_read(path: &Path, like: &Self) -> Result<Self, StoreError> {
+        let options =
+            SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(SQLITE_BUSY_TIMEOUT);
+        let trust = Trust::new(0);
+        let only = trust.pool::<Sqlite>().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let only = only.connect_with(options).await?;
+        let pools = Pools::Sqlite { writer: only.clone(), readers: only };
+        Ok(Self::new(pools, trust, Arc::clone(&like.clock), like.keep_revocations_for))
     }
 
     /// Connects to a server.
@@ -188,14 +203,19 @@ impl Database {
             ("statement_timeout", "5s"),
             // Every statement finds its rows by key: to plan it anew for each set of arguments costs more than to run it.
             ("plan_cache_mode", "force_generic_plan"),
+            // The server closes connections of replicas that vanished without a word: each outage of the network would leave as many
+            // as a pool has.
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
         ]);
-        let connections =
-            pool::<Postgres>().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
-        Ok(Self::new(Pools::Postgres(connections), clock, keep_revocations_for))
+        let trust = Trust::new(POSTGRES_CONNECTIONS);
+        let connections = trust.pool().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
+        Ok(Self::new(Pools::Postgres(connections), trust, clock, keep_revocations_for))
     }
 
-    fn new(pools: Pools, clock: Arc<dyn Clock>, keep_revocations_for: Seconds) -> Self {
-        Self { pools, clock, shift: Arc::default(), keep_revocations_for, revoked: Arc::default() }
+    fn new(pools: Pools, trust: Trust, clock: Arc<dyn Clock>, keep_revocations_for: Seconds) -> Self {
+        Self { pools, trust, clock, shift: Arc::default(), keep_revocations_for, revoked: Arc::default() }
     }
 
     /// Moves PostgreSQL's clock as seen by this store, as a manual clock moves SQLite's.
@@ -221,13 +241,23 @@ impl Database {
     pub(crate) async fn listen(&self, channel: &str) -> Option<Result<PgListener, StoreError>> {
         let Pools::Postgres(pool) = &self.pools else { return None };
         let options = PgConnectOptions::clone(&pool.connect_options());
-        let own = PoolOptions::<Postgres>::new().max_connections(1).connect_lazy_with(options);
+        let own = self.trust.pool::<Postgres>().max_connections(1).connect_lazy_with(options);
         let listening = async {
             let mut listener = PgListener::connect_with(&own).await?;
             listener.listen(channel).await?;
             Ok(listener)
         };
-        Some(listening.await)
+        Some(timeout(LISTEN_TIMEOUT, listening).await.unwrap_or(Err(StoreError::Timeout)))
+    }
+
+    /// Runs `operation` to its end even if the caller leaves; see [`Trust::detached`].
+    pub(super) async fn detached<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        is_seen_through: bool,
+        operation: Pin<Box<impl Future<Output = Result<T, StoreError>> + Send + 'static>>,
+    ) -> Result<T, StoreError> {
+        self.trust.detached(deadline, is_seen_through, operation).await
     }
 
     /// Waits until every connection is returned, and closes them.
@@ -244,8 +274,8 @@ impl Database {
     /// Runs a statement that only reads.
     pub(crate) async fn read(&self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
         let mut lease = match &self.pools {
-            Pools::Sqlite { readers, .. } => Lease::sqlite(readers).await?,
-            Pools::Postgres(pool) => Lease::postgres(pool).await?,
+            Pools::Sqlite { readers, .. } => self.lease(Connection::Sqlite(readers.acquire().await?)),
+            Pools::Postgres(pool) => self.lease(Connection::Postgres(pool.acquire().await?)),
         };
         lease.once(self.prepare(sql, arguments)).await
     }
@@ -269,11 +299,22 @@ impl Database {
         Ok(Transaction { lease, database: self.clone(), has_revoked: false })
     }
 
+    /// Starts a transaction that only reads, and sees one state of the database throughout.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction, StoreError> {
+        let mut lease = self.lease_writer().await?;
+        lease.command("BEGIN").await?;
+        Ok(Transaction { lease, database: self.clone(), has_revoked: false })
+    }
+
     async fn lease_writer(&self) -> Result<Lease, StoreError> {
-        match &self.pools {
-            Pools::Sqlite { writer, .. } => Lease::sqlite(writer).await,
-            Pools::Postgres(pool) => Lease::postgres(pool).await,
-        }
+        Ok(match &self.pools {
+            Pools::Sqlite { writer, .. } => self.lease(Connection::Sqlite(writer.acquire().await?)),
+            Pools::Postgres(pool) => self.lease(Connection::Postgres(pool.acquire().await?)),
+        })
+    }
+
+    fn lease(&self, connection: Connection) -> Lease {
+        Lease { connection: Some(connection), trust: self.trust.clone() }
     }
 
     fn prepare(&self, sql: &str, mut arguments: Vec<Argument>) -> (String, Vec<Argument>) {
@@ -287,21 +328,6 @@ impl Database {
         arguments.insert(0, Argument::from(argument));
         (sql.replace("{now}", now), arguments)
     }
-}
-
-/// A ping for each statement would double its time, and on a frozen server eat the whole deadline. But a connection that was idle for
-/// a while may have been closed by a restart of the server; a busy one shows that with its next statement.
-fn pool<DB: sqlx::Database>() -> PoolOptions<DB> {
-    PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false).before_acquire(
-        |connection: &mut DB::Connection, metadata| {
-            Box::pin(async move {
-                if metadata.idle_for >= PING_AFTER {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        },
-    )
 }
 
 /// A transaction; see [`Database::begin`].
@@ -370,7 +396,10 @@ impl Transaction {
 }
 
 /// A connection in use. Unless it is given back it is closed, because nobody knows in which state it is.
-struct Lease(Option<Connection>);
+struct Lease {
+    connection: Option<Connection>,
+    trust: Trust,
+}
 
 enum Connection {
     Sqlite(PoolConnection<Sqlite>),
@@ -378,23 +407,20 @@ enum Connection {
 }
 
 impl Lease {
-    async fn sqlite(pool: &Pool<Sqlite>) -> Result<Self, StoreError> {
-        Ok(Self(Some(Connection::Sqlite(pool.acquire().await?))))
-    }
-
-    async fn postgres(pool: &Pool<Postgres>) -> Result<Self, StoreError> {
-        Ok(Self(Some(Connection::Postgres(pool.acquire().await?))))
-    }
-
     fn connection(&mut self) -> &mut Connection {
-        self.0.as_mut().expect("a lease is used before it is given back")
+        self.connection.as_mut().expect("a lease is used before it is given back")
     }
 
     async fn fetch(&mut self, (sql, arguments): (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {
-        match self.connection() {
+        let answer: Result<_, StoreError> = match self.connection() {
             Connection::Sqlite(connection) => fetch!(&mut **connection, sql, arguments, Row::Sqlite),
             Connection::Postgres(connection) => fetch!(&mut **connection, sql, arguments, Row::Postgres),
+        };
+        // The server has become a standby, and the others were opened to the same one.
+        if answer.as_ref().is_err_and(StoreError::is_read_only) {
+            self.trust.withdraw();
         }
+        answer
     }
 
     async fn once(&mut self, prepared: (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {
@@ -416,59 +442,16 @@ impl Lease {
     }
 
     fn give_back(&mut self) {
-        self.0 = None;
+        self.connection = None;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        match &mut self.0 {
+        match &mut self.connection {
             Some(Connection::Sqlite(connection)) => connection.close_on_drop(),
             Some(Connection::Postgres(connection)) => connection.close_on_drop(),
             None => {}
-        }
-    }
-}
-
-/// Runs `operation` to its end even if the caller leaves, and answers the caller within `deadline`.
-///
-/// A statement that was sent keeps its connection until the server answers: to give up on the connection as well would let a
-/// frozen server collect ever more of them. `abandon_after` bounds that.
-pub(super) async fn detached<T: Send + 'static>(
-    deadline: Duration,
-    abandon_after: Duration,
-    operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    let operation = Unfinished { operation: Some(Box::pin(operation)), abandon_after };
-    tokio::time::timeout(deadline, operation).await.unwrap_or(Err(StoreError::Timeout))
-}
-
-/// An operation that goes on in a task of its own when its caller drops it. Not from the start: a task for every statement
-/// would cost the hot path two switches of threads.
-struct Unfinished<F: Future<Output: Send> + Send + 'static> {
-    operation: Option<Pin<Box<F>>>,
-    abandon_after: Duration,
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Future for Unfinished<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let operation = self.operation.as_mut().expect("a future is not polled after it is ready");
-        let answer = std::task::ready!(operation.as_mut().poll(context));
-        self.operation = None;
-        Poll::Ready(answer)
-    }
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Drop for Unfinished<F> {
-    fn drop(&mut self) {
-        // Without a runtime the process is ending, and so is the connection.
-        if let Some(operation) = self.operation.take()
-            && !self.abandon_after.is_zero()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(tokio::time::timeout(self.abandon_after, operation));
         }
     }
 }

@@ -39,6 +39,9 @@ const MIGRATIONS: [Migration; 6] = migrations![
 ];
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
+/// Recorded like a migration while a copy fills the database. It tolerates no release, so none starts on half an installation.
+pub(super) const UNFINISHED_COPY: i64 = i64::MAX;
+
 /// Any constant; PostgreSQL has one space of advisory lock numbers a database.
 const LOCK: i64 = 0x6175_7468;
 const POSTGRES_ONLY: &str = "-- postgres: ";
@@ -50,6 +53,14 @@ impl SqlStore {
     /// Answers the names of the migrations it applied.
     pub async fn migrate(&self) -> Result<Vec<&'static str>, StoreError> {
         let mut tx = self.db.begin().await?;
+        self.lock_schema(&mut tx).await?;
+        let applied = self.apply_missing(&mut tx).await?;
+        tx.commit().await?;
+        Ok(applied)
+    }
+
+    /// Lets nobody else migrate until the transaction ends.
+    pub(super) async fn lock_schema(&self, tx: &mut Transaction) -> Result<(), StoreError> {
         if self.db.is_postgres() {
             tx.fetch("SELECT pg_advisory_xact_lock($1)::TEXT", arguments![LOCK]).await?;
         }
@@ -58,39 +69,44 @@ impl SqlStore {
                 version BIGINT NOT NULL PRIMARY KEY, tolerates BIGINT NOT NULL,
                 name TEXT NOT NULL, digest TEXT NOT NULL)",
         )
-        .await?;
-        if let Some(version) = first_intolerant(&mut tx).await? {
-            return Err(StoreError::Schema(format!(
-                "migration {version} of a newer release is not fit for this one, which knows {NEWEST}. Start the newer release"
-            )));
+        .await
+    }
+
+    /// Applies what is missing, under the lock.
+    pub(super) async fn apply_missing(&self, tx: &mut Transaction) -> Result<Vec<&'static str>, StoreError> {
+        match first_intolerant(tx).await? {
+            None => {}
+            Some(UNFINISHED_COPY) => {
+                return Err(StoreError::Schema(
+                    "this database is the target of a copy that is not finished: run `auth-service copy` again until it is".to_owned(),
+                ));
+            }
+            Some(version) => {
+                return Err(StoreError::Schema(format!(
+                    "migration {version} of a newer release is not fit for this one, which knows {NEWEST}. Start the newer release"
+                )));
+            }
         }
         let mut applied = Vec::new();
         for migration in &MIGRATIONS {
-            let digest = digest_of(migration.sql);
-            let recorded = tx
-                .first(
-                    "SELECT digest FROM schema_migrations WHERE version = $1",
-                    arguments![migration.version],
-                )
-                .await?;
-            if let Some(row) = recorded {
-                if row.text(0)? != digest {
+            match recorded(tx, migration).await? {
+                Some(digest) if digest == digest_of(migration.sql) => continue,
+                Some(_) => {
                     return Err(StoreError::Schema(format!(
                         "migration {} was applied to this database with another content than this program has",
                         migration.name
                     )));
                 }
-                continue;
+                None => {}
             }
             tx.command(&self.translated(migration.sql)).await?;
             tx.fetch(
                 "INSERT INTO schema_migrations (version, tolerates, name, digest) VALUES ($1, $2, $3, $4)",
-                arguments![migration.version, migration.tolerates, migration.name, digest],
+                arguments![migration.version, migration.tolerates, migration.name, digest_of(migration.sql)],
             )
             .await?;
             applied.push(migration.name);
         }
-        tx.commit().await?;
         Ok(applied)
     }
 
@@ -98,6 +114,22 @@ impl SqlStore {
     fn translated(&self, sql: &str) -> String {
         if self.db.is_postgres() { sql.replace(POSTGRES_ONLY, "") } else { sql.to_owned() }
     }
+}
+
+/// Whether the schema is exactly that of this release.
+pub(super) async fn is_current(tx: &mut Transaction) -> Result<bool, StoreError> {
+    for migration in &MIGRATIONS {
+        if recorded(tx, migration).await? != Some(digest_of(migration.sql)) {
+            return Ok(false);
+        }
+    }
+    let sql = "SELECT version FROM schema_migrations WHERE version > $1 AND version < $2 LIMIT 1";
+    Ok(tx.first(sql, arguments![NEWEST, UNFINISHED_COPY]).await?.is_none())
+}
+
+async fn recorded(tx: &mut Transaction, migration: &Migration) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT digest FROM schema_migrations WHERE version = $1";
+    tx.first(sql, arguments![migration.version]).await?.map(|row| row.text(0)).transpose()
 }
 
 /// A migration that we do not know and that does not tolerate us.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bootstrap;
+mod copy;
 mod database;
 mod keys;
 mod login;
@@ -13,6 +14,7 @@ mod revocations;
 mod roles;
 mod sessions;
 mod settings;
+mod trust;
 mod users;
 
 use std::cell::Cell;
@@ -25,6 +27,7 @@ use verifier::{Clock, Seconds, UnixTime};
 
 pub use audit::{AuditCursor, AuditRow};
 pub use bootstrap::Bootstrap;
+pub use copy::{Compared, CopyError, Progress};
 pub use keys::{KeyRow, KeyTable, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
@@ -38,8 +41,6 @@ use database::{Database, Row};
 
 /// The time a request may spend on its database work altogether.
 const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
-/// How long an unanswered statement may keep its connection.
-const ABANDON_AFTER: Duration = Duration::from_secs(30);
 const TRIES: usize = 4;
 
 /// Why the store could not do what was asked.
@@ -70,17 +71,24 @@ impl StoreError {
         match self {
             // Class 57P: the server is shutting down and closes the connection.
             Self::Database(sqlx::Error::Database(error)) => {
-                !error.code().is_some_and(|code| code.starts_with("57P"))
+                !self.is_read_only() && !error.code().is_some_and(|code| code.starts_with("57P"))
             }
             Self::Unreadable { .. } => true,
             _ => false,
         }
     }
 
-    /// The database asks to run the transaction again (serialisation failure, deadlock).
+    /// The database asks to run the transaction again (serialisation failure, deadlock), or did nothing because it is not the one
+    /// that writes any more.
     fn is_transient(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("40001" | "40P01"))
+        self.is_read_only() || matches!(error.code().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// We are connected to a standby: another server has taken over.
+    fn is_read_only(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().as_deref() == Some("25006")
     }
 }
 
@@ -110,8 +118,8 @@ tokio::task_local! {
 struct Budget {
     /// For all further work.
     left: Duration,
-    /// How long work may go on after its caller has left.
-    abandon_after: Duration,
+    /// Whether work goes on when its caller has left.
+    is_seen_through: bool,
 }
 
 /// Runs a request's future so that all its database work together takes at most 1.5 s.
@@ -122,12 +130,12 @@ pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
 /// Runs what a background task does again and again, so that it never has more than one connection: what did not answer within
 /// `limit` is given up, and its connection closed. Only for reads: nobody would know what became of a write.
 pub async fn with_one_connection<T>(limit: Duration, reads: impl Future<Output = T>) -> T {
-    BUDGET.scope(Cell::new(Budget { left: limit, abandon_after: Duration::ZERO }), reads).await
+    BUDGET.scope(Cell::new(Budget { left: limit, is_seen_through: false }), reads).await
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { left: REQUEST_BUDGET, abandon_after: ABANDON_AFTER }
+        Self { left: REQUEST_BUDGET, is_seen_through: true }
     }
 }
 
@@ -168,16 +176,14 @@ impl SqlStore {
         self.db.close().await;
     }
 
-    /// Runs one unit of database work within the request's budget; see [`database::detached`].
+    /// Runs one unit of database work within the request's budget, and to its end when the request has left.
     async fn run<T, F>(&self, work: impl Fn(Self) -> F + Send + 'static) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send,
     {
         let store = self.clone();
-        let budget = BUDGET.try_with(Cell::get).unwrap_or_default();
-        let started = self.db.clock().monotonic();
-        let answer = database::detached(budget.left, budget.abandon_after, async move {
+        let tries = Box::pin(async move {
             for _ in 1..TRIES {
                 match work(store.clone()).await {
                     Err(error) if error.is_transient() => {}
@@ -185,10 +191,24 @@ impl SqlStore {
                 }
             }
             work(store).await
-        })
-        .await;
+        });
+        self.charged(|budget| self.db.detached(budget.left, budget.is_seen_through, tries)).await
+    }
+
+    /// Waits for what another task's database work holds up, no longer than the request's budget allows.
+    pub async fn wait_for<T>(&self, what: impl Future<Output = T>) -> Result<T, StoreError> {
+        let wait = |budget: Budget| async move {
+            tokio::time::timeout(budget.left, what).await.map_err(|_| StoreError::Timeout)
+        };
+        self.charged(wait).await
+    }
+
+    /// Takes the time that `work` needs from what the request has left. Outside of a request each work has a budget of its own.
+    async fn charged<T, F: Future<Output = T>>(&self, work: impl FnOnce(Budget) -> F) -> T {
+        let budget = BUDGET.try_with(Cell::get).unwrap_or_default();
+        let started = self.db.clock().monotonic();
+        let answer = work(budget).await;
         let spent = self.db.clock().monotonic().saturating_sub(started);
-        // Outside of a request there is no budget to charge.
         let _ = BUDGET.try_with(|it| it.set(Budget { left: budget.left.saturating_sub(spent), ..budget }));
         answer
     }

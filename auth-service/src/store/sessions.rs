@@ -399,7 +399,11 @@ fn read_user(lines: &str) -> Option<SessionUser> {
         roles.split_terminator('"').filter_map(|role| role.split_once(' ')).collect();
     let mut names: Vec<String> = roles.iter().map(|(name, _)| (*name).to_owned()).collect();
     names.sort_unstable();
-    let permissions: Vec<&str> = roles.iter().map(|(_, permissions)| *permissions).collect();
+    let permissions: Vec<&str> = roles
+        .iter()
+        .map(|(_, permissions)| *permissions)
+        .filter(|permissions| !permissions.is_empty())
+        .collect();
     Some(SessionUser {
         username: username.to_owned(),
         roles: names,

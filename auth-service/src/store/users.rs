@@ -88,7 +88,8 @@ pub struct UserPage {
 
 const COLUMNS: &str = "users.id, username,
     (SELECT string_agg(role, ' ') FROM user_roles WHERE user_roles.user_id = users.id),
-    (SELECT string_agg(permissions, ' ') FROM roles JOIN user_roles ON role = name WHERE user_roles.user_id = users.id),
+    (SELECT string_agg(permissions, ' ') FROM roles JOIN user_roles ON role = name
+      WHERE user_roles.user_id = users.id AND permissions <> ''),
     claims, created_at, disabled_at";
 
 impl SqlStore {

@@ -56,6 +56,21 @@ async fn a_user_is_created_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_role_without_permissions_beside_others_is_no_obstacle() {
+    let replica = Replica::start().await;
+    let token = replica.admin_token().await;
+    replica.put_role(&token, "clerk", &["orders:read"]).await;
+    replica.put_role(&token, "nobody", &[]).await;
+    let id = replica.create_user(&token, "alice", &["clerk", "nobody"]).await;
+    let found = replica.send(admin_get(&format!("/admin/v1/users/{id}")).bearer(&token)).await.json();
+    assert_eq!(
+        (&found["roles"], &found["permissions"]),
+        (&json!(["clerk", "nobody"]), &json!(["orders:read"]))
+    );
+    assert_eq!(replica.login("alice", PASSWORD, "api").await["scope"], "orders:read");
+}
+
+#[tokio::test]
 async fn a_user_that_cannot_be_is_refused_by_name() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;

@@ -183,7 +183,8 @@ async fn a_login_with_hostile_strings_is_a_wrong_login() {
 async fn every_other_method_is_405_with_allow_and_every_other_path_404() {
     let replica = Replica::start().await;
     let table = route_table();
-    for route in &table {
+    // The one path that answers every method, as `forward_auth` shows.
+    for route in table.iter().filter(|route| route.path != "/v1/verify") {
         for method in [
             Method::GET,
             Method::POST,

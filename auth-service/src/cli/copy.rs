@@ -1,0 +1,96 @@
+//! `auth-service copy`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth_service::config::{Config, ConfigError, Database, Loaded};
+use auth_service::domain::random_name;
+use auth_service::entropy::SystemEntropy;
+use auth_service::store::{Progress, SqlStore};
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+use verifier::{Clock, SystemClock};
+
+use super::{Failure, load, print};
+
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArguments {
+    /// The SQLite database, a URL as in the configuration; it is only read.
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// The empty PostgreSQL database; `database_url` of the configuration if left out, where no list of processes shows its password.
+    #[arg(long, value_name = "URL")]
+    to: Option<SecretString>,
+}
+
+pub(crate) async fn run(
+    loaded: Result<Loaded, ConfigError>,
+    arguments: CopyArguments,
+) -> Result<(), Failure> {
+    let config = load(loaded)?.config;
+    let Some(Database::Sqlite { path: from }) = Database::from_url(&arguments.from) else {
+        return Err("--from: must be a SQLite database, such as sqlite://data/auth.db".into());
+    };
+    let to = arguments.to.as_ref().unwrap_or(&config.database_url);
+    if !matches!(Database::from_url(to.expose_secret()), Some(Database::Postgres)) {
+        return Err(
+            "--to: must be a PostgreSQL database, postgres://…; or set AUTH_DATABASE_URL to it".into()
+        );
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let target = connect(&config, to, &clock).await?;
+    let mut reporter = Reporter { clock, table: "", started: Start::default(), shown_at: Duration::ZERO };
+    let compared = target.copy_from(&from, |progress| reporter.show(progress)).await?;
+    target.close().await;
+    for table in &compared {
+        print(&format!("{}\t{} rows\tchecksum {}", table.table, table.rows, table.checksum))?;
+    }
+    print(
+        "Both databases are the same. Start the service on PostgreSQL, with the same master key as before;",
+    )?;
+    print(&format!("unless another was configured it is {}", from.with_file_name("master.key").display()))
+}
+
+async fn connect(config: &Config, to: &SecretString, clock: &Arc<dyn Clock>) -> Result<SqlStore, Failure> {
+    let replica = random_name("copy", &SystemEntropy::new())?;
+    let keep_for = config.keep_revocations_for();
+    Ok(SqlStore::connect_postgres(to.expose_secret(), Arc::clone(clock), &replica, keep_for).await?)
+}
+
+/// Says how it is going, at the start and the end of a table and each second between.
+struct Reporter {
+    clock: Arc<dyn Clock>,
+    table: &'static str,
+    started: Start,
+    shown_at: Duration,
+}
+
+#[derive(Default)]
+struct Start {
+    at: Duration,
+    copied: u64,
+}
+
+impl Reporter {
+    fn show(&mut self, progress: Progress) {
+        let (now, Progress { table, copied, total }) = (self.clock.monotonic(), progress);
+        let is_new = self.table != table;
+        if is_new {
+            self.table = table;
+            self.started = Start { at: now, copied };
+            if copied > 0 {
+                eprintln!("{table}: {copied} of {total} rows are there already");
+            }
+        }
+        let is_due = now.saturating_sub(self.shown_at) >= REPORT_EVERY;
+        if copied < total && !is_due || is_new {
+            return;
+        }
+        self.shown_at = now;
+        let (rows, took) = (copied - self.started.copied, now.saturating_sub(self.started.at));
+        let rate = u128::from(rows) * 1_000 / took.as_millis().max(1);
+        eprintln!("{table}: {copied} of {total} rows, {rate} rows/s");
+    }
+}

@@ -1,0 +1,261 @@
+//! `auth-service keys export`: the published keys as files, for programs that read keys only from there.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth_service::config::Config;
+use auth_service::entropy::SystemEntropy;
+use auth_service::flows::start;
+use auth_service::keys::keyring;
+use auth_service::store::SqlStore;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use serde_json::Value;
+use verifier::{Jwk, JwkSet, SystemClock};
+
+use super::{Failure, jwks, load, print};
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// The form of the files.
+    #[arg(long, value_enum)]
+    format: Format,
+    /// The folder that holds one file `<kid>.pem` for each published key; made if it is missing. Other files in it are left alone.
+    #[arg(long, value_name = "FOLDER")]
+    dir: PathBuf,
+    /// Take the keys from here instead of the database: a file, or the URL of `/.well-known/jwks.json` (https, or http to this
+    /// machine). Neither database nor configuration is needed then.
+    #[arg(long, value_name = "FILE|URL")]
+    jwks: Option<String>,
+    /// Keep the folder current until stopped.
+    #[arg(long)]
+    watch: bool,
+    /// Seconds between two looks.
+    #[arg(long, requires = "watch", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    every: u64,
+    /// A command for `sh -c`: run at the start and after each change; while it fails, again after each look.
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// `SubjectPublicKeyInfo`, as OpenSSL and HAProxy read it.
+    Pem,
+}
+
+/// Where the keys come from.
+enum Source {
+    Database(SqlStore),
+    Jwks(String),
+}
+
+impl Export {
+    /// Runs the command. `config` is a configuration file, for the database.
+    pub(crate) async fn run(self, config: Option<&Path>) -> Result<(), Failure> {
+        let source = if let Some(place) = &self.jwks {
+            Source::Jwks(place.clone())
+        } else {
+            let config = load(Config::load(config))?.config;
+            let clock = Arc::new(SystemClock::new());
+            Source::Database(start::open_store(&config, clock, &SystemEntropy::new()).await?.0)
+        };
+        fs::create_dir_all(&self.dir).map_err(|cause| format!("{}: {cause}", self.dir.display()))?;
+        let mut mirror = Mirror { export: &self, source, newest: None, must_exec: self.exec.is_some() };
+        if !self.watch {
+            return mirror.refresh().await;
+        }
+        let mut told = None;
+        loop {
+            let trouble = mirror.refresh().await.err().map(|failure| failure.to_string());
+            // Once, and not every two seconds until someone repairs it.
+            if trouble.is_some() && trouble != told {
+                eprintln!("error: {}", trouble.as_deref().unwrap_or_default());
+            }
+            told = trouble;
+            tokio::time::sleep(Duration::from_secs(self.every)).await;
+        }
+    }
+}
+
+struct Mirror<'a> {
+    export: &'a Export,
+    source: Source,
+    /// The highest `auth_ring` so far: some cache or replica may still have an older set.
+    newest: Option<u64>,
+    must_exec: bool,
+}
+
+impl Mirror<'_> {
+    /// Makes the folder what the key set says now. Whatever fails leaves the files as they are.
+    async fn refresh(&mut self) -> Result<(), Failure> {
+        let set = self.source.read().await?;
+        if set.auth_ring < self.newest {
+            return Ok(());
+        }
+        self.newest = set.auth_ring;
+        let wanted = files(&set);
+        if wanted.is_empty() {
+            return Err("the key set has no key that can be used; the files stay as they are".into());
+        }
+        self.must_exec |= write(&self.export.dir, &wanted)? && self.export.exec.is_some();
+        if self.must_exec {
+            self.exec().await?;
+            self.must_exec = false;
+        }
+        Ok(())
+    }
+
+    async fn exec(&self) -> Result<(), Failure> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(self.export.exec.as_deref().unwrap_or_default());
+        let status = tokio::task::spawn_blocking(move || command.status()).await??;
+        if status.success() { Ok(()) } else { Err(format!("the command of --exec failed: {status}").into()) }
+    }
+}
+
+impl Source {
+    async fn read(&self) -> Result<JwkSet, Failure> {
+        match self {
+            Self::Database(store) => {
+                let table = store.key_table().await?;
+                Ok(keyring::jwks(&table.rows, table.seen.changes, table.seen.now))
+            }
+            Self::Jwks(place) => Ok(parse(&jwks::read(place).await?)?),
+        }
+    }
+}
+
+/// A key set, without the keys that this release does not understand.
+fn parse(document: &[u8]) -> serde_json::Result<JwkSet> {
+    #[derive(Deserialize)]
+    struct Document {
+        keys: Vec<Value>,
+        #[serde(default)]
+        auth_ring: Option<u64>,
+    }
+    let Document { keys, auth_ring } = serde_json::from_slice(document)?;
+    Ok(JwkSet {
+        keys: keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect(),
+        auth_ring,
+    })
+}
+
+/// The wanted files, by name. Only keys that are named by their thumbprint, as ours are: such a name is a file name.
+fn files(set: &JwkSet) -> BTreeMap<String, String> {
+    let keys = set.keys.iter().filter(|key| *key.kid() == key.thumbprint());
+    keys.map(|key| (format!("{}.pem", key.kid()), pem(key))).collect()
+}
+
+/// RFC 7468 §13.
+fn pem(key: &Jwk) -> String {
+    let text = STANDARD.encode(key.to_spki());
+    let mut pem = String::from("-----BEGIN PUBLIC KEY-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        pem.extend([line, "\n"]);
+        rest = after;
+    }
+    pem + "-----END PUBLIC KEY-----\n"
+}
+
+/// Adds and replaces what is wanted, then removes what no longer is. Whether anything changed.
+fn write(folder: &Path, wanted: &BTreeMap<String, String>) -> Result<bool, Failure> {
+    let mut changed = false;
+    let failed = |path: &Path, cause: io::Error| format!("{}: {cause}", path.display());
+    for (name, content) in wanted {
+        let path = folder.join(name);
+        if fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
+            continue;
+        }
+        replace(&path, content).map_err(|cause| failed(&path, cause))?;
+        print(&format!("wrote {name}"))?;
+        changed = true;
+    }
+    let entries = fs::read_dir(folder).map_err(|cause| failed(folder, cause))?;
+    for entry in entries.collect::<Result<Vec<_>, _>>().map_err(|cause| failed(folder, cause))? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_ours(&name) && !wanted.contains_key(&name) {
+            fs::remove_file(entry.path()).map_err(|cause| failed(&entry.path(), cause))?;
+            print(&format!("removed {name}"))?;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// A reader finds the old file or the new one, and after a crash of the machine too.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
+    let new = path.with_extension("pem.new");
+    let mut file = File::create(&new)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}
+
+/// A thumbprint (43 characters of base64url) and `.pem`.
+fn is_ours(name: &str) -> bool {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    name.strip_suffix(".pem").is_some_and(|kid| kid.len() == 43 && kid.bytes().all(is_base64url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(bytes: &[u8]) -> JwkSet {
+        JwkSet { keys: bytes.iter().map(|byte| Jwk::ed25519(&[*byte; 32])).collect(), auth_ring: None }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn the_folder_follows_the_key_set_and_other_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let others =
+            ["ca.pem", "README", &format!("{}.pem", "x".repeat(42)), &format!("{}.pem", "?".repeat(43))];
+        for other in others {
+            fs::write(folder.path().join(other), "mine").unwrap();
+        }
+        let (first, second) = (files(&set(&[1, 2])), files(&set(&[2, 3])));
+        for (wanted, changes) in [(&first, true), (&first, false), (&second, true), (&second, false)] {
+            assert_eq!(write(folder.path(), wanted).unwrap(), changes);
+            let mut expected: Vec<String> = wanted.keys().cloned().chain(others.map(str::to_owned)).collect();
+            expected.sort_unstable();
+            assert_eq!(names(folder.path()), expected);
+        }
+        let (name, content) = second.first_key_value().unwrap();
+        fs::write(folder.path().join(name), "altered").unwrap();
+        assert!(write(folder.path(), &second).unwrap());
+        assert_eq!(&fs::read_to_string(folder.path().join(name)).unwrap(), content);
+        assert_eq!(fs::read_to_string(folder.path().join("ca.pem")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_key_that_is_not_named_by_its_thumbprint_becomes_no_file() {
+        let key = Jwk::ed25519(&[1; 32]);
+        let good = serde_json::to_value(&key).unwrap();
+        let mut bad = good.clone();
+        bad["kid"] = "../../etc/passwd".into();
+        let later = serde_json::json!({"kty": "later", "kid": "k"});
+        let document = serde_json::json!({"keys": [bad, good, later], "auth_ring": 7}).to_string();
+        let set = parse(document.as_bytes()).unwrap();
+        assert_eq!(set.auth_ring, Some(7));
+        assert_eq!(files(&set).into_keys().collect::<Vec<_>>(), [format!("{}.pem", key.kid())]);
+    }
+}

@@ -1,0 +1,155 @@
+//! From the one connection that listens to the sockets of this replica, by user.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::ws::Utf8Bytes;
+use sqlx::postgres::PgListener;
+use tokio::sync::broadcast::{Receiver, Sender};
+use tokio::time::{sleep, timeout};
+
+use crate::inboxes::{Inboxes, Notice};
+use crate::protocol::ToClient;
+
+/// News that a socket may lag behind before it reads them from the table instead.
+const BACKLOG: usize = 16;
+/// Sockets of one user on this replica.
+const MOST_SOCKETS: usize = 64;
+/// Each replica lets all hear something this often,
+const KNOCK_INTERVAL: Duration = Duration::from_secs(3);
+/// so that a connection on which nothing was heard for this long is dead, whatever the network says.
+const SILENCE: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The sockets of this replica, by user.
+#[derive(Default)]
+pub(crate) struct Hub {
+    inboxes: Mutex<HashMap<String, Sender<News>>>,
+    is_listening: AtomicBool,
+}
+
+/// Something happened to an inbox.
+#[derive(Clone)]
+pub(crate) struct News {
+    /// The number of its newest message.
+    pub(crate) seq: i64,
+    /// That message as it is sent, if it was heard and not found out.
+    pub(crate) frame: Option<Utf8Bytes>,
+}
+
+/// The user has as many sockets here as one may have.
+pub(crate) struct TooMany;
+
+impl Hub {
+    /// Whether this replica hears of messages at once. They are not lost while it does not.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Relaxed)
+    }
+
+    /// News of `inbox` from now on.
+    pub(crate) fn subscribe(self: &Arc<Self>, inbox: &str) -> Result<Subscription, TooMany> {
+        let mut inboxes = self.lock();
+        let sender = inboxes.entry(inbox.to_owned()).or_insert_with(|| Sender::new(BACKLOG));
+        if sender.receiver_count() >= MOST_SOCKETS {
+            return Err(TooMany);
+        }
+        Ok(Subscription { news: Some(sender.subscribe()), inbox: inbox.to_owned(), hub: Arc::clone(self) })
+    }
+
+    /// Passes on what is heard, for ever.
+    pub(crate) async fn follow(&self, inboxes: &Inboxes) {
+        loop {
+            let Err(error) = self.listen(inboxes).await;
+            if self.is_listening.swap(false, Ordering::Relaxed) {
+                tracing::warn!(%error, "messages are not heard");
+            }
+            sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// Listens until the connection breaks, and answers why it did.
+    async fn listen(&self, inboxes: &Inboxes) -> Result<Infallible, sqlx::Error> {
+        let mut listener = inboxes.listen().await?;
+        // What was said while nobody listened. From here on everything is heard.
+        self.catch_up(inboxes).await?;
+        if !self.is_listening.swap(true, Ordering::Relaxed) {
+            tracing::info!("messages are heard");
+        }
+        tokio::select! {
+            ended = self.hear(&mut listener) => ended,
+            never = knock(inboxes) => match never {},
+        }
+    }
+
+    async fn hear(&self, listener: &mut PgListener) -> Result<Infallible, sqlx::Error> {
+        listener.eager_reconnect(false);
+        loop {
+            // A broken connection is `None`, a silent one takes too long.
+            let heard = timeout(SILENCE, listener.try_recv()).await.unwrap_or(Ok(None))?;
+            let payload = heard.ok_or_else(|| sqlx::Error::Io(ErrorKind::ConnectionAborted.into()))?;
+            // The others only say that the connection stands.
+            if let Ok(Notice { inbox, message }) = serde_json::from_str(payload.payload()) {
+                let frame = || Some(ToClient::Message(&message).frame());
+                self.tell(&inbox, || News { seq: message.seq, frame: frame() });
+            }
+        }
+    }
+
+    /// Tells the sockets where their inboxes stand; those that are behind read the rest.
+    async fn catch_up(&self, inboxes: &Inboxes) -> Result<(), sqlx::Error> {
+        let here: Vec<String> = self.lock().keys().cloned().collect();
+        for (inbox, seq) in inboxes.stands(&here).await? {
+            self.tell(&inbox, || News { seq, frame: None });
+        }
+        Ok(())
+    }
+
+    fn tell(&self, inbox: &str, news: impl FnOnce() -> News) {
+        if let Some(sockets) = self.lock().get(inbox) {
+            // The last one may just have left.
+            let _ = sockets.send(news());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Sender<News>>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn knock(inboxes: &Inboxes) -> Infallible {
+    loop {
+        if let Err(error) = inboxes.knock().await {
+            tracing::debug!(%error, "no knock");
+        }
+        sleep(KNOCK_INTERVAL).await;
+    }
+}
+
+/// The place of a socket in the hub. Dropping it gives it up.
+pub(crate) struct Subscription {
+    /// `None` only while it is dropped.
+    news: Option<Receiver<News>>,
+    inbox: String,
+    hub: Arc<Hub>,
+}
+
+impl Subscription {
+    /// The next news; `None` if there were too many to be kept.
+    pub(crate) async fn next(&mut self) -> Option<News> {
+        self.news.as_mut()?.recv().await.ok()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut inboxes = self.hub.lock();
+        self.news = None;
+        if inboxes.get(&self.inbox).is_some_and(|sockets| sockets.receiver_count() == 0) {
+            inboxes.remove(&self.inbox);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Messages in PostgreSQL: stored and numbered in one statement, announced in the same transaction.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow};
+use sqlx::{PgPool, Row as _};
+use tokio::time::timeout;
+
+use crate::protocol::Message;
+
+/// Few: statements are short, and three replicas must fit into PostgreSQL's default of 100 beside others.
+const CONNECTIONS: u32 = 8;
+/// Nobody waits longer for the database.
+const DEADLINE: Duration = Duration::from_secs(2);
+const CHANNEL: &str = "live_messages";
+/// Messages read at once.
+pub(crate) const PAGE: usize = 64;
+const TIDY_INTERVAL: Duration = Duration::from_mins(1);
+/// Rows deleted at once, so that no transaction is long.
+const BATCH: i64 = 1000;
+
+/// The number of an inbox grows under the lock of its row, which is held until the commit: messages become visible in the
+/// order of their numbers, and a reader who has seen 7 has missed nothing up to 7.
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS live_inboxes (
+        inbox TEXT NOT NULL PRIMARY KEY,
+        last BIGINT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS live_messages (
+        inbox TEXT NOT NULL,
+        seq BIGINT NOT NULL,
+        sender TEXT NOT NULL,
+        id TEXT NOT NULL,
+        body TEXT NOT NULL,
+        sent_at BIGINT NOT NULL,
+        PRIMARY KEY (inbox, seq),
+        UNIQUE (inbox, sender, id)
+    );
+    CREATE INDEX IF NOT EXISTS live_messages_by_age ON live_messages (sent_at);
+";
+/// A repeated id violates the unique index, and the whole statement is undone, the number included.
+const APPEND: &str = "
+    WITH next AS (
+        INSERT INTO live_inboxes AS known (inbox, last) VALUES ($1, 1)
+        ON CONFLICT (inbox) DO UPDATE SET last = known.last + 1
+        RETURNING last
+    ), stored AS (
+        INSERT INTO live_messages (inbox, seq, sender, id, body, sent_at)
+        SELECT $1, last, $2, $3, $4, FLOOR(EXTRACT(EPOCH FROM clock_timestamp()))::BIGINT FROM next
+        RETURNING *
+    )
+    SELECT seq, pg_notify($5, json_build_object(
+        'inbox', inbox, 'seq', seq, 'from', sender, 'id', id, 'body', body, 'sent_at', sent_at)::TEXT)
+    FROM stored
+";
+const FIND: &str = "SELECT seq FROM live_messages WHERE inbox = $1 AND sender = $2 AND id = $3";
+/// Where the inbox stands and what it holds, as of one instant.
+const READ: &str = "
+    SELECT last, seq, sender, id, body, sent_at
+    FROM live_inboxes AS known LEFT JOIN LATERAL (
+        SELECT * FROM live_messages WHERE inbox = known.inbox AND seq > $2 ORDER BY seq LIMIT $3
+    ) AS messages ON TRUE
+    WHERE known.inbox = $1 ORDER BY seq
+";
+const STANDS: &str = "SELECT inbox, last FROM live_inboxes WHERE inbox = ANY($1)";
+const FORGET: &str = "
+    DELETE FROM live_messages WHERE ctid IN (
+        SELECT ctid FROM live_messages WHERE sent_at < EXTRACT(EPOCH FROM clock_timestamp()) - $1 LIMIT $2
+    )
+";
+
+/// All inboxes, of all users.
+#[derive(Clone)]
+pub(crate) struct Inboxes {
+    pool: PgPool,
+}
+
+/// What follows a number in an inbox.
+pub(crate) struct Page {
+    /// The number of the newest message there ever was.
+    pub(crate) last: i64,
+    pub(crate) messages: Vec<Message>,
+}
+
+/// What every replica hears when a message has been stored.
+#[derive(Deserialize)]
+pub(crate) struct Notice {
+    pub(crate) inbox: String,
+    #[serde(flatten)]
+    pub(crate) message: Message,
+}
+
+impl Inboxes {
+    /// Connects, and makes the tables if they are missing.
+    pub(crate) async fn open(url: &SecretString) -> Result<Self, String> {
+        let options: PgConnectOptions = url.expose_secret().parse().map_err(|error| {
+            format!("DATABASE_URL is not of the form postgres://user:password@host/database: {error}")
+        })?;
+        let options = options.application_name("live-service").options([("statement_timeout", "5s")]);
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(DEADLINE);
+        let cannot = |error| format!("the database of DATABASE_URL cannot be used: {error}");
+        let pool = pool.connect_with(options).await.map_err(cannot)?;
+        let inboxes = Self { pool };
+        inboxes.create().await.map_err(cannot)?;
+        Ok(inboxes)
+    }
+
+    async fn create(&self) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        // `IF NOT EXISTS` alone fails when replicas start at once.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtext('live-service'))")
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+
+    /// Stores a message and answers its number; of one that was stored before, the number it got then. On an error it may
+    /// have been stored or not.
+    pub(crate) async fn append(
+        &self,
+        inbox: &str,
+        from: &str,
+        id: &str,
+        body: &str,
+    ) -> Result<i64, sqlx::Error> {
+        let append = sqlx::query(APPEND).bind(inbox).bind(from).bind(id).bind(body).bind(CHANNEL);
+        match within(append.fetch_one(&self.pool)).await {
+            Ok(row) => row.try_get(0),
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                let find = sqlx::query(FIND).bind(inbox).bind(from).bind(id);
+                within(find.fetch_one(&self.pool)).await?.try_get(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Up to [`PAGE`] messages after number `after`.
+    pub(crate) async fn read(&self, inbox: &str, after: i64) -> Result<Page, sqlx::Error> {
+        let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
+        let rows = within(sqlx::query(READ).bind(inbox).bind(after).bind(page).fetch_all(&self.pool)).await?;
+        let last = rows.first().map_or(Ok(0), |row| row.try_get("last"))?;
+        // Without messages there is one row without one.
+        let messages = rows.iter().filter_map(|row| message(row).transpose()).collect::<Result<_, _>>()?;
+        Ok(Page { last, messages })
+    }
+
+    /// The number of the newest message of each inbox.
+    pub(crate) async fn stands(&self, inboxes: &[String]) -> Result<Vec<(String, i64)>, sqlx::Error> {
+        let rows = within(sqlx::query(STANDS).bind(inboxes).fetch_all(&self.pool)).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Listens to what is stored from now on, on a connection of its own.
+    pub(crate) async fn listen(&self) -> Result<PgListener, sqlx::Error> {
+        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        let own =
+            PgPoolOptions::new().max_connections(1).acquire_timeout(DEADLINE).connect_lazy_with(options);
+        within(async {
+            let mut listener = PgListener::connect_with(&own).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        })
+        .await
+    }
+
+    /// Lets every replica hear an empty notice.
+    pub(crate) async fn knock(&self) -> Result<(), sqlx::Error> {
+        within(sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&self.pool)).await.map(drop)
+    }
+
+    /// Deletes messages that are older than `keep_for`, for ever. All replicas do it; it does not matter who is first.
+    pub(crate) async fn tidy(&self, keep_for: Duration) {
+        loop {
+            if let Err(error) = self.forget(keep_for).await {
+                tracing::warn!(%error, "old messages could not be deleted");
+            }
+            tokio::time::sleep(TIDY_INTERVAL).await;
+        }
+    }
+
+    async fn forget(&self, keep_for: Duration) -> Result<(), sqlx::Error> {
+        loop {
+            let forget = sqlx::query(FORGET).bind(keep_for.as_secs_f64()).bind(BATCH);
+            if within(forget.execute(&self.pool)).await?.rows_affected() < BATCH.unsigned_abs() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(DEADLINE, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+fn message(row: &PgRow) -> Result<Option<Message>, sqlx::Error> {
+    let Some(seq) = row.try_get("seq")? else { return Ok(None) };
+    Ok(Some(Message {
+        seq,
+        from: row.try_get("sender")?,
+        id: row.try_get("id")?,
+        body: row.try_get("body")?,
+        sent_at: row.try_get("sent_at")?,
+    }))
+}

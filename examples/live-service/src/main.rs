@@ -1,0 +1,134 @@
+//! One replica of a WebSocket service: `GET /live` opens a socket on which users get their messages, on all their devices.
+//!
+//! ```text
+//! client ──▶ any replica ──▶ live_messages (numbered by inbox) ──NOTIFY──▶ every replica ──▶ the sockets of that user
+//! ```
+//!
+//! - [`settings`]: what a replica is told.
+//! - [`protocol`]: what the two sides say to each other.
+//! - [`inboxes`]: the messages in PostgreSQL, the only thing that replicas share.
+//! - [`hub`]: from the one connection that listens to the sockets of this replica.
+//! - [`upgrade`]: who may open a socket; [`socket`]: its life.
+//! - [`drain`]: a stop that sends clients elsewhere.
+//!
+//! A message is acknowledged when it is committed, and an inbox numbers its messages without a gap. So a client that tells
+//! which number it saw last gets everything after it, on whichever replica: nothing is sticky, and what a broken
+//! socket, replica or database connection dropped is read from the table.
+
+mod drain;
+mod hub;
+mod inboxes;
+mod protocol;
+mod settings;
+mod socket;
+mod upgrade;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use clap::Parser as _;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use verifier::Verifier;
+
+use crate::drain::Drain;
+use crate::hub::Hub;
+use crate::inboxes::Inboxes;
+use crate::settings::Settings;
+
+/// What a socket may use.
+#[derive(Clone)]
+struct App {
+    settings: Arc<Settings>,
+    verifier: Verifier,
+    inboxes: Inboxes,
+    hub: Arc<Hub>,
+    drain: Arc<Drain>,
+    /// One permit for each socket.
+    room: Arc<Semaphore>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("live-service: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
+    allow_open_files();
+    let listener = TcpListener::bind(&settings.address).await.map_err(|cause| {
+        format!("cannot listen on {}: {cause}; choose another --address", settings.address)
+    })?;
+    let address = listener.local_addr()?;
+    settings.replica.get_or_insert_with(|| address.to_string());
+    let inboxes = Inboxes::open(&settings.database_url).await?;
+    let app = App {
+        verifier: Verifier::builder(&settings.issuer).audience(&settings.audience).build()?,
+        inboxes,
+        hub: Arc::default(),
+        drain: Arc::default(),
+        room: Arc::new(Semaphore::new(settings.max_sockets)),
+        settings: Arc::new(settings),
+    };
+    // Fetches keys before the first socket asks for them. Whether that worked is for `/readyz` to say.
+    let verifier = app.verifier.clone();
+    tokio::spawn(async move { verifier.ready(Duration::ZERO).await });
+
+    let routes = upgrade::routes(&app)
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(app.clone());
+    let stop = drain::Stop::expect()?;
+    println!("listening on http://{address}");
+    // All in this task: if one of them panics, the process ends and is started again, rather than being deaf.
+    tokio::select! {
+        served = serve(&app, listener, routes, stop) => served?,
+        () = app.hub.follow(&app.inboxes) => {}
+        () = app.inboxes.tidy(app.settings.keep_for) => {}
+    }
+    Ok(())
+}
+
+/// Serves until a signal. The sockets end first, then the listener.
+async fn serve(app: &App, listener: TcpListener, routes: Router, stop: drain::Stop) -> std::io::Result<()> {
+    let App { settings, drain, room, .. } = app.clone();
+    let stopped = async move {
+        let delay = stop.asked(settings.drain_delay).await;
+        drain.run(delay, settings.drain_spread, &room, settings.max_sockets).await;
+    };
+    axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+}
+
+/// Whether a balancer should send new sockets here. It says nothing about those that are open.
+async fn readyz(State(app): State<App>) -> Result<&'static str, (StatusCode, &'static str)> {
+    let no = |why| Err((StatusCode::SERVICE_UNAVAILABLE, why));
+    match () {
+        () if app.drain.has_begun() => no("draining\n"),
+        () if !app.verifier.status().keys.state.is_usable() => no("no keys from the issuer yet\n"),
+        () if !app.hub.is_listening() => no("the database is away\n"),
+        () => Ok("ready\n"),
+    }
+}
+
+/// Each socket is an open file, and the usual limit of 1024 is there only for programs that use `select`.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
