@@ -1,7 +1,6 @@
 //! What the clients of a cluster do all day: log in, refresh, check tokens, log out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
