@@ -183,6 +183,13 @@ async fn a_replica_drained_from_the_command_line_gets_no_requests_until_it_is_pu
     served_by(&client, &[1]).await;
     // Whoever asks it all the same is served.
     client.at_replica(0).me().await.expect("an answer").assert_status(StatusCode::OK);
+    let metrics = Client::new(&cluster.replicas()[0].admin_url()).get("/metrics").await.expect("an answer");
+    let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
+    let has_idle = |line: &str| {
+        line.starts_with("auth_database_pool_connections{state=\"idle\"}") && !line.ends_with(" 0")
+    };
+    assert!(metrics.lines().any(|line| line == "auth_draining 1"), "{metrics}");
+    assert!(metrics.lines().any(has_idle), "{metrics}");
     assert_eq!(run(&["drain", "--undo", &first.id])[0].state, "ready");
     served_by(&client, &[0, 1]).await;
 
