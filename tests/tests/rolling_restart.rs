@@ -57,7 +57,7 @@ async fn steady_load(cluster: &Cluster) -> (Load, Arc<Seen>) {
 
     let (sessions, turn) = (Arc::new(refresh_tokens), Arc::new(AtomicUsize::new(0)));
     let (refreshing, noted) = (client.clone(), Arc::clone(&seen));
-    load.every(Duration::from_millis(15), move || {
+    load.every(Duration::from_millis(20), move || {
         let (client, seen, sessions) = (refreshing.clone(), Arc::clone(&noted), Arc::clone(&sessions));
         let place = turn.fetch_add(1, Ordering::Relaxed) % SESSIONS;
         async move {
@@ -70,11 +70,12 @@ async fn steady_load(cluster: &Cluster) -> (Load, Arc<Seen>) {
         }
     });
     let (own, noted, name) = (client.clone(), Arc::clone(&seen), names[0].clone());
-    load.every(Duration::from_millis(250), move || {
+    load.every(Duration::from_millis(400), move || {
         let (client, seen, name) = (own.clone(), Arc::clone(&noted), name.clone());
         async move { seen.note("login", &client.login(&name, password).await) }
     });
-    for (path, period) in [("/v1/me", 25), ("/v1/verify?permission=ping", 10), ("/.well-known/jwks.json", 50)]
+    for (path, period) in
+        [("/v1/me", 50), ("/v1/verify?permission=ping", 20), ("/.well-known/jwks.json", 100)]
     {
         let (client, noted) = (client.with_bearer(&bearer), Arc::clone(&seen));
         load.every(Duration::from_millis(period), move || {
