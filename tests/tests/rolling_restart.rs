@@ -33,7 +33,7 @@ async fn steady_load(cluster: &Cluster) -> (Load, Arc<Tally>) {
 
     let (sessions, turn) = (Arc::new(refresh_tokens), Arc::new(AtomicUsize::new(0)));
     let refreshing = client.clone();
-    load.arrive(Schedule::per_second(66), &tally, move || {
+    load.arrive(Schedule::per_second(50), &tally, move || {
         let (client, sessions) = (refreshing.clone(), Arc::clone(&sessions));
         let place = turn.fetch_add(1, Ordering::Relaxed) % SESSIONS;
         async move {
@@ -47,12 +47,11 @@ async fn steady_load(cluster: &Cluster) -> (Load, Arc<Tally>) {
         }
     });
     let (own, name) = (client.clone(), names[0].clone());
-    load.arrive(Schedule::per_second(4), &tally, move || {
+    load.arrive(Schedule::per_second(3), &tally, move || {
         let (client, name) = (own.clone(), name.clone());
         async move { judge("login", &client.login(&name, password).await) }
     });
-    for (path, rate) in [("/v1/me", 40), ("/v1/verify?permission=ping", 100), ("/.well-known/jwks.json", 20)]
-    {
+    for (path, rate) in [("/v1/me", 20), ("/v1/verify?permission=ping", 50), ("/.well-known/jwks.json", 10)] {
         let client = client.with_bearer(&bearer);
         load.arrive(Schedule::per_second(rate), &tally, move || {
             let client = client.clone();
@@ -168,6 +167,13 @@ async fn a_replica_drained_from_the_command_line_gets_no_requests_until_it_is_pu
     served_by(&client, &[1]).await;
     // Whoever asks it all the same is served.
     client.at_replica(0).me().await.expect("an answer").assert_status(StatusCode::OK);
+    let metrics = Client::new(&cluster.replicas()[0].admin_url()).get("/metrics").await.expect("an answer");
+    let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
+    let has_idle = |line: &str| {
+        line.starts_with("auth_database_pool_connections{state=\"idle\"}") && !line.ends_with(" 0")
+    };
+    assert!(metrics.lines().any(|line| line == "auth_draining 1"), "{metrics}");
+    assert!(metrics.lines().any(has_idle), "{metrics}");
     assert_eq!(run(&["drain", "--undo", &first.id])[0].state, "ready");
     served_by(&client, &[0, 1]).await;
 
