@@ -14,6 +14,7 @@ use tests::postgres::{Pgbouncer, Postgres};
 use tests::session::{Refreshed, Session};
 use tests::wait;
 use tokio::sync::Mutex;
+use verifier::NoExtra;
 
 const REPLICAS: usize = 3;
 const SESSIONS: usize = 12;
@@ -89,11 +90,11 @@ async fn revocation_reaches_a_verifier(cluster: &Cluster, ledger: &Arc<Ledger>, 
     let verifier = ready_verifier(&cluster.issuer()).await;
     let session = Session::log_in(&cluster.client(), ledger, user, cluster.user_password()).await;
     let token = session.tokens().access.clone();
-    verifier.verify::<()>(&token).await.expect("a good token");
+    verifier.verify::<NoExtra>(&token).await.expect("a good token");
     let logout = cluster.client().logout(&session.tokens().refresh).await.expect("an answer");
     logout.assert_status(StatusCode::NO_CONTENT);
     wait::until("the token is refused", Duration::from_secs(3), async || {
-        verifier.verify::<()>(&token).await.err()
+        verifier.verify::<NoExtra>(&token).await.err()
     })
     .await;
 }
