@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use verifier::{Clock, Expected, Seconds};
 
-use crate::config::{ADMIN_AUDIENCE, Config};
+use crate::config::{ADMIN_AUDIENCE, Config, Settings};
 use crate::domain::key::{Chain, RotationPolicy};
 use crate::drain::Drain;
 use crate::entropy::Entropy;
 use crate::feed::Feed;
 use crate::hashing::HashPool;
 use crate::keys::keyring::KeyRing;
+use crate::settings::LiveSettings;
 use crate::store::{Confirmation, SqlStore};
 
 /// A token may become visible this late after it was dated: a commit that waited (rule K2).
@@ -24,6 +25,8 @@ const MAC_KEY_TAIL: Seconds = Seconds(86_400);
 pub struct App {
     /// Checked at start, never changed.
     pub config: Arc<Config>,
+    /// What operators may change; see [`settings`](Self::settings).
+    pub settings: Arc<LiveSettings>,
     /// The shared database.
     pub store: SqlStore,
     /// The keys.
@@ -52,9 +55,9 @@ pub enum Door {
 }
 
 impl App {
-    /// The durations of a chain.
-    pub fn rotation_policy(&self, chain: Chain) -> RotationPolicy {
-        rotation_policy(&self.config, chain)
+    /// The settings of this moment. A flow takes them once and uses them to its end.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.now()
     }
 
     /// What a token must say to pass a door.
@@ -62,7 +65,7 @@ impl App {
         let admin = [ADMIN_AUDIENCE.to_owned()];
         match door {
             Door::Admin => self.expected_for(&admin),
-            Door::Public => self.expected_for(&[&self.config.audiences[..], &admin].concat()),
+            Door::Public => self.expected_for(&[&self.settings().audiences[..], &admin].concat()),
         }
     }
 
@@ -97,13 +100,15 @@ impl App {
 }
 
 /// The durations of a chain under a configuration.
-pub fn rotation_policy(config: &Config, chain: Chain) -> RotationPolicy {
+pub fn rotation_policy(config: &Config, settings: &Settings, chain: Chain) -> RotationPolicy {
     let (life, margin) = match chain {
-        Chain::Signing(_) => (config.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT),
-        Chain::RefreshMac => (config.refresh_idle_ttl, MAC_KEY_TAIL),
+        Chain::Signing(_) => {
+            (settings.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT)
+        }
+        Chain::RefreshMac => (settings.refresh_idle_ttl, MAC_KEY_TAIL),
     };
     RotationPolicy {
-        period: config.key_rotation_period,
+        period: settings.key_rotation_period,
         publish_ahead: config.key_publish_ahead,
         life,
         margin,

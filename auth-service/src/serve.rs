@@ -26,22 +26,21 @@ const PASSWORD_FILE: &str = "initial-admin-password";
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
-    let Loaded { mut config, warnings } = loaded;
-    telemetry::init_logs(&config)?;
+pub(crate) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
+    telemetry::init_logs(&loaded.config)?;
     let metrics = Metrics::install()?;
-    for warning in warnings {
+    for warning in &loaded.warnings {
         warn!("{warning}");
     }
     // A taken port must be reported before anything is created.
-    let public = bind(config.public_addr, "public_addr").await?;
-    let admin = bind(config.admin_addr, "admin_addr").await?;
+    let public = bind(loaded.config.public_addr, "public_addr").await?;
+    let admin = bind(loaded.config.admin_addr, "admin_addr").await?;
     let addresses = (public.local_addr()?, admin.local_addr()?);
     // Others are told where it really is.
-    (config.public_addr, config.admin_addr) = addresses;
+    (loaded.config.public_addr, loaded.config.admin_addr) = addresses;
     let mut signals = Signals::new()?;
 
-    let app = start::start(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
+    let app = start::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
     let first_password = start::bootstrap(&app).await?;
     let jobs = tokio::spawn(jobs::run(app.clone()));
     let (stop, stopped) = watch::channel(());

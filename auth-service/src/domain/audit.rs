@@ -29,6 +29,7 @@ pub enum EventKind {
     KeysResealed,
     ReplicaDrained,
     ReplicaReturned,
+    SettingChanged,
 }
 
 impl EventKind {
@@ -55,6 +56,7 @@ impl EventKind {
             Self::KeysResealed => "keys_resealed",
             Self::ReplicaDrained => "replica_drained",
             Self::ReplicaReturned => "replica_returned",
+            Self::SettingChanged => "setting_changed",
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::user::PermissionSet;
 
 /// Every permission that the admin API asks for.
-pub const ADMIN_PERMISSIONS: [&str; 10] = [
+pub const ADMIN_PERMISSIONS: [&str; 12] = [
     "audit:read",
     "keys:read",
     "keys:write",
@@ -12,6 +12,8 @@ pub const ADMIN_PERMISSIONS: [&str; 10] = [
     "roles:read",
     "roles:write",
     "sessions:write",
+    "settings:read",
+    "settings:write",
     "users:read",
     "users:write",
 ];

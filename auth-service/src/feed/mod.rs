@@ -225,6 +225,7 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     app.clock_guard.observe(&table.seen, &*app.clock);
     with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &table.seen)).await?;
     announce_keys(app);
+    let version = table.settings;
     let clock_is_right = app.clock_guard.off_by(app.config.clock_bound).is_none();
     let (has_news, outgrew, entries) = {
         let publisher = &mut feed.lock().publisher;
@@ -239,7 +240,15 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     if has_news {
         publish(app).await;
     }
+    follow_settings(app, version).await;
     Ok(())
+}
+
+/// The same read tells of changed settings, so that they need no poll of their own. Revocations come first and do not depend on them.
+async fn follow_settings(app: &App, version: i64) {
+    if let Err(error) = with_one_connection(KEYS_LIMIT, app.settings.catch_up(&app.store, version)).await {
+        warn!(%error, "changed settings cannot be read; the last ones go on");
+    }
 }
 
 /// Tells the subscribers that nothing has changed, or whatever has. With nothing newer to sign, or no right to sign, the last document
@@ -306,7 +315,7 @@ pub async fn snapshot(app: &App) -> Result<Arc<Snapshot>, FeedError> {
 
 async fn sign(app: &App, draft: Draft) -> Result<String, FeedError> {
     let seen = app.feed.lock().publisher.seen().ok_or(LeaseError::Expired)?;
-    let key = app.keyring.active(&[app.config.signing_algorithm], &seen)?;
+    let key = app.keyring.active(&[app.settings().signing_algorithm], &seen)?;
     let passed = app.clock.monotonic().saturating_sub(seen.asked_at);
     let iat = seen.now + Seconds(i64::try_from(passed.as_secs()).unwrap_or(i64::MAX));
     let (issuer, keep_for) = (app.config.issuer.clone(), app.config.keep_revocations_for());

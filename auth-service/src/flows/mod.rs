@@ -11,6 +11,7 @@ pub mod replicas;
 pub mod roles;
 pub mod rotate_keys;
 pub mod sessions;
+pub mod settings;
 pub mod start;
 pub mod users;
 

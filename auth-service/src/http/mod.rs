@@ -97,6 +97,8 @@ fn admin_routes(metrics: Metrics) -> Routes {
         .permitted(PUT, "/admin/v1/roles/{name}", "roles:write", admin::roles::put)
         .permitted(DELETE, "/admin/v1/roles/{name}", "roles:write", admin::roles::delete)
         .permitted(DELETE, "/admin/v1/sessions/{id}", "sessions:write", admin::sessions::end)
+        .permitted(GET, "/admin/v1/settings", "settings:read", admin::settings::list)
+        .permitted(PATCH, "/admin/v1/settings", "settings:write", admin::settings::change)
         .permitted(GET, "/admin/v1/audit", "audit:read", admin::audit::list)
         .mount(GET, "/metrics", Access::Open, scrape::route(metrics))
         .open(GET, "/livez", health::livez)

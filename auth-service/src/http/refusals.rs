@@ -8,6 +8,7 @@ use crate::flows::replicas::ReplicaError;
 use crate::flows::roles::RoleError;
 use crate::flows::rotate_keys::RotateError;
 use crate::flows::sessions::SessionError;
+use crate::flows::settings::SettingsError;
 use crate::flows::users::UserError;
 use crate::flows::{
     AuthError, ForwardAuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError,
@@ -174,6 +175,16 @@ impl From<ReplicaError> for Problem {
         match error {
             ReplicaError::NotFound => Self::new(Code::NotFound),
             ReplicaError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Refused(_) => Self::new(Code::InvalidSettings).detail(error.to_string()),
+            SettingsError::Stale => Self::new(Code::SettingsChanged),
+            SettingsError::Store(error) => error.into(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod replicas;
 mod revocations;
 mod roles;
 mod sessions;
+mod settings;
 mod trust;
 mod users;
 
@@ -33,6 +34,7 @@ pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
 pub use roles::RoleWrite;
 pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
+pub use settings::{SettingRow, SettingsChange, SettingsTable, SettingsWrite};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
 
 use audit::AuditLog;

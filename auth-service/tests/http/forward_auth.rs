@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_service::app::App;
+use auth_service::config::Loaded;
 use auth_service::entropy::SeededEntropy;
 use auth_service::feed;
 use auth_service::flows::start;
@@ -25,7 +26,7 @@ const VERIFY: &str = "/v1/verify";
 /// Alice may `ping` and `orders:read`; two audiences, `api` first.
 async fn with_alice() -> (Replica, String) {
     let audiences = vec!["api".to_owned(), "billing".to_owned()];
-    let replica = Replica::with(|config| config.audiences = audiences).await;
+    let replica = Replica::loaded(|loaded| loaded.settings.audiences = audiences).await;
     let admin = replica.admin_token().await;
     replica.put_role(&admin, "clerk", &["orders:read", "ping"]).await;
     replica.put_role(&admin, "auditor", &[]).await;
@@ -205,8 +206,11 @@ struct Beside {
 
 impl Beside {
     async fn start(replica: &Replica) -> Self {
-        let (config, entropy) = ((*replica.app.config).clone(), Arc::new(SeededEntropy::new(2)));
-        let app = start::start(config, replica.clock.clone(), entropy).await.unwrap();
+        let config = (*replica.app.config).clone();
+        let settings = (*replica.app.settings()).clone();
+        let entropy = Arc::new(SeededEntropy::new(2));
+        let loaded = Loaded { config, settings, ..Loaded::default() };
+        let app = start::start(loaded, replica.clock.clone(), entropy).await.unwrap();
         Self { router: auth_service::http::public(app.clone()), app }
     }
 

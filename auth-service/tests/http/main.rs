@@ -15,3 +15,4 @@ mod replica;
 mod replicas;
 mod revocations;
 mod sessions;
+mod settings;

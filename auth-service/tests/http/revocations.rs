@@ -305,7 +305,7 @@ async fn a_rotation_is_announced_before_the_next_document() {
 async fn entries_leave_when_no_token_of_theirs_is_accepted_any_more() {
     let (replica, _) = with_alice().await;
     // Our own tokens live for 5 min. One from a replica that was started with a longer life may live for an hour.
-    assert_eq!(replica.app.config.access_token_ttl, Seconds(300));
+    assert_eq!(replica.app.settings().access_token_ttl, Seconds(300));
     log_out(&replica, &replica.login("alice", PASSWORD, "api").await).await;
     replica.advance(3_729).await;
     assert_eq!(sids(&snapshot(&replica).await).len(), 1);

@@ -1,5 +1,6 @@
 //! Caddy.
 
+use http::StatusCode;
 use tests::front_end::{Kind, Program};
 
 use crate::guarded::Guarded;
@@ -23,6 +24,6 @@ async fn caddy_routes_by_path_strips_claims_and_passes_streams() {
 async fn caddy_guards_an_application_that_knows_nothing_of_tokens() {
     let _turn = TURN.lock().await;
     let guarded = Guarded::start(Program::Caddy).await;
-    guarded.check().await;
+    guarded.check("", (StatusCode::UNAUTHORIZED, "invalid_token")).await;
     guarded.check_that_logout_counts().await;
 }

@@ -41,29 +41,35 @@ impl Guarded {
         client.login(user, self.site.cluster().user_password()).await.expect("an answer").tokens()
     }
 
-    /// Who gets in, who does not, and what the application hears.
-    pub(crate) async fn check(&self) {
+    /// Who gets in, who does not, and what the application hears. `missing` is the error that the front end names when there
+    /// is no token (there should be none); `for_others` is what it says to a good token for someone else (it should be
+    /// `invalid_token`).
+    pub(crate) async fn check(&self, missing: &str, for_others: (StatusCode, &str)) {
         let client = self.site.guarded();
         let good = self.tokens().await;
         let passed = forging(&client.with_bearer(&good.access)).get("/anything").await.expect("an answer");
         passed.assert_status(StatusCode::OK);
         self.assert_told_who_it_is(&passed.json(), &good);
 
-        let missing = client.get("/anything").await.expect("an answer");
-        assert_challenged(&missing, StatusCode::UNAUTHORIZED, "");
-        for (what, token) in self.bad_tokens(&good.access).await {
+        let nobody = client.get("/anything").await.expect("an answer");
+        assert_challenged(&nobody, StatusCode::UNAUTHORIZED, missing);
+        for (what, token) in bad_tokens(&good.access) {
             println!("{what}");
             let refused = forging(&client.with_bearer(&token)).get("/anything").await.expect("an answer");
             assert_challenged(&refused, StatusCode::UNAUTHORIZED, "invalid_token");
         }
+        let for_admin =
+            client.with_bearer(&self.admin_token().await).get("/anything").await.expect("an answer");
+        assert_challenged(&for_admin, for_others.0, for_others.1);
+        assert!(!passes(&client, &self.feed_document().await).await, "the feed's document is no token");
         let twice = client.with_bearer(&good.access);
         let twice = twice.with_header(header::AUTHORIZATION, &format!("Bearer {}", good.access));
         let twice = twice.get("/anything").await.expect("an answer");
         assert!(twice.status.is_client_error(), "two credentials are none: {twice}");
 
         let other = self.log_in(&self.other).await;
-        let forbidden = client.with_bearer(&other.access).get("/anything").await.expect("an answer");
-        assert_challenged(&forbidden, StatusCode::FORBIDDEN, "insufficient_scope");
+        let refused = client.with_bearer(&other.access).get("/anything").await.expect("an answer");
+        assert_challenged(&refused, StatusCode::FORBIDDEN, "insufficient_scope");
     }
 
     /// For front ends that ask `auth-service` about each token.
@@ -89,25 +95,11 @@ impl Guarded {
         assert_eq!(permissions.split(' ').collect::<Vec<_>>(), ["ping", "pong"], "{seen}");
     }
 
-    /// Tokens that must not pass, each wrong in one way.
-    async fn bad_tokens(&self, good: &str) -> Vec<(&'static str, String)> {
-        let [head, payload, signature] = parts(good);
-        let with_header = |change: Value| format!("{}.{payload}.{signature}", changed(head, &change));
-        let with_claims = |change: Value| format!("{head}.{}.{signature}", changed(payload, &change));
-        let password = self.site.cluster().admin_password();
-        let admin = self.site.client().login_for(ADMIN_AUDIENCE, ADMIN, password).await;
-        vec![
-            ("no token at all", "nonsense".to_owned()),
-            ("no signature", format!("{head}.{payload}.")),
-            ("another signature", format!("{head}.{payload}.{}", URL_SAFE_NO_PAD.encode([7; 64]))),
-            ("another subject", with_claims(json!({ "sub": "root" }))),
-            ("alg none", with_header(json!({ "alg": "none" }))),
-            ("alg HS256", with_header(json!({ "alg": "HS256" }))),
-            ("an unknown key", with_header(json!({ "kid": "unknown" }))),
-            ("a key elsewhere", with_header(json!({ "kid": "../../../etc/passwd" }))),
-            ("another audience", admin.expect("an answer").tokens().access),
-            ("the feed's document", self.feed_document().await),
-        ]
+    /// Signed by the issuer for the admin API.
+    async fn admin_token(&self) -> String {
+        let client = self.site.client();
+        let login = client.login_for(ADMIN_AUDIENCE, ADMIN, self.site.cluster().admin_password()).await;
+        login.expect("an answer").tokens().access
     }
 
     /// Signed with the same key, and no token.
@@ -115,6 +107,23 @@ impl Guarded {
         let answer = self.site.client().get("/v1/revocations").await.expect("an answer");
         String::from_utf8(answer.assert_status(StatusCode::OK).body.to_vec()).expect("a JWT")
     }
+}
+
+/// Tokens that nobody signed, each wrong in one way.
+fn bad_tokens(good: &str) -> [(&'static str, String); 8] {
+    let [head, payload, signature] = parts(good);
+    let with_header = |change: Value| format!("{}.{payload}.{signature}", changed(head, &change));
+    let with_claims = |change: Value| format!("{head}.{}.{signature}", changed(payload, &change));
+    [
+        ("no token at all", "nonsense".to_owned()),
+        ("no signature", format!("{head}.{payload}.")),
+        ("another signature", format!("{head}.{payload}.{}", URL_SAFE_NO_PAD.encode([7; 64]))),
+        ("another subject", with_claims(json!({ "sub": "root" }))),
+        ("alg none", with_header(json!({ "alg": "none" }))),
+        ("alg HS256", with_header(json!({ "alg": "HS256" }))),
+        ("an unknown key", with_header(json!({ "kid": "unknown" }))),
+        ("a key elsewhere", with_header(json!({ "kid": "../../../etc/passwd" }))),
+    ]
 }
 
 /// The status, and a challenge that names `error` (RFC 6750 §3.1).

@@ -20,11 +20,12 @@ async fn httpd_routes_by_path_strips_claims_and_passes_streams() {
     routes::check(Program::Httpd).await;
 }
 
+/// It says 403 wherever a `Require` fails, and names an error where none was made.
 #[tokio::test(flavor = "multi_thread")]
 async fn httpd_guards_an_application_that_knows_nothing_of_tokens() {
     let _turn = TURN.lock().await;
     let guarded = Guarded::start(Program::Httpd).await;
-    guarded.check().await;
+    guarded.check("invalid_request", (StatusCode::FORBIDDEN, "insufficient_scope")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Nginx.
 
+use http::StatusCode;
 use tests::front_end::Program;
 
 use crate::guarded::Guarded;
@@ -21,6 +22,6 @@ async fn nginx_routes_by_path_strips_claims_and_passes_streams() {
 async fn nginx_guards_an_application_that_knows_nothing_of_tokens() {
     let _turn = TURN.lock().await;
     let guarded = Guarded::start(Program::Nginx).await;
-    guarded.check().await;
+    guarded.check("", (StatusCode::UNAUTHORIZED, "invalid_token")).await;
     guarded.check_that_logout_counts().await;
 }

@@ -5,4 +5,5 @@ pub(super) mod keys;
 pub(super) mod replicas;
 pub(super) mod roles;
 pub(super) mod sessions;
+pub(super) mod settings;
 pub(super) mod users;
