@@ -8,7 +8,7 @@ CREATE TABLE settings (
 );
 
 -- Counts every change of the table above, under the lock of the key ring: a longer token life moves the ends of keys as well.
-ALTER TABLE key_ring ADD COLUMN settings BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE key_ring ADD COLUMN settings_version BIGINT NOT NULL DEFAULT 0;
 
 -- The longest life, in seconds, that anything signed by the key may have. Empty: written by the release before.
 ALTER TABLE keys ADD COLUMN life BIGINT;

@@ -1,16 +1,18 @@
 //! What a request may use, built once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use verifier::{Clock, Expected, Seconds};
 
-use crate::config::{ADMIN_AUDIENCE, Config};
+use crate::config::{ADMIN_AUDIENCE, Config, Settings};
 use crate::domain::key::{Chain, RotationPolicy};
+use crate::drain::Drain;
 use crate::entropy::Entropy;
 use crate::feed::Feed;
 use crate::hashing::HashPool;
 use crate::keys::keyring::KeyRing;
+use crate::settings::LiveSettings;
 use crate::store::{Confirmation, SqlStore};
 
 /// A token may become visible this late after it was dated: a commit that waited (rule K2).
@@ -23,6 +25,8 @@ const MAC_KEY_TAIL: Seconds = Seconds(86_400);
 pub struct App {
     /// Checked at start, never changed.
     pub config: Arc<Config>,
+    /// What operators may change; see [`settings`](Self::settings).
+    pub settings: Arc<LiveSettings>,
     /// The shared database.
     pub store: SqlStore,
     /// The keys.
@@ -37,8 +41,8 @@ pub struct App {
     pub clock_guard: Arc<ClockGuard>,
     /// Tells resource servers what was revoked.
     pub feed: Arc<Feed>,
-    /// Set when this replica is about to stop: readiness says no, requests are still served.
-    pub draining: Arc<AtomicBool>,
+    /// Whether this replica leaves the rotation.
+    pub drain: Arc<Drain>,
 }
 
 /// Which tokens an endpoint accepts.
@@ -51,9 +55,9 @@ pub enum Door {
 }
 
 impl App {
-    /// The durations of a chain.
-    pub fn rotation_policy(&self, chain: Chain) -> RotationPolicy {
-        rotation_policy(&self.config, chain)
+    /// The settings of this moment. A flow takes them once and uses them to its end.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.now()
     }
 
     /// What a token must say to pass a door.
@@ -61,7 +65,7 @@ impl App {
         let admin = [ADMIN_AUDIENCE.to_owned()];
         match door {
             Door::Admin => self.expected_for(&admin),
-            Door::Public => self.expected_for(&[&self.config.audiences[..], &admin].concat()),
+            Door::Public => self.expected_for(&[&self.settings().audiences[..], &admin].concat()),
         }
     }
 
@@ -70,16 +74,10 @@ impl App {
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
 
-    /// The replica is about to stop: readiness says no, streams end, requests are still served.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.feed.close();
-    }
-
     /// Why this replica must not be given requests that issue tokens; empty when it is ready.
     pub fn reasons_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Acquire) {
+        if self.drain.is_on() {
             reasons.push("draining".to_owned());
         }
         if let Some(problem) = self.keyring.problem() {
@@ -87,6 +85,9 @@ impl App {
         }
         if !self.keyring.is_fresh() {
             reasons.push("the key table was not read recently".to_owned());
+        }
+        if !self.feed.is_read() {
+            reasons.push("revocations have not been read yet".to_owned());
         }
         if let Some(off_by) = self.clock_guard.off_by(self.config.clock_bound) {
             reasons.push(format!("this replica's clock is {} s away from the database's", off_by.0));
@@ -99,13 +100,15 @@ impl App {
 }
 
 /// The durations of a chain under a configuration.
-pub fn rotation_policy(config: &Config, chain: Chain) -> RotationPolicy {
+pub fn rotation_policy(config: &Config, settings: &Settings, chain: Chain) -> RotationPolicy {
     let (life, margin) = match chain {
-        Chain::Signing(_) => (config.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT),
-        Chain::RefreshMac => (config.refresh_idle_ttl, MAC_KEY_TAIL),
+        Chain::Signing(_) => {
+            (settings.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT)
+        }
+        Chain::RefreshMac => (settings.refresh_idle_ttl, MAC_KEY_TAIL),
     };
     RotationPolicy {
-        period: config.key_rotation_period,
+        period: settings.key_rotation_period,
         publish_ahead: config.key_publish_ahead,
         life,
         margin,

@@ -163,6 +163,8 @@ fn describe() {
     gauge!("auth_hash_queued", "Password hashes waiting.");
     gauge!("auth_ready", "1 when this replica may issue tokens.");
     gauge!("auth_signing_lease_seconds", "How long this replica may still sign without confirming its keys.");
+    gauge!("auth_settings_version", "The version of the stored settings that was read last.");
+    gauge!("auth_settings_refused", "1 while the stored settings cannot be used here.");
     gauge!("auth_feed_lag_seconds", "How old this replica's knowledge of revocations is.");
     gauge!("auth_feed_entries", "Revocations that are still to be remembered.");
     gauge!("auth_feed_streams", "Subscribers of the revocation feed.");

@@ -11,7 +11,8 @@ use crate::load::{self, Caller};
 use crate::service::{self, Floor};
 use crate::{head, median, row};
 
-const CALLERS: usize = 16;
+/// Clients at once.
+pub(crate) const CALLERS: usize = 16;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(4);
 
@@ -91,11 +92,16 @@ impl Caller for Session {
 }
 
 /// Sends the same request again and again.
-struct Plain(Vec<u8>);
+pub(crate) struct Plain(Vec<u8>);
 
 impl Plain {
     fn get(path: &str) -> Self {
-        Self(format!("GET {path} HTTP/1.1\r\nhost: floor\r\n\r\n").into_bytes())
+        Self::get_with(path, "")
+    }
+
+    /// With more header lines, each with its end.
+    pub(crate) fn get_with(path: &str, headers: &str) -> Self {
+        Self(format!("GET {path} HTTP/1.1\r\nhost: floor\r\n{headers}\r\n").into_bytes())
     }
 
     fn update(id: i64) -> Self {

@@ -60,7 +60,8 @@ fn bare_hashes(threads: usize) -> f64 {
     f64::from(done) / clock.monotonic().saturating_sub(start).as_secs_f64()
 }
 
-struct Login(String);
+/// Logs the user `admin` in with this password again and again.
+pub(crate) struct Login(pub(crate) String);
 
 impl Caller for Login {
     fn request(&mut self, out: &mut Vec<u8>) {

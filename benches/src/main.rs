@@ -1,9 +1,11 @@
 //! Speed as a ratio against a floor that is measured in the same run, so that a figure means the same on any machine.
 //!
-//! `cargo build --release -p auth-service && cargo run --release -p benches -- [tokens|http|login|footprint]`
+//! `cargo build --release -p auth-service && cargo run --release -p benches -- [tokens|cores|http|login|footprint]`
 //!
-//! The service and the database run on one CPU, the clients on the other, as `taskset` (util-linux) pins them.
+//! The service and the database run on one CPU, the clients on the other, as `taskset` (util-linux) pins them; `cores` says
+//! itself what runs where.
 
+mod cores;
 mod floor;
 mod footprint;
 mod http;
@@ -20,18 +22,21 @@ async fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {
             tokens::run();
+            // First: the next one pins the clients.
+            cores::run().await;
             http::run().await;
             login::run().await;
             footprint::run().await;
         }
         ["tokens"] => tokens::run(),
+        ["cores"] => cores::run().await,
         ["http"] => http::run().await,
         ["login"] => login::run().await,
         ["footprint"] => footprint::run().await,
         // Started by the benchmark itself, as a process of its own.
         ["floor", database_url] => floor::serve(database_url).await,
         _ => {
-            eprintln!("usage: benches [tokens|http|login|footprint]");
+            eprintln!("usage: benches [tokens|cores|http|login|footprint]");
             return ExitCode::FAILURE;
         }
     }

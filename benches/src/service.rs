@@ -21,7 +21,8 @@ pub(crate) fn pin_clients() {
     pin(std::process::id(), CLIENT_CPU);
 }
 
-fn pin(id: u32, cpu: &str) {
+/// Pins every thread of a process to a list of CPUs, also those it starts later.
+pub(crate) fn pin(id: u32, cpu: &str) {
     let done = Command::new("taskset")
         .args(["--all-tasks", "--cpu-list", "--pid", cpu, &id.to_string()])
         .stdout(Stdio::null())
@@ -78,6 +79,16 @@ pub(crate) fn resident_mib(id: u32) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kib / 1024.0
+}
+
+/// CPU time that a process has used so far, in steps of a hundredth of a second.
+pub(crate) fn cpu_time(id: u32) -> Duration {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat"));
+    let stat = stat.expect("the process runs");
+    // The name, in brackets, may hold anything; user and system time are the 12th and 13th field after it.
+    let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
+    let ticks = after_name.split_whitespace().skip(11).take(2);
+    Duration::from_millis(10 * ticks.map(|field| field.parse::<u64>().expect("a number")).sum::<u64>())
 }
 
 /// Waits a little longer than the machine needs to settle.

@@ -1,7 +1,7 @@
 //! Several `auth-service serve` processes on one database, with a balancer in front.
 //!
-//! They share the database, the master key and the issuer, which is the balancer's URL, and nothing else. Each one
-//! listens on free ports, so a replica that starts again has a new address; the balancer is told.
+//! They share the database, the master key and the issuer, which is the balancer's URL unless the plan says otherwise, and
+//! nothing else. Each one listens on free ports, so a replica that starts again has a new address; the balancer is told.
 
 mod replica;
 
@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::process;
 use crate::random::Random;
+use crate::wait;
 use crate::workdir::Workdir;
 use replica::Launch;
 pub use replica::{Replica, find_address, service};
@@ -34,7 +35,9 @@ pub const ADMIN_AUDIENCE: &str = "auth-admin";
 pub struct Plan {
     replicas: usize,
     database_url: String,
+    issuer: Option<String>,
     settings: Vec<(String, String)>,
+    own_settings: Vec<(usize, String, String)>,
     clocks: Vec<(usize, String)>,
     program: Option<PathBuf>,
 }
@@ -45,7 +48,9 @@ impl Plan {
         let plan = Self {
             replicas,
             database_url: database_url.into(),
+            issuer: None,
             settings: Vec::new(),
+            own_settings: Vec::new(),
             clocks: Vec::new(),
             program: None,
         };
@@ -55,7 +60,21 @@ impl Plan {
     /// Sets `key`, a name of the configuration table, for all replicas.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
-        self.settings.push((format!("AUTH_{}", key.to_uppercase()), value.to_owned()));
+        self.settings.push((variable(key), value.to_owned()));
+        self
+    }
+
+    /// Sets `key` for replica `number` alone.
+    #[must_use]
+    pub fn set_at(mut self, number: usize, key: &str, value: &str) -> Self {
+        self.own_settings.push((number, variable(key), value.to_owned()));
+        self
+    }
+
+    /// The URL that clients know, when it is not that of the balancer in this process.
+    #[must_use]
+    pub fn issuer(mut self, url: &str) -> Self {
+        self.issuer = Some(url.to_owned());
         self
     }
 
@@ -98,10 +117,15 @@ impl Plan {
     }
 }
 
+fn variable(key: &str) -> String {
+    format!("AUTH_{}", key.to_uppercase())
+}
+
 /// Running replicas behind their balancer. Dropping it ends them; when the test failed, their last log lines are shown.
 #[derive(Debug)]
 pub struct Cluster {
     balancer: Balancer,
+    issuer: String,
     replicas: Vec<Replica>,
     admin_password: String,
     // Last, so that it is removed after the processes ended.
@@ -113,6 +137,7 @@ impl Cluster {
     pub async fn start(plan: Plan) -> Self {
         let dir = Workdir::new();
         let balancer = Balancer::start().await;
+        let issuer = plan.issuer.unwrap_or_else(|| balancer.url());
         let random = Random::fresh();
         let admin_password = format!("violet-{}", random.word(20));
         let master_key = dir.path().join("master.key");
@@ -120,7 +145,7 @@ impl Cluster {
         fs::write(&master_key, STANDARD.encode(bytes) + "\n").expect("the master key");
 
         let mut environment = vec![
-            ("AUTH_ISSUER".to_owned(), balancer.url()),
+            ("AUTH_ISSUER".to_owned(), issuer.clone()),
             ("AUTH_PUBLIC_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
             ("AUTH_ADMIN_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
             ("AUTH_DATABASE_URL".to_owned(), plan.database_url.clone()),
@@ -131,15 +156,17 @@ impl Cluster {
         let program = plan.program.unwrap_or_else(service);
         let replicas = (0..plan.replicas)
             .map(|number| {
+                let own = plan.own_settings.iter().filter(|(replica, ..)| *replica == number);
+                let own = own.map(|(_, variable, value)| (variable.clone(), value.clone()));
                 let folder = dir.folder(&format!("replica-{number}"));
                 fs::write(folder.join("clock"), "+0s").expect("our own folder");
                 let clock = plan.clocks.iter().find(|(replica, _)| *replica == number);
                 let clock = clock.map(|(_, clock)| clock.clone());
-                let launch = Launch { number, folder, environment: environment.clone(), clock };
-                Replica::start(launch, program.clone())
+                let environment = environment.iter().cloned().chain(own).collect();
+                Replica::start(Launch { number, folder, environment, clock }, program.clone())
             })
             .collect();
-        let cluster = Self { balancer, replicas, admin_password, dir };
+        let cluster = Self { balancer, issuer, replicas, admin_password, dir };
         for number in 0..plan.replicas {
             cluster.await_ready(number).await;
         }
@@ -153,7 +180,7 @@ impl Cluster {
 
     /// The exact `iss` of all tokens.
     pub fn issuer(&self) -> String {
-        self.balancer.url()
+        self.issuer.clone()
     }
 
     /// The password that the bootstrap gave to [`ADMIN`].
@@ -226,6 +253,25 @@ impl Cluster {
         self.await_ready(number).await;
     }
 
+    /// Waits until each replica logs in and refreshes again.
+    pub async fn everything_works_again(&self, user: &str) {
+        for number in 0..self.replicas.len() {
+            let client = self.client().at_replica(number);
+            wait::until(&format!("replica {number} works again"), Duration::from_secs(20), async || {
+                let login = client.login(user, self.user_password()).await.ok()?.find_tokens()?;
+                client.refresh(&login.refresh).await.ok()?.find_tokens()
+            })
+            .await;
+        }
+    }
+
+    /// The replicas use another database when they start again.
+    pub fn use_database(&mut self, url: &str) {
+        for replica in &mut self.replicas {
+            replica.set("AUTH_DATABASE_URL", url);
+        }
+    }
+
     /// Stops replica `number` in its tracks; its connections stay open.
     pub fn pause(&self, number: usize) {
         process::signal(self.replicas[number].id(), Signal::STOP);
@@ -236,12 +282,18 @@ impl Cluster {
         process::signal(self.replicas[number].id(), Signal::CONT);
     }
 
-    /// Asks all replicas to stop as an orchestrator does, and waits until they have; each must exit with 0.
+    /// Asks all replicas to stop; see [`Cluster::stop`].
     pub async fn stop_all(&self) {
-        for replica in &self.replicas {
+        self.stop(0..self.replicas.len()).await;
+    }
+
+    /// Asks replicas to stop as an orchestrator does, and waits until they have; each must exit with 0.
+    pub async fn stop(&self, numbers: impl IntoIterator<Item = usize>) {
+        let replicas: Vec<&Replica> = numbers.into_iter().map(|number| &self.replicas[number]).collect();
+        for replica in &replicas {
             process::signal(replica.id(), Signal::TERM);
         }
-        for replica in &self.replicas {
+        for replica in replicas {
             let status = replica.ended(Duration::from_secs(40)).await;
             assert!(status.success(), "{status}\n{}", replica.log());
         }

@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::Duration;
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, Resource, getrlimit, kill_process, setrlimit};
+
+use crate::clock;
 
 /// Sends `signal` to the process `id`. A process that is gone already is not an error.
 pub fn signal(id: u32, signal: Signal) {
@@ -14,6 +17,18 @@ pub fn signal(id: u32, signal: Signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => panic!("cannot send {signal:?} to process {id}: {error}"),
     }
+}
+
+/// Raises the limit of open files of this process to at least `count`, or panics.
+pub fn allow_open_files(count: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    assert!(
+        limit.maximum.is_none_or(|maximum| maximum >= count),
+        "{count} files must be open at once, and {:?} may: raise the hard limit (ulimit -Hn)",
+        limit.maximum
+    );
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("the limit was just read");
 }
 
 /// Ids of the direct children of process `id`, from `/proc`.
@@ -41,17 +56,19 @@ pub fn usage(id: u32) -> Option<(u64, u64)> {
     Some((resident.split_whitespace().next()?.parse().ok()?, u64::try_from(files).ok()?))
 }
 
-/// Each connection is an open file, and the usual limit of 1024 is there only for programs that use `select`.
-pub fn allow_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a process may raise its limit to the maximum");
-}
-
 /// Ends `child` whatever state it is in, and collects it.
 pub fn end(child: &mut Child) {
     drop(child.kill()); // An error means that it has ended already.
     drop(child.wait());
+}
+
+/// Collects `child` when it ends by itself within `span`, and ends it then.
+pub fn end_within(child: &mut Child, span: Duration) {
+    let start = clock::instant();
+    while matches!(child.try_wait(), Ok(None)) && start.elapsed() < span {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    end(child);
 }
 
 /// The path of a binary of this workspace in the profile the tests were built with.

@@ -13,7 +13,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
 
 async fn passes(scenario: Scenario) {
     let _turn = TURN.lock().await;
-    process::allow_open_files();
+    process::allow_open_files(16_000);
     let seed = Random::announced(&scenario.id()).next() % 1_000_000;
     let report = scenario.play(Run::new(Size::Short, seed, None)).await;
     println!("{report}");

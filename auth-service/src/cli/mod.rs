@@ -5,7 +5,9 @@ mod export;
 mod healthcheck;
 mod jwks;
 mod keys;
+mod replicas;
 mod sessions;
+mod settings;
 mod token;
 mod users;
 
@@ -48,9 +50,15 @@ enum Command {
     /// Manage signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look at the replicas that run, take one out of the rotation.
+    #[command(subcommand)]
+    Replicas(replicas::ReplicasCommand),
     /// Manage sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Look at settings and change them while the service runs.
+    #[command(subcommand)]
+    Settings(settings::SettingsCommand),
     /// Look at access tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -83,14 +91,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Token(command) => return Ok(token::run(command).await),
         Command::Serve => serve::run(Config::load(file)?).await,
-        Command::Migrate => migrate(&load(Config::load(file))?).await,
+        Command::Migrate => migrate(&load(Config::load(file))?.config).await,
         Command::Copy(arguments) => copy::run(Config::load(file), arguments).await,
         Command::User(command) => users::run(&open(Config::load(file)).await?, command).await,
         Command::Keys(command) => keys::run(file, command).await,
+        Command::Replicas(command) => replicas::run(&open(Config::load(file)).await?, command).await,
         Command::Sessions(command) => sessions::run(&open(Config::load(file)).await?, command).await,
+        Command::Settings(command) => settings::run(&open(Config::load(file)).await?, command).await,
         Command::Config(ConfigCommand::Check) => print(&load(Config::load(file))?.to_toml()),
         Command::Openapi => print(auth_service::http::OPENAPI),
-        Command::Healthcheck => healthcheck::run(&load(Config::load(file))?).await,
+        Command::Healthcheck => healthcheck::run(&load(Config::load(file))?.config).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "auth-service", &mut io::stdout());
             Ok(())
@@ -100,18 +110,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// The configuration, with its warnings on standard error.
-fn load(loaded: Result<Loaded, ConfigError>) -> Result<Config, Failure> {
-    let Loaded { config, warnings } = loaded?;
-    for warning in warnings {
+fn load(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, Failure> {
+    let loaded = loaded?;
+    for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
-    Ok(config)
+    Ok(loaded)
 }
 
 /// Everything a flow needs, without serving.
 async fn open(loaded: Result<Loaded, ConfigError>) -> Result<App, Failure> {
-    let config = load(loaded)?;
-    Ok(start::start(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?)
+    let loaded = load(loaded)?;
+    Ok(start::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?)
 }
 
 async fn migrate(config: &Config) -> Result<(), Failure> {

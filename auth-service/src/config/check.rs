@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use verifier::Seconds;
 
-use super::{ADMIN_AUDIENCE, Config, ConfigError, Database, duration};
+use super::{ADMIN_AUDIENCE, Config, ConfigError, Database, Settings, duration};
 use crate::domain::password::HashPolicy;
 use crate::domain::revocation::{LARGEST_LEEWAY, LONGEST_ACCESS_TOKEN};
 
@@ -16,24 +16,25 @@ const RESERVED_CLAIMS: &str = "iss sub aud exp nbf iat jti sid client_id scope r
      at_hash c_hash cnf act may_act events sub_id typ token_use";
 
 impl Config {
-    /// Refuses values that cannot work, all at once. [`Config::load`] has done it already.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let problems = self.problems();
+    /// Refuses values that cannot work, all at once: at start ([`Config::load`] has done it already), and before settings change.
+    pub fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let problems = self.problems(settings);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
-    pub(super) fn problems(&self) -> Vec<String> {
+    pub(super) fn problems(&self, settings: &Settings) -> Vec<String> {
         let mut problems = Problems(Vec::new());
         self.check_issuer(&mut problems);
         self.check_listeners(&mut problems);
         self.check_storage(&mut problems);
-        self.check_audiences(&mut problems);
-        self.check_algorithms(&mut problems);
-        self.check_lifetimes(&mut problems);
-        self.check_key_schedule(&mut problems);
-        self.check_passwords(&mut problems);
+        settings.check_audiences(&mut problems);
+        settings.check_algorithms(&mut problems);
+        settings.check_lifetimes(&mut problems);
+        self.check_clocks(&mut problems);
+        self.check_key_schedule(settings, &mut problems);
+        settings.check_passwords(&mut problems);
         self.check_hashing(&mut problems);
-        self.check_extra_claims(&mut problems);
+        settings.check_extra_claims(&mut problems);
         self.check_origins(&mut problems);
         self.check_log(&mut problems);
         problems.0
@@ -136,6 +137,102 @@ impl Config {
         }
     }
 
+    fn check_clocks(&self, problems: &mut Problems) {
+        problems.add_unless((0..=LARGEST_LEEWAY.0).contains(&self.leeway.0), "leeway", "must be at most 2m");
+        problems.add_unless(
+            (1..=LARGEST_LEEWAY.0).contains(&self.clock_bound.0),
+            "clock_bound",
+            "must be from 1s to 2m",
+        );
+        problems.add_unless(self.drain_delay.as_secs() <= 600, "drain_delay", "must be at most 10m");
+    }
+
+    /// K1, and what keeps a healthy replica ready (K8) and a rotation possible.
+    fn check_key_schedule(&self, settings: &Settings, problems: &mut Problems) {
+        let ahead = i128::from(self.key_publish_ahead.0) * 1000;
+        let poll = i128::try_from(self.key_poll_interval.as_millis()).unwrap_or(i128::MAX / 8);
+        let caches = i128::from(settings.jwks_max_age.0 + settings.jwks_stale_while_revalidate().0) * 1000;
+        let needed = caches + poll + 2 * i128::from(self.clock_bound.0) * 1000;
+        if 3 * ahead < 4 * needed {
+            let least = Seconds(i64::try_from((4 * needed + 2999) / 3000).unwrap_or(i64::MAX));
+            problems.0.push(format!(
+                "key_publish_ahead: must be at least {} with this jwks_max_age, key_poll_interval and clock_bound, \
+                 or caches would miss a key that already signs (¾ of it must cover 1.2 × jwks_max_age + \
+                 key_poll_interval + 2 × clock_bound)",
+                show(least),
+            ));
+        }
+        problems.add_unless(poll >= 50, "key_poll_interval", "must be at least 50ms");
+        problems.add_unless(
+            4 * poll < ahead,
+            "key_poll_interval",
+            "must be less than a quarter of key_publish_ahead, or the replica would not stay ready",
+        );
+        problems.add_unless(
+            settings.key_rotation_period >= self.key_publish_ahead,
+            "key_rotation_period",
+            "must be at least key_publish_ahead, because a successor is announced so long before it signs",
+        );
+    }
+
+    fn check_hashing(&self, problems: &mut Problems) {
+        let policy = self.hash_policy();
+        if let Some(least) = policy.fewest_iterations()
+            && policy.iterations < least
+        {
+            problems.0.push(format!("hash_iterations: must be at least {least} with this hash_memory_kib"));
+        }
+        problems.add_unless(
+            policy.fewest_iterations().is_some(),
+            "hash_memory_kib",
+            "must be at least 7168, and 19456 for the usual 2 iterations (OWASP password storage)",
+        );
+        problems.add_unless(
+            policy.memory_kib <= HashPolicy::MOST.memory_kib,
+            "hash_memory_kib",
+            "must be at most 262144; dearer stored hashes are refused",
+        );
+        problems.add_unless(
+            policy.iterations <= HashPolicy::MOST.iterations,
+            "hash_iterations",
+            "must be at most 16; dearer stored hashes are refused",
+        );
+        problems.add_unless(
+            (1..=HashPolicy::MOST.parallelism).contains(&policy.parallelism),
+            "hash_parallelism",
+            "must be from 1 to 16",
+        );
+        problems.add_unless((1..=512).contains(&self.hash_permits), "hash_permits", "must be from 1 to 512");
+        problems.add_unless((1..=10_000).contains(&self.hash_queue), "hash_queue", "must be from 1 to 10000");
+        let affordable = super::source::hashes_in_half_of_memory(policy.memory_kib);
+        if self.hash_permits > affordable {
+            problems.0.push(format!(
+                "hash_permits: must be at most {affordable}, or hashes could take more than half of the memory; \
+                 lower it or hash_memory_kib"
+            ));
+        }
+    }
+
+    fn check_origins(&self, problems: &mut Problems) {
+        if !self.cors_allowed_origins.iter().all(|origin| is_origin(origin)) {
+            problems.add(
+                "cors_allowed_origins",
+                "must be origins as a browser sends them, such as https://app.example.com, without path or wildcard",
+            );
+        }
+    }
+
+    fn check_log(&self, problems: &mut Problems) {
+        // A bare word that is no level would be taken for a target, and everything else fall silent.
+        let meant = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+        if !self.log.split(',').all(meant) || EnvFilter::builder().with_regex(false).parse(&self.log).is_err()
+        {
+            problems.add("log", "must be a level (error, warn, info, debug, trace, off) and target=level pairs, with commas between");
+        }
+    }
+}
+
+impl Settings {
     fn check_audiences(&self, problems: &mut Problems) {
         if self.audiences.is_empty() {
             problems.add("audiences", "must name at least one; the first is the default");
@@ -197,41 +294,6 @@ impl Config {
                 "refresh_grace: must be at most {most}: 10s, or half of access_token_ttl if that is less"
             ));
         }
-        problems.add_unless((0..=LARGEST_LEEWAY.0).contains(&self.leeway.0), "leeway", "must be at most 2m");
-        problems.add_unless(
-            (1..=LARGEST_LEEWAY.0).contains(&self.clock_bound.0),
-            "clock_bound",
-            "must be from 1s to 2m",
-        );
-        problems.add_unless(self.drain_delay.as_secs() <= 600, "drain_delay", "must be at most 10m");
-    }
-
-    /// K1, and what keeps a healthy replica ready (K8) and a rotation possible.
-    fn check_key_schedule(&self, problems: &mut Problems) {
-        let ahead = i128::from(self.key_publish_ahead.0) * 1000;
-        let poll = i128::try_from(self.key_poll_interval.as_millis()).unwrap_or(i128::MAX / 8);
-        let caches = i128::from(self.jwks_max_age.0 + self.jwks_stale_while_revalidate().0) * 1000;
-        let needed = caches + poll + 2 * i128::from(self.clock_bound.0) * 1000;
-        if 3 * ahead < 4 * needed {
-            let least = Seconds(i64::try_from((4 * needed + 2999) / 3000).unwrap_or(i64::MAX));
-            problems.0.push(format!(
-                "key_publish_ahead: must be at least {} with this jwks_max_age, key_poll_interval and clock_bound, \
-                 or caches would miss a key that already signs (¾ of it must cover 1.2 × jwks_max_age + \
-                 key_poll_interval + 2 × clock_bound)",
-                show(least),
-            ));
-        }
-        problems.add_unless(poll >= 50, "key_poll_interval", "must be at least 50ms");
-        problems.add_unless(
-            4 * poll < ahead,
-            "key_poll_interval",
-            "must be less than a quarter of key_publish_ahead, or the replica would not stay ready",
-        );
-        problems.add_unless(
-            self.key_rotation_period >= self.key_publish_ahead,
-            "key_rotation_period",
-            "must be at least key_publish_ahead, because a successor is announced so long before it signs",
-        );
     }
 
     fn check_passwords(&self, problems: &mut Problems) {
@@ -240,44 +302,6 @@ impl Config {
             "password_min_length",
             "must be from 8 to 64: less is too weak, and 64 must always be accepted (NIST SP 800-63B-4)",
         );
-    }
-
-    fn check_hashing(&self, problems: &mut Problems) {
-        let policy = self.hash_policy();
-        if let Some(least) = policy.fewest_iterations()
-            && policy.iterations < least
-        {
-            problems.0.push(format!("hash_iterations: must be at least {least} with this hash_memory_kib"));
-        }
-        problems.add_unless(
-            policy.fewest_iterations().is_some(),
-            "hash_memory_kib",
-            "must be at least 7168, and 19456 for the usual 2 iterations (OWASP password storage)",
-        );
-        problems.add_unless(
-            policy.memory_kib <= HashPolicy::MOST.memory_kib,
-            "hash_memory_kib",
-            "must be at most 262144; dearer stored hashes are refused",
-        );
-        problems.add_unless(
-            policy.iterations <= HashPolicy::MOST.iterations,
-            "hash_iterations",
-            "must be at most 16; dearer stored hashes are refused",
-        );
-        problems.add_unless(
-            (1..=HashPolicy::MOST.parallelism).contains(&policy.parallelism),
-            "hash_parallelism",
-            "must be from 1 to 16",
-        );
-        problems.add_unless((1..=512).contains(&self.hash_permits), "hash_permits", "must be from 1 to 512");
-        problems.add_unless((1..=10_000).contains(&self.hash_queue), "hash_queue", "must be from 1 to 10000");
-        let affordable = super::source::hashes_in_half_of_memory(policy.memory_kib);
-        if self.hash_permits > affordable {
-            problems.0.push(format!(
-                "hash_permits: must be at most {affordable}, or hashes could take more than half of the memory; \
-                 lower it or hash_memory_kib"
-            ));
-        }
     }
 
     fn check_extra_claims(&self, problems: &mut Problems) {
@@ -292,24 +316,6 @@ impl Config {
         }
         if self.extra_claims.len() > 32 || !are_distinct(&self.extra_claims) {
             problems.add("extra_claims", "must be at most 32 names, each once");
-        }
-    }
-
-    fn check_origins(&self, problems: &mut Problems) {
-        if !self.cors_allowed_origins.iter().all(|origin| is_origin(origin)) {
-            problems.add(
-                "cors_allowed_origins",
-                "must be origins as a browser sends them, such as https://app.example.com, without path or wildcard",
-            );
-        }
-    }
-
-    fn check_log(&self, problems: &mut Problems) {
-        // A bare word that is no level would be taken for a target, and everything else fall silent.
-        let meant = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-        if !self.log.split(',').all(meant) || EnvFilter::builder().with_regex(false).parse(&self.log).is_err()
-        {
-            problems.add("log", "must be a level (error, warn, info, debug, trace, off) and target=level pairs, with commas between");
         }
     }
 }

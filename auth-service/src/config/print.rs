@@ -5,28 +5,55 @@ use std::fmt::Write as _;
 use secrecy::ExposeSecret;
 
 use super::{
-    Config,
+    Config, Loaded, Settings,
     setting::{HIDDEN, quote},
 };
 
-impl Config {
-    /// One line a setting. Passwords and keys are `***`, which is refused when read back.
+impl Loaded {
+    /// One line a setting, with where it comes from. Passwords and keys are `***`, which is refused when read back.
     pub fn to_toml(&self) -> String {
-        let mut out = String::new();
-        for (key, value) in self.written() {
+        let (fixed, live) = (self.config.shown(), self.settings.shown());
+        let mut out = String::from("# Fixed until the service is started again.\n");
+        self.write_lines(&mut out, fixed);
+        out.push_str("\n# May be changed while it runs, where neither file nor environment sets them: see `settings list`.\n");
+        self.write_lines(&mut out, live);
+        out
+    }
+
+    fn write_lines(&self, out: &mut String, lines: Vec<(&'static str, Option<String>)>) {
+        for (key, value) in lines {
             let line = match (key, value) {
-                ("database_url", _) => format!("{key} = {}", quote(&self.database_url_without_password())),
-                ("master_key_file", None) => match self.master_key_path() {
+                ("master_key_file", None) => match self.config.master_key_path() {
                     Some(path) => format!("# {key}: not set, so {} is used", path.display()),
                     None => format!("# {key}: not set"),
                 },
-                (_, Some(value)) => format!("{key} = {value}"),
+                (_, Some(value)) => match self.given.get(key) {
+                    Some(source) => format!("{key} = {value} # {}", source.as_str()),
+                    None => format!("{key} = {value}"),
+                },
                 (_, None) => format!("# {key}: not set"),
             };
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{line}");
         }
-        out
+    }
+}
+
+impl Settings {
+    /// Every value in TOML, as it may be shown.
+    pub fn shown(&self) -> Vec<(&'static str, Option<String>)> {
+        self.written()
+    }
+}
+
+impl Config {
+    /// Every value in TOML, as it may be shown; `None` when it is not set.
+    pub fn shown(&self) -> Vec<(&'static str, Option<String>)> {
+        let mut written = self.written();
+        if let Some((_, url)) = written.iter_mut().find(|(key, _)| *key == "database_url") {
+            *url = Some(quote(&self.database_url_without_password()));
+        }
+        written
     }
 
     /// The database's URL as it may be shown.

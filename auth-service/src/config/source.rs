@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ffi::OsString, fs, path::Path, thread};
 
 use super::{
-    Config, ConfigError, KEYS, Loaded, SECRETS,
+    Config, ConfigError, Given, Loaded, SECRETS, Settings, Source,
     setting::{Raw, read_secret_file},
 };
 
@@ -25,8 +25,8 @@ pub(super) fn load(
 #[derive(Default)]
 struct Reader {
     config: Config,
-    /// Keys that were set explicitly.
-    given: BTreeSet<&'static str>,
+    settings: Settings,
+    given: Given,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -56,10 +56,10 @@ impl Reader {
 
     fn read_file_value(&mut self, name: &str, value: &toml::Value) {
         if let Some(key) = known(name) {
-            self.set(key, name, Raw::Toml(value));
+            self.set(Source::File, key, name, Raw::Toml(value));
         } else if let Some(key) = secret_file_key(name) {
             match value.as_str() {
-                Some(path) => self.set_from_file(key, name, Path::new(path)),
+                Some(path) => self.set_from_file(Source::File, key, name, Path::new(path)),
                 None => self.problems.push(format!("{name}: must be the path of a file, in quotes")),
             }
         } else {
@@ -82,12 +82,12 @@ impl Reader {
                 self.warn_unknown(variable, &name);
             } else if let Some(key) = known(&name) {
                 match value.to_str() {
-                    Some(text) => self.set(key, variable, Raw::Text(text)),
+                    Some(text) => self.set(Source::Environment, key, variable, Raw::Text(text)),
                     None => self.problems.push(format!("{variable}: must be UTF-8")),
                 }
             } else if let Some(key) = secret_file_key(&name) {
                 from_files.insert(key);
-                self.set_from_file(key, variable, Path::new(value));
+                self.set_from_file(Source::Environment, key, variable, Path::new(value));
             } else {
                 self.warn_unknown(variable, &name);
             }
@@ -106,16 +106,18 @@ impl Reader {
             .push(format!("{variable}: is not a setting and is ignored. The nearest one is {nearest}"));
     }
 
-    fn set(&mut self, key: &'static str, shown: &str, raw: Raw<'_>) {
-        self.given.insert(key);
-        if let Err(problem) = self.config.set(key, raw) {
+    fn set(&mut self, source: Source, key: &'static str, shown: &str, raw: Raw<'_>) {
+        self.given.insert(key, source);
+        let is_live = Settings::KEYS.contains(&key);
+        let set = if is_live { self.settings.set(key, raw) } else { self.config.set(key, raw) };
+        if let Err(problem) = set {
             self.problems.push(format!("{shown}: {problem}"));
         }
     }
 
-    fn set_from_file(&mut self, key: &'static str, shown: &str, path: &Path) {
+    fn set_from_file(&mut self, source: Source, key: &'static str, shown: &str, path: &Path) {
         match read_secret_file(path) {
-            Ok(text) => self.set(key, shown, Raw::Text(&text)),
+            Ok(text) => self.set(source, key, shown, Raw::Text(&text)),
             Err(problem) => self.problems.push(format!("{shown}: {problem}")),
         }
     }
@@ -123,19 +125,26 @@ impl Reader {
     fn finish(mut self) -> Result<Loaded, ConfigError> {
         if self.problems.is_empty() {
             self.config.derive_defaults(&self.given);
-            self.problems = self.config.problems();
+            self.settings.derive_defaults(|key| self.given.contains_key(key));
+            self.problems = self.config.problems(&self.settings);
         }
         if self.problems.is_empty() {
             self.warnings.extend(self.config.warnings());
-            Ok(Loaded { config: self.config, warnings: self.warnings })
+            let Self { config, settings, given, warnings, .. } = self;
+            Ok(Loaded { config, settings, given, warnings })
         } else {
             Err(ConfigError { problems: self.problems })
         }
     }
 }
 
-fn known(name: &str) -> Option<&'static str> {
-    KEYS.iter().copied().find(|key| *key == name)
+/// Every key there is.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    Config::KEYS.iter().chain(Settings::KEYS).copied()
+}
+
+pub(super) fn known(name: &str) -> Option<&'static str> {
+    keys().find(|key| *key == name)
 }
 
 /// The secret that `<secret>_file` reads; `master_key_file` is a setting of its own and never gets here.
@@ -148,8 +157,8 @@ fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase())
 }
 
-fn nearest_key(name: &str) -> &'static str {
-    KEYS.iter().copied().min_by_key(|key| edit_distance(key, name)).unwrap_or(KEYS[0])
+pub(super) fn nearest_key(name: &str) -> &'static str {
+    keys().min_by_key(|key| edit_distance(key, name)).unwrap_or_default()
 }
 
 /// Insertions, deletions and replacements that turn one name into the other (Levenshtein).

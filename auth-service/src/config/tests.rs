@@ -29,30 +29,32 @@ fn assert_refused(environment: &[(&str, &str)], key: &str) {
 
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
-    let config = load(None, &[]).unwrap().config;
+    let Loaded { config, settings, .. } = load(None, &[]).unwrap();
     assert_eq!(config.issuer, "http://127.0.0.1:8080");
     assert_eq!(config.database(), Database::Sqlite { path: "data/auth.db".into() });
     assert_eq!(config.master_key_path(), Some("data/master.key".into()));
-    assert_eq!(config.refresh_grace, Seconds(10));
-    assert_eq!(config.jwks_stale_while_revalidate(), Seconds(60));
-    assert!(config.check().is_ok());
+    assert_eq!(settings.refresh_grace, Seconds(10));
+    assert_eq!(settings.jwks_stale_while_revalidate(), Seconds(60));
+    assert!(config.check(&settings).is_ok());
 }
 
 #[test]
 fn the_environment_overrides_the_file() {
     let file =
         "access_token_ttl = \"2m\"\naudiences = [\"one\", \"two\"]\nrefresh_recovery = false\nhash_queue = 7";
-    let config =
-        load(Some(file), &[("AUTH_ACCESS_TOKEN_TTL", "90s"), ("AUTH_HASH_QUEUE", "8")]).unwrap().config;
-    assert_eq!(config.access_token_ttl, Seconds(90));
-    assert_eq!(config.audiences, ["one", "two"]);
-    assert!(!config.refresh_recovery);
+    let environment = [("AUTH_ACCESS_TOKEN_TTL", "90s"), ("AUTH_HASH_QUEUE", "8")];
+    let Loaded { config, settings, given, .. } = load(Some(file), &environment).unwrap();
+    assert_eq!(settings.access_token_ttl, Seconds(90));
+    assert_eq!(settings.audiences, ["one", "two"]);
+    assert!(!settings.refresh_recovery);
+    assert_eq!((given["access_token_ttl"], given["audiences"]), (Source::Environment, Source::File));
+    assert!(!given.contains_key("leeway"));
     assert_eq!(config.hash_queue, 8);
 }
 
 #[test]
 fn lists_and_maps_are_comma_separated_in_the_environment() {
-    let config = load(
+    let Loaded { config, settings, .. } = load(
         None,
         &[
             ("AUTH_AUDIENCES", "orders, billing"),
@@ -62,11 +64,10 @@ fn lists_and_maps_are_comma_separated_in_the_environment() {
             ("AUTH_CORS_ALLOWED_ORIGINS", ""),
         ],
     )
-    .unwrap()
-    .config;
-    assert_eq!(config.audiences, ["orders", "billing"]);
-    assert_eq!(config.algorithm_for("billing"), Algorithm::EdDSA);
-    assert_eq!(config.algorithm_for("orders"), Algorithm::ES256);
+    .unwrap();
+    assert_eq!(settings.audiences, ["orders", "billing"]);
+    assert_eq!(settings.algorithm_for("billing"), Algorithm::EdDSA);
+    assert_eq!(settings.algorithm_for("orders"), Algorithm::ES256);
     assert_eq!(config.trusted_proxies[1].to_string(), "192.0.2.1/32");
     assert!(config.cors_allowed_origins.is_empty());
 }
@@ -110,10 +111,14 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
         ("AUTH_ALLOW_INSECURE_ISSUER", "true"),
         ("AUTH_MASTER_KEY_FILE", "/etc/a\\b\"c"),
     ];
-    let printed = load(None, &environment).unwrap().config.to_toml();
-    let again = load(Some(&printed), &[]).unwrap().config;
-    assert_eq!(again.to_toml(), printed);
-    for key in KEYS {
+    let printed = load(None, &environment).unwrap().to_toml();
+    assert!(printed.contains("key_poll_interval = \"1500ms\" # environment\n"), "{printed}");
+    assert!(printed.contains("\nleeway = \"30s\"\n"), "{printed}");
+    let again = load(Some(&printed), &[]).unwrap();
+    // Each line of it is one of a file now.
+    let bare = |text: &str| text.replace(" # environment", "").replace(" # file", "");
+    assert_eq!(bare(&again.to_toml()), bare(&printed));
+    for key in source::keys() {
         assert!(printed.contains(key), "{key} is not printed");
     }
 }
@@ -127,18 +132,18 @@ fn no_secret_is_printed_or_quoted() {
         ("AUTH_MASTER_KEY", canary),
         ("AUTH_BOOTSTRAP_ADMIN_PASSWORD", canary),
     ];
-    let config = load(None, &environment).unwrap().config;
-    for shown in [config.to_toml(), format!("{config:?}")] {
+    let loaded = load(None, &environment).unwrap();
+    for shown in [loaded.to_toml(), format!("{loaded:?}")] {
         assert!(!shown.contains(canary), "{shown}");
     }
-    assert!(config.to_toml().contains("postgres://auth:***@db/auth"));
+    assert!(loaded.to_toml().contains("postgres://auth:***@db/auth"));
     // Neither is a line that is not TOML, nor a value of the wrong type.
     for file in [format!("database_url = \"{canary}"), format!("hash_queue = \"{canary}\"")] {
         let error = load(Some(&file), &[]).unwrap_err();
         assert!(!error.to_string().contains(canary), "{error}");
     }
     // The printed form cannot be mistaken for the real one.
-    assert!(load(Some(&config.to_toml()), &[]).is_err());
+    assert!(load(Some(&loaded.to_toml()), &[]).is_err());
 }
 
 #[test]
@@ -234,11 +239,11 @@ fn the_issuer_is_https_or_loopback() {
 #[test]
 fn grace_shrinks_with_the_access_token_unless_it_was_set() {
     let short = [("AUTH_ACCESS_TOKEN_TTL", "5s")];
-    assert_eq!(load(None, &short).unwrap().config.refresh_grace, Seconds(2));
+    assert_eq!(load(None, &short).unwrap().settings.refresh_grace, Seconds(2));
     let equal = [("AUTH_ACCESS_TOKEN_TTL", "5s"), ("AUTH_REFRESH_GRACE", "2s")];
     assert!(load(None, &equal).is_ok());
     assert_refused(&[("AUTH_ACCESS_TOKEN_TTL", "5s"), ("AUTH_REFRESH_GRACE", "3s")], "refresh_grace");
-    assert_eq!(load(None, &[("AUTH_REFRESH_GRACE", "0s")]).unwrap().config.refresh_grace, Seconds(0));
+    assert_eq!(load(None, &[("AUTH_REFRESH_GRACE", "0s")]).unwrap().settings.refresh_grace, Seconds(0));
 }
 
 #[test]

@@ -69,7 +69,7 @@ struct State {
     snapshot: Option<Arc<Snapshot>>,
     /// The last document of the stream.
     last: Option<Bytes>,
-    /// `None` once the replica drains.
+    /// `None` while the replica drains.
     events: Option<broadcast::Sender<Bytes>>,
 }
 
@@ -99,7 +99,7 @@ pub enum FeedError {
     #[error("there are {MOST_STREAMS} streams already")]
     Full,
     /// The replica drains.
-    #[error("the replica is about to stop")]
+    #[error("the replica drains")]
     Closed,
 }
 
@@ -126,6 +126,11 @@ impl Feed {
         self.lock().events = None;
     }
 
+    /// Lets streams begin again.
+    pub fn open(&self) {
+        self.lock().events.get_or_insert_with(|| broadcast::Sender::new(BACKLOG));
+    }
+
     /// How many subscribers there are.
     pub fn streams(&self) -> usize {
         MOST_STREAMS - self.room.available_permits()
@@ -134,6 +139,11 @@ impl Feed {
     /// How many sessions and keys are remembered.
     pub fn entries(&self) -> usize {
         self.lock().publisher.entries()
+    }
+
+    /// Whether revocations have been read.
+    pub fn is_read(&self) -> bool {
+        self.lock().publisher.seen().is_some()
     }
 
     /// Whether this session is known to have ended. `None` before the first read: nobody can tell.
@@ -215,6 +225,7 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     app.clock_guard.observe(&table.seen, &*app.clock);
     with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &table.seen)).await?;
     announce_keys(app);
+    let version = table.settings;
     let clock_is_right = app.clock_guard.off_by(app.config.clock_bound).is_none();
     let (has_news, outgrew, entries) = {
         let publisher = &mut feed.lock().publisher;
@@ -229,7 +240,15 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     if has_news {
         publish(app).await;
     }
+    follow_settings(app, version).await;
     Ok(())
+}
+
+/// The same read tells of changed settings, so that they need no poll of their own. Revocations come first and do not depend on them.
+async fn follow_settings(app: &App, version: i64) {
+    if let Err(error) = with_one_connection(KEYS_LIMIT, app.settings.catch_up(&app.store, version)).await {
+        warn!(%error, "changed settings cannot be read; the last ones go on");
+    }
 }
 
 /// Tells the subscribers that nothing has changed, or whatever has. With nothing newer to sign, or no right to sign, the last document
@@ -296,7 +315,7 @@ pub async fn snapshot(app: &App) -> Result<Arc<Snapshot>, FeedError> {
 
 async fn sign(app: &App, draft: Draft) -> Result<String, FeedError> {
     let seen = app.feed.lock().publisher.seen().ok_or(LeaseError::Expired)?;
-    let key = app.keyring.active(&[app.config.signing_algorithm], &seen)?;
+    let key = app.keyring.active(&[app.settings().signing_algorithm], &seen)?;
     let passed = app.clock.monotonic().saturating_sub(seen.asked_at);
     let iat = seen.now + Seconds(i64::try_from(passed.as_secs()).unwrap_or(i64::MAX));
     let (issuer, keep_for) = (app.config.issuer.clone(), app.config.keep_revocations_for());

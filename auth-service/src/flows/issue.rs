@@ -5,6 +5,7 @@ use std::fmt;
 use verifier::{Seconds, UnixTime};
 
 use crate::app::App;
+use crate::config::Settings;
 use crate::domain::access::{AccessClaims, expiry, granted};
 use crate::domain::refresh::RefreshClaims;
 use crate::domain::user::PermissionSet;
@@ -67,12 +68,16 @@ pub(super) fn may_issue(app: &App) -> Result<(), IssueError> {
 }
 
 /// Signs the pair that belongs to the session's newest generation, dated `refreshed_at`: the same session gives the same answer.
-pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, IssueError> {
+pub(super) async fn issue(
+    app: &App,
+    settings: &Settings,
+    live: &LiveSession,
+) -> Result<TokenPair, IssueError> {
     let LiveSession { session, user, seen } = live;
     app.clock_guard.observe(seen, &*app.clock);
     may_issue(app)?;
     app.keyring.catch_up(&app.store, seen).await?;
-    let preferred = [app.config.algorithm_for(&session.audience), app.config.signing_algorithm];
+    let preferred = [settings.algorithm_for(&session.audience), settings.signing_algorithm];
     let key = app.keyring.active(&preferred, seen)?;
     let mac_key = app
         .keyring
@@ -91,7 +96,7 @@ pub(super) async fn issue(app: &App, live: &LiveSession) -> Result<TokenPair, Is
     let scope = granted(&user.permissions, asked_for.as_ref()).to_string();
     let iat = session.refresh.refreshed_at;
     let margin = app.config.leeway + app.config.clock_bound * 2;
-    let exp = expiry(iat, app.config.access_token_ttl, &key.schedule, margin);
+    let exp = expiry(iat, settings.access_token_ttl, &key.schedule, margin);
     let claims = AccessClaims {
         iss: &app.config.issuer,
         sub: session.user_id.to_string(),

@@ -7,7 +7,7 @@ use verifier::Seconds;
 
 use super::issue::{IssueError, TokenPair, issue, may_issue};
 use crate::app::App;
-use crate::config::ADMIN_AUDIENCE;
+use crate::config::{ADMIN_AUDIENCE, Settings};
 use crate::domain::access::FIRST_PARTY;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::ADMIN_PERMISSIONS;
@@ -112,7 +112,8 @@ async fn start_session(
     subject: &LoginSubject,
     rehashed: Option<String>,
 ) -> Result<TokenPair, LoginError> {
-    let (audience, scope) = target(app, &request, subject.id).await?;
+    let settings = app.settings();
+    let (audience, scope) = target(app, &settings, &request, subject.id).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
     let address = request.origin.address.map(|address| address.to_string());
     let (mac_key_id, mac_key) = app
@@ -129,9 +130,9 @@ async fn start_session(
         audience: audience.clone(),
         scope,
         mac_key_id,
-        idle_ttl: mac_key.life_of(app.config.refresh_idle_ttl),
-        absolute_ttl: app.config.refresh_absolute_ttl,
-        max_sessions: app.config.max_sessions_per_user,
+        idle_ttl: mac_key.life_of(settings.refresh_idle_ttl),
+        absolute_ttl: settings.refresh_absolute_ttl,
+        max_sessions: settings.max_sessions_per_user,
         user_agent: request.origin.user_agent,
         address: address.clone(),
     };
@@ -141,7 +142,7 @@ async fn start_session(
         .from_address(address)
         .detail(format!("audience {audience}"));
     match app.store.create_session(new, event).await? {
-        Some(live) => Ok(issue(app, &live).await?),
+        Some(live) => Ok(issue(app, &settings, &live).await?),
         None => Err(LoginError::InvalidCredentials),
     }
 }
@@ -149,12 +150,13 @@ async fn start_session(
 /// The audience and the scope, if this user may have them.
 async fn target(
     app: &App,
+    settings: &Settings,
     request: &LoginRequest,
     user: UserId,
 ) -> Result<(String, Option<String>), LoginError> {
-    let audience = request.audience.clone().unwrap_or_else(|| app.config.audiences[0].clone());
+    let audience = request.audience.clone().unwrap_or_else(|| settings.audiences[0].clone());
     let is_admin = audience == ADMIN_AUDIENCE;
-    if !app.config.knows_audience(&audience) {
+    if !settings.knows_audience(&audience) {
         return Err(LoginError::InvalidTarget);
     }
     if !is_admin && request.scope.is_none() {

@@ -7,9 +7,11 @@ mod login;
 mod logout;
 mod password;
 mod refresh;
+pub mod replicas;
 pub mod roles;
 pub mod rotate_keys;
 pub mod sessions;
+pub mod settings;
 pub mod start;
 pub mod users;
 

@@ -82,7 +82,7 @@ pub(super) async fn check_strength(
     password: &Password,
     username: &str,
 ) -> Result<Result<(), WeakPassword>, HashError> {
-    let policy = PasswordPolicy { min_length: app.config.password_min_length };
+    let policy = PasswordPolicy { min_length: app.settings().password_min_length };
     let (password, username) = (password.clone(), username.to_owned());
     tokio::task::spawn_blocking(move || policy.check(&password, &username))
         .await

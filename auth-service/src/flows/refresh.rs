@@ -2,6 +2,7 @@
 
 use super::issue::{IssueError, TokenPair, issue};
 use crate::app::App;
+use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::refresh::{RefreshClaims, UncheckedRefreshToken};
 use crate::domain::session::{EndReason, RefreshPolicy, Verdict};
@@ -40,19 +41,20 @@ impl From<RingError> for RefreshError {
 /// Exchanges `token` for the next pair. N parallel or repeated calls give one successor; a lost answer is recovered.
 pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> {
     let shown = check(app, token).await?.ok_or(RefreshError::Invalid)?;
+    let settings = app.settings();
     let mut step = Advance::Outstanding(shown.generation);
     for _ in 0..TRIES {
-        if let Some(live) = advance(app, &shown, step).await? {
+        if let Some(live) = advance(app, &settings, &shown, step).await? {
             // Disabling ends the sessions as well; this holds even if someone wrote into the table by hand.
             if live.user.disabled_at.is_some() {
                 return Err(RefreshError::Invalid);
             }
             record(app, &live, step).await?;
-            return Ok(issue(app, &live).await?);
+            return Ok(issue(app, &settings, &live).await?);
         }
         let live = app.store.find_session(shown.session_id).await?.ok_or(RefreshError::Invalid)?;
-        step = match next(app, &shown, &live).await? {
-            Next::Answer => return Ok(issue(app, &live).await?),
+        step = match next(app, &settings, &shown, &live).await? {
+            Next::Answer => return Ok(issue(app, &settings, &live).await?),
             Next::Step(step) => step,
         };
     }
@@ -73,12 +75,17 @@ enum Next {
 }
 
 /// What to do when the session did not take the step.
-async fn next(app: &App, shown: &RefreshClaims, live: &LiveSession) -> Result<Next, RefreshError> {
+async fn next(
+    app: &App,
+    settings: &Settings,
+    shown: &RefreshClaims,
+    live: &LiveSession,
+) -> Result<Next, RefreshError> {
     let LiveSession { session, user, seen } = live;
     if user.disabled_at.is_some() {
         return Err(RefreshError::Invalid);
     }
-    let policy = RefreshPolicy { grace: app.config.refresh_grace, recovery: app.config.refresh_recovery };
+    let policy = RefreshPolicy { grace: settings.refresh_grace, recovery: settings.refresh_recovery };
     let generation = session.refresh.generation;
     match session.judge(shown.generation, seen.now, policy) {
         Verdict::Outstanding => Ok(Next::Step(Advance::Outstanding(shown.generation))),
@@ -96,12 +103,13 @@ async fn next(app: &App, shown: &RefreshClaims, live: &LiveSession) -> Result<Ne
 
 async fn advance(
     app: &App,
+    settings: &Settings,
     shown: &RefreshClaims,
     step: Advance,
 ) -> Result<Option<LiveSession>, RefreshError> {
     let (mac_key_id, mac_key) =
         app.keyring.current_mac_key(app.clock.now()).ok_or(LeaseError::NoMacKey).map_err(IssueError::from)?;
-    let idle_ttl = mac_key.life_of(app.config.refresh_idle_ttl);
+    let idle_ttl = mac_key.life_of(settings.refresh_idle_ttl);
     Ok(app.store.advance_session(shown.session_id, step, mac_key_id, idle_ttl).await?)
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use verifier::{Algorithm, UnixTime};
 
-use crate::app::App;
+use crate::app::{App, rotation_policy};
+use crate::config::Settings;
 use crate::domain::key::{self, Chain, ChainKey, Change, RotationError, RotationPolicy};
 use crate::entropy::{Entropy, EntropyError};
 use crate::keys::keyring::RingError;
@@ -52,12 +53,13 @@ pub struct Rotated {
 
 /// Announces a successor now, as an operator asks for it.
 pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Result<Rotated, RotateError> {
-    let algorithm = algorithm.unwrap_or(app.config.signing_algorithm);
-    if !app.config.signing_algorithms.contains(&algorithm) {
+    let settings = app.settings();
+    let algorithm = algorithm.unwrap_or(settings.signing_algorithm);
+    if !settings.signing_algorithms.contains(&algorithm) {
         return Err(RotateError::AlgorithmNotEnabled(algorithm));
     }
     let chain = Chain::Signing(algorithm);
-    let policy = app.rotation_policy(chain);
+    let policy = rotation_policy(&app.config, &settings, chain);
     // Refused before a key is made: an RSA key costs seconds.
     still_pending(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now())?;
     let candidate = candidate(app, chain).await?;
@@ -87,7 +89,7 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<(KeyRow, Op
     if chain == Chain::RefreshMac {
         return Err(RotateError::NotFound);
     }
-    let policy = app.rotation_policy(chain);
+    let policy = rotation_policy(&app.config, &app.settings(), chain);
     let candidate = candidate(app, chain).await?;
     let new_kid = candidate.kid.clone();
     let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::compromise(keys, generation, &policy, now));
@@ -114,10 +116,10 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<(KeyRow, Op
 /// Announces every successor that is due, winds down chains that are no longer configured, and makes room on the keys for the lives
 /// that this replica is configured with. Cheap when nothing is due.
 pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
-    let now = app.clock.now();
-    let kept = &app.config.signing_algorithms;
+    let (now, settings) = (app.clock.now(), app.settings());
+    let kept = &settings.signing_algorithms;
     for chain in kept.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]) {
-        let policy = app.rotation_policy(chain);
+        let policy = rotation_policy(&app.config, &settings, chain);
         if key::successor_if_due(&app.keyring.snapshot().chain_keys(chain), &policy, false, now).is_empty() {
             continue;
         }
@@ -126,11 +128,11 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
         read_back(app).await?;
     }
     for algorithm in Algorithm::ALL.into_iter().filter(|one| !kept.contains(one)) {
-        reschedule(app, Chain::Signing(algorithm), key::wind_down).await?;
+        reschedule(app, &settings, Chain::Signing(algorithm), key::wind_down).await?;
     }
     // A file or variable of this replica alone may have made its tokens live longer.
     for chain in Chain::ALL {
-        reschedule(app, chain, key::cover).await?;
+        reschedule(app, &settings, chain, key::cover).await?;
     }
     Ok(())
 }
@@ -138,10 +140,11 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
 /// Moves the schedules of a chain as `rule` says, if it says anything.
 async fn reschedule(
     app: &App,
+    settings: &Settings,
     chain: Chain,
     rule: fn(&[ChainKey], &RotationPolicy, UnixTime) -> Vec<Change>,
 ) -> Result<(), RotateError> {
-    let policy = app.rotation_policy(chain);
+    let policy = rotation_policy(&app.config, settings, chain);
     if rule(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now()).is_empty() {
         return Ok(());
     }

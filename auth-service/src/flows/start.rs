@@ -5,7 +5,6 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,16 +14,18 @@ use zeroize::Zeroizing;
 
 use super::rotate_keys::{RotateError, continue_chain, make_key};
 use crate::app::{App, ClockGuard, rotation_policy};
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, Layers, Loaded};
 use crate::domain::key::Chain;
 use crate::domain::password::Password;
 use crate::domain::user::UserId;
 use crate::domain::{random_16, random_name};
+use crate::drain::Drain;
 use crate::entropy::{Entropy, EntropyError};
 use crate::feed::Feed;
 use crate::hashing::{HashError, HashPool};
 use crate::keys::keyring::{KeyRing, RingError};
 use crate::keys::sealing::{MasterKeyError, MasterKeys};
+use crate::settings::LiveSettings;
 use crate::store::{Bootstrap, NewUser, SqlStore, StoreError};
 
 /// The user that the bootstrap creates.
@@ -105,11 +106,12 @@ pub async fn open_store(
 
 /// Builds everything a request may use: opens the database, founds or continues the key chains, takes over the keys.
 pub async fn start(
-    config: Config,
+    loaded: Loaded,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<App, StartError> {
     // Before the database: a mistake in the configuration must not leave an empty one behind.
+    let config = Arc::new(loaded.config.clone());
     let master = find_master_keys(&config)?;
     let (store, _) = open_store(&config, Arc::clone(&clock), &*entropy).await?;
     let table = store.key_table().await?;
@@ -123,12 +125,14 @@ pub async fn start(
     };
     // Proves that the existing keys can be opened, before any is added.
     KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), config.key_publish_ahead)?;
-    for chain in config.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]) {
+    let live = LiveSettings::new(Layers::new(Arc::clone(&config), loaded), &store.settings().await?);
+    let settings = live.now();
+    for chain in settings.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]) {
         if table.rows.iter().any(|row| row.chain == chain) {
             continue;
         }
         let candidate = make_key(chain, Arc::clone(&master), Arc::clone(&entropy)).await?;
-        continue_chain(&store, chain, candidate, rotation_policy(&config, chain)).await?;
+        continue_chain(&store, chain, candidate, rotation_policy(&config, &settings, chain)).await?;
     }
     let table = store.key_table().await?;
     let keyring = KeyRing::new(&table, master, Arc::clone(&clock), config.key_publish_ahead)?;
@@ -137,17 +141,18 @@ pub async fn start(
         .map_err(StartError::Threads)?;
     let clock_guard = ClockGuard::default();
     clock_guard.observe(&table.seen, &*clock);
-    let feed = Feed::new(keyring.snapshot().changes());
+    let feed = Arc::new(Feed::new(keyring.snapshot().changes()));
     Ok(App {
         hashing: Arc::new(hashing),
-        config: Arc::new(config),
+        config,
+        settings: Arc::new(live),
         store,
         keyring: Arc::new(keyring),
         clock,
         entropy,
         clock_guard: Arc::new(clock_guard),
-        feed: Arc::new(feed),
-        draining: Arc::new(AtomicBool::new(false)),
+        feed: Arc::clone(&feed),
+        drain: Arc::new(Drain::new(feed)),
     })
 }
 

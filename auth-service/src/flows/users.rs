@@ -158,7 +158,8 @@ fn done(outcome: UserWrite) -> Result<UserRow, UserError> {
 }
 
 fn check_claims(app: &App, claims: &Map<String, Value>) -> Result<(), UserError> {
-    match claims.keys().find(|name| !app.config.extra_claims.contains(name)) {
+    let settings = app.settings();
+    match claims.keys().find(|name| !settings.extra_claims.contains(name)) {
         Some(name) => Err(UserError::InvalidClaim(name.clone())),
         None => Ok(()),
     }

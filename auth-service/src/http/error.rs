@@ -26,6 +26,7 @@ pub enum Code {
     InvalidPermission,
     UnknownRole,
     AlgorithmNotEnabled,
+    InvalidSettings,
     InvalidCredentials,
     InvalidRefreshToken,
     MissingToken,
@@ -36,6 +37,7 @@ pub enum Code {
     MethodNotAllowed,
     UsernameTaken,
     RotationPending,
+    SettingsChanged,
     BodyTooLarge,
     UnsupportedMediaType,
     TooManyAttempts,
@@ -46,7 +48,7 @@ pub enum Code {
 
 impl Code {
     /// Every code there is.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::MalformedRequest,
         Self::InvalidTarget,
         Self::InvalidScope,
@@ -57,6 +59,7 @@ impl Code {
         Self::InvalidPermission,
         Self::UnknownRole,
         Self::AlgorithmNotEnabled,
+        Self::InvalidSettings,
         Self::InvalidCredentials,
         Self::InvalidRefreshToken,
         Self::MissingToken,
@@ -67,6 +70,7 @@ impl Code {
         Self::MethodNotAllowed,
         Self::UsernameTaken,
         Self::RotationPending,
+        Self::SettingsChanged,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
         Self::TooManyAttempts,
@@ -91,6 +95,7 @@ impl Code {
             Self::AlgorithmNotEnabled => {
                 (S::BAD_REQUEST, "algorithm_not_enabled", "No keys of this algorithm are kept")
             }
+            Self::InvalidSettings => (S::BAD_REQUEST, "invalid_settings", "These settings cannot be used"),
             Self::InvalidCredentials => {
                 (S::UNAUTHORIZED, "invalid_credentials", "Wrong user name or password")
             }
@@ -109,6 +114,9 @@ impl Code {
             }
             Self::UsernameTaken => (S::CONFLICT, "username_taken", "The user name is taken"),
             Self::RotationPending => (S::CONFLICT, "rotation_pending", "A rotation is already announced"),
+            Self::SettingsChanged => {
+                (S::PRECONDITION_FAILED, "settings_changed", "The settings were changed in the meantime")
+            }
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be JSON")

@@ -12,7 +12,7 @@ use super::Shared;
 use super::error::{Code, Problem};
 use super::extract::{Bearer, Parameters};
 use super::wire::NO_STORE;
-use crate::config::Config;
+use crate::config::Settings;
 use crate::domain::user::{Permission, PermissionSet};
 use crate::flows::{Admitted, Needed, forward_auth};
 
@@ -31,18 +31,18 @@ async fn verify(
     Parameters(query): Parameters<Vec<(String, String)>>,
     Bearer(token): Bearer,
 ) -> Result<Response, Problem> {
-    let needed = needed(&query, &app.config)?;
+    let needed = needed(&query, &app.settings())?;
     let token = token.ok_or_else(|| Problem::new(Code::MissingToken))?;
     let admitted = forward_auth(&app, token.expose_secret(), &needed).await?;
     headers(&admitted).map_err(|cause| Problem::new(Code::InternalError).cause(cause))
 }
 
 /// What the proxy's configuration asks for. Whatever cannot be meant is refused, so that a mistake there opens nothing.
-fn needed(query: &[(String, String)], config: &Config) -> Result<Needed, Problem> {
+fn needed(query: &[(String, String)], settings: &Settings) -> Result<Needed, Problem> {
     let (mut audiences, mut permissions) = (Vec::new(), Vec::new());
     for (name, value) in query {
         match name.as_str() {
-            "audience" if config.audiences.contains(value) => audiences.push(value.clone()),
+            "audience" if settings.audiences.contains(value) => audiences.push(value.clone()),
             "audience" => {
                 return Err(Problem::new(Code::InvalidTarget).detail("`audience` must be one of `audiences`"));
             }
@@ -62,7 +62,7 @@ fn needed(query: &[(String, String)], config: &Config) -> Result<Needed, Problem
     }
     if audiences.is_empty() {
         // As at login: the first one is meant when none is named.
-        audiences.extend(config.audiences.first().cloned());
+        audiences.extend(settings.audiences.first().cloned());
     }
     Ok(Needed { audiences, permissions: permissions.into_iter().collect::<PermissionSet>() })
 }

@@ -29,7 +29,7 @@ pub(super) fn route() -> MethodRouter<Shared> {
     let compressed = Arc::new(ArcSwapOption::<Representation>::empty());
     get(async move |State(app): State<Shared>, headers: HeaderMap| {
         let document = app.keyring.document(app.clock.now());
-        let life = app.keyring.cache_life(app.config.jwks_max_age, app.config.clock_bound);
+        let life = app.keyring.cache_life(app.settings().jwks_max_age, app.config.clock_bound);
         let cache_control = format!(
             "public, max-age={}, stale-while-revalidate={}",
             life.max_age, life.stale_while_revalidate
@@ -112,15 +112,14 @@ pub(super) async fn metadata(State(app): State<Shared>) -> impl IntoResponse {
         id_token_signing_alg_values_supported: Vec<&'a str>,
     }
     let issuer = app.config.issuer.as_str();
+    let algorithms = &app.settings().signing_algorithms;
     Json(Metadata {
         issuer,
         jwks_uri: format!("{issuer}/.well-known/jwks.json"),
         response_types_supported: [],
         grant_types_supported: [],
         subject_types_supported: ["public"],
-        id_token_signing_alg_values_supported: app
-            .config
-            .signing_algorithms
+        id_token_signing_alg_values_supported: algorithms
             .iter()
             .map(|algorithm| algorithm.as_str())
             .collect(),

@@ -4,9 +4,11 @@ use verifier::VerifyError;
 
 use super::error::{Code, Problem};
 use crate::feed::FeedError;
+use crate::flows::replicas::ReplicaError;
 use crate::flows::roles::RoleError;
 use crate::flows::rotate_keys::RotateError;
 use crate::flows::sessions::SessionError;
+use crate::flows::settings::SettingsError;
 use crate::flows::users::UserError;
 use crate::flows::{
     AuthError, ForwardAuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError,
@@ -164,6 +166,25 @@ impl From<RoleError> for Problem {
             RoleError::NotFound => Self::new(Code::NotFound),
             RoleError::Escalation => Self::new(Code::PrivilegeEscalation),
             RoleError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReplicaError> for Problem {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::NotFound => Self::new(Code::NotFound),
+            ReplicaError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Refused(_) => Self::new(Code::InvalidSettings).detail(error.to_string()),
+            SettingsError::Stale => Self::new(Code::SettingsChanged),
+            SettingsError::Store(error) => error.into(),
         }
     }
 }

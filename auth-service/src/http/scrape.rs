@@ -21,11 +21,15 @@ pub(super) fn route(metrics: Metrics) -> MethodRouter<Shared> {
 fn measure(app: &App) {
     let is_ready = app.reasons_not_ready().is_empty();
     metrics::gauge!("auth_ready").set(if is_ready { 1.0 } else { 0.0 });
+    metrics::gauge!("auth_draining").set(if app.drain.is_on() { 1.0 } else { 0.0 });
     let publish_ahead = std::time::Duration::from(app.config.key_publish_ahead);
     let lease_left = publish_ahead.saturating_sub(app.keyring.confirmed_for());
     metrics::gauge!("auth_signing_lease_seconds").set(lease_left.as_secs_f64());
     let (snapshot, now) = (app.keyring.snapshot(), app.clock.now());
     metrics::gauge!("auth_key_changes").set(float(snapshot.changes()));
+    let settings = app.settings.applied();
+    metrics::gauge!("auth_settings_version").set(float(settings.version));
+    metrics::gauge!("auth_settings_refused").set(if settings.refused.is_some() { 1.0 } else { 0.0 });
     metrics::gauge!("auth_feed_lag_seconds").set(feed_lag(app));
     metrics::gauge!("auth_feed_entries").set(u32::try_from(app.feed.entries()).unwrap_or(u32::MAX));
     metrics::gauge!("auth_feed_streams").set(u32::try_from(app.feed.streams()).unwrap_or(u32::MAX));

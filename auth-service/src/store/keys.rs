@@ -105,18 +105,11 @@ impl SqlStore {
             async move {
                 let mut audit = store.audit.open().await?;
                 let mut tx = store.db.begin().await?;
-                tx.fetch(COUNT_CHANGE, Vec::new()).await?;
+                count_change(&mut tx).await?;
                 // A statement of its own: the one above may have waited for the lock, and its clock stood meanwhile.
-                let sql = format!(
-                    "SELECT {{now}}, {COLUMNS} FROM key_ring LEFT JOIN keys ON chain = $2 ORDER BY generation"
-                );
-                let rows = tx.fetch(&sql, arguments![chain.as_str()]).await?;
-                let now = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?.time(0)?;
-                let keys: Vec<ChainKey> = rows
-                    .iter()
-                    .filter(|row| row.text_if_any(1).is_ok_and(|kid| kid.is_some()))
-                    .map(|row| read_key(row, 1).map(|row| row.key))
-                    .collect::<Result<_, _>>()?;
+                let row = super::only(tx.fetch("SELECT {now} FROM key_ring", Vec::new()).await?, "key_ring")?;
+                let now = row.time(0)?;
+                let keys = chain_keys(&mut tx, chain).await?;
                 let founding = is_founding(&mut tx).await?;
                 let changes = match decide(&keys, founding, now) {
                     Ok(changes) if !changes.is_empty() => changes,
@@ -178,6 +171,18 @@ impl SqlStore {
     }
 }
 
+/// Counts a change of the key table, and takes its lock.
+pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError> {
+    tx.fetch(COUNT_CHANGE, Vec::new()).await.map(drop)
+}
+
+/// The keys of a chain, by generation. The caller holds the lock.
+pub(super) async fn chain_keys(tx: &mut Transaction, chain: Chain) -> Result<Vec<ChainKey>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM keys WHERE chain = $1 ORDER BY generation");
+    let rows = tx.fetch(&sql, arguments![chain.as_str()]).await?;
+    rows.iter().map(|row| read_key(row, 0).map(|row| row.key)).collect()
+}
+
 /// Before the bootstrap is done nobody has got a token; and without any key nobody can have got one that still verifies.
 async fn is_founding(tx: &mut Transaction) -> Result<bool, StoreError> {
     let has_keys = tx.first("SELECT kid FROM keys LIMIT 1", Vec::new()).await?.is_some();
@@ -185,7 +190,8 @@ async fn is_founding(tx: &mut Transaction) -> Result<bool, StoreError> {
     Ok(!has_keys || !has_users)
 }
 
-async fn apply(
+/// Makes one change of a chain that is as in `before`. The caller holds the lock.
+pub(super) async fn apply(
     tx: &mut Transaction,
     chain: Chain,
     before: &[ChainKey],

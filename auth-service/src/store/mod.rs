@@ -10,9 +10,11 @@ mod database;
 mod keys;
 mod login;
 mod migrations;
+mod replicas;
 mod revocations;
 mod roles;
 mod sessions;
+mod settings;
 mod trust;
 mod users;
 
@@ -32,6 +34,7 @@ pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
 pub use roles::RoleWrite;
 pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
+pub use settings::{SettingRow, SettingsChange, SettingsTable, SettingsWrite};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
 
 use audit::AuditLog;

@@ -11,8 +11,8 @@ use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::revocation::{Revocation, Revoked};
 use crate::domain::session::SessionId;
 
-/// The channel on which PostgreSQL tells replicas that there is something to read.
-const CHANNEL: &str = "auth_revocations";
+/// The channel on which PostgreSQL tells replicas that there is something to read: revocations, or settings.
+pub(super) const CHANNEL: &str = "auth_revocations";
 /// A row becomes visible so long after its `revoked_at` at the latest: no transaction lasts nearly as long (rule K5).
 const OVERLAP: i64 = 60;
 /// A connection that a firewall forgot would never say so.
@@ -26,6 +26,8 @@ pub struct RevocationTable {
     pub rows: Vec<Revoked>,
     /// The shared clock and the change counter of the key table.
     pub seen: Confirmation,
+    /// The version of the stored settings.
+    pub settings: i64,
 }
 
 impl SqlStore {
@@ -43,15 +45,16 @@ impl SqlStore {
             // The id of the only row tells PostgreSQL that there is only one: else it expects millions of rows, and compiles the
             // statement each time (JIT), which costs more than to run it a hundred times.
             let sql = format!(
-                "SELECT {{now}}, changes, kind, subject, forget_at FROM key_ring
+                "SELECT {{now}}, changes, settings_version, kind, subject, forget_at FROM key_ring
                    LEFT JOIN revocations ON {which} (forget_at IS NULL OR forget_at > {{now}}) WHERE key_ring.id = 1"
             );
             let arguments = since.map_or_else(Vec::new, |since| arguments![since]);
             let rows = store.db.read(&sql, arguments).await?;
             let first = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?;
             let seen = Confirmation { now: first.time(0)?, changes: first.int(1)?, asked_at };
+            let settings = first.int(2)?;
             let rows = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?;
-            Ok(RevocationTable { rows, seen })
+            Ok(RevocationTable { rows, seen, settings })
         })
         .await
     }
@@ -130,8 +133,8 @@ pub(super) async fn revoke_key(tx: &mut Transaction, kid: &Kid) -> Result<(), St
 
 /// `None` for the row without a revocation, and for kinds of a newer release.
 fn read(row: &Row) -> Result<Option<Revoked>, StoreError> {
-    let subject = |row: &Row| row.text(3);
-    let what = match row.text_if_any(2)?.as_deref() {
+    let subject = |row: &Row| row.text(4);
+    let what = match row.text_if_any(3)?.as_deref() {
         Some("session") => {
             let id = SessionId::parse(&subject(row)?).ok_or_else(|| unreadable("session id"))?;
             Revocation::Session(id)
@@ -139,7 +142,7 @@ fn read(row: &Row) -> Result<Option<Revoked>, StoreError> {
         Some("key") => Revocation::Key(Kid::from(subject(row)?)),
         _ => return Ok(None),
     };
-    Ok(Some(Revoked { what, forget_at: row.time_if_any(4)? }))
+    Ok(Some(Revoked { what, forget_at: row.time_if_any(5)? }))
 }
 
 fn unreadable(what: &str) -> StoreError {

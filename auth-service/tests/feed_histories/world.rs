@@ -133,7 +133,7 @@ impl World {
         let seen = Confirmation { now: seconds, changes: 0, asked_at: monotonic };
         let clock_is_right = !self.weather.clocks_fail || self.dice.percent(90);
         let asked_at = clock_is_right.then_some(self.now + replica.offset);
-        replica.publisher.learn(RevocationTable { rows, seen }, asked_at);
+        replica.publisher.learn(RevocationTable { settings: 0, rows, seen }, asked_at);
         if replica.publisher.has_news() {
             self.publish(index);
         }

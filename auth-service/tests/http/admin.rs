@@ -16,7 +16,7 @@ async fn token_of(replica: &Replica, username: &str) -> String {
 
 #[tokio::test]
 async fn a_user_is_created_changed_and_deleted() {
-    let replica = Replica::with(|config| config.extra_claims = vec!["tenant".to_owned()]).await;
+    let replica = Replica::loaded(|loaded| loaded.settings.extra_claims = vec!["tenant".to_owned()]).await;
     let token = replica.admin_token().await;
     replica.put_role(&token, "clerk", &["orders:read"]).await;
     let body =

@@ -1,7 +1,5 @@
 //! The key set, the metadata and the health of a replica.
 
-use std::sync::atomic::Ordering;
-
 use auth_service::http::Listener;
 use http::Method;
 use serde_json::{Value, json};
@@ -44,7 +42,7 @@ async fn the_compressed_key_set_has_a_tag_of_its_own() {
 #[tokio::test]
 async fn only_public_members_are_published() {
     let all = vec![Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256];
-    let replica = Replica::with(|config| config.signing_algorithms = all).await;
+    let replica = Replica::loaded(|loaded| loaded.settings.signing_algorithms = all).await;
     let set = replica.send(get(JWKS)).await.json();
     let keys = set["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 3);
@@ -154,7 +152,7 @@ async fn readiness_says_why_not_and_liveness_does_not_care() {
         let ready = Call::new(listener, Method::GET, "/readyz");
         assert_eq!(replica.send(ready).await.json(), json!({"status": "ok"}));
     }
-    replica.app.draining.store(true, Ordering::Release);
+    replica.app.drain.stop();
     let answer = replica.send(get("/readyz")).await;
     assert_eq!((answer.status.as_u16(), answer.json()["status"].as_str()), (503, Some("not_ready")));
     assert_eq!(replica.send(get("/livez")).await.json(), json!({"status": "ok"}));
@@ -188,8 +186,13 @@ async fn metrics_are_on_the_admin_listener_only() {
 }
 
 fn kid(token: &str) -> Value {
+    header(token)["kid"].clone()
+}
+
+/// The header of a token.
+pub(crate) fn header(token: &str) -> Value {
     use base64::Engine as _;
     let header = token.split('.').next().unwrap();
     let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
-    serde_json::from_slice::<Value>(&header).unwrap()["kid"].clone()
+    serde_json::from_slice(&header).unwrap()
 }

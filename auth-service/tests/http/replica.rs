@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use auth_service::app::App;
-use auth_service::config::Config;
+use auth_service::config::{Config, Loaded};
 use auth_service::entropy::SeededEntropy;
 use auth_service::feed;
 use auth_service::flows::{rotate_keys, start};
@@ -38,20 +38,26 @@ impl Replica {
         Self::with(|_| {}).await
     }
 
-    /// Starts with a changed configuration. Hashes are made cheap, which `check` would not allow.
+    /// Starts with a changed configuration.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::loaded(|loaded| change(&mut loaded.config)).await
+    }
+
+    /// Starts with changed settings, or others than those that stand in a file. Hashes are made cheap, which `check` would not allow.
+    pub(crate) async fn loaded(change: impl FnOnce(&mut Loaded)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = Config {
+        let config = Config {
             database_url: format!("sqlite://{}", folder.path().join("auth.db").display()).into(),
             bootstrap_admin_password: Some(ADMIN_PASSWORD.into()),
             hash_memory_kib: 64,
             hash_iterations: 1,
             ..Config::default()
         };
-        change(&mut config);
+        let mut loaded = Loaded { config, ..Loaded::default() };
+        change(&mut loaded);
         // 2026-03-01T12:00:00Z
         let clock = Arc::new(ManualClock::new(UnixTime(1_772_366_400)));
-        let app = start::start(config, clock.clone(), Arc::new(SeededEntropy::new(1))).await.unwrap();
+        let app = start::start(loaded, clock.clone(), Arc::new(SeededEntropy::new(1))).await.unwrap();
         start::bootstrap(&app).await.unwrap();
         feed::poll(&app).await.unwrap();
         let (public, admin) =

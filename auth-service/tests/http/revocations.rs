@@ -305,7 +305,7 @@ async fn a_rotation_is_announced_before_the_next_document() {
 async fn entries_leave_when_no_token_of_theirs_is_accepted_any_more() {
     let (replica, _) = with_alice().await;
     // Our own tokens live for 5 min. One from a replica that was started with a longer life may live for an hour.
-    assert_eq!(replica.app.config.access_token_ttl, Seconds(300));
+    assert_eq!(replica.app.settings().access_token_ttl, Seconds(300));
     log_out(&replica, &replica.login("alice", PASSWORD, "api").await).await;
     replica.advance(3_729).await;
     assert_eq!(sids(&snapshot(&replica).await).len(), 1);
@@ -535,7 +535,7 @@ async fn a_replica_that_drains_ends_its_streams_and_takes_no_new_ones() {
     let mut events = Events::open(&replica).await;
     assert_eq!(replica.app.feed.streams(), 1);
     events.next_named("snapshot").await;
-    replica.app.drain();
+    replica.app.drain.stop();
     assert_eq!(events.next().await, None);
     drop(events);
     assert_eq!(replica.app.feed.streams(), 0);

@@ -133,7 +133,7 @@ impl World<'_> {
 
     /// K2: no token outlives its key's place in the JWKS, and none had to be cut short for it.
     pub(crate) fn check_tokens(&mut self) {
-        let (ttl, margin) = (self.plan.config.access_token_ttl, self.plan.margin());
+        let margin = self.plan.margin();
         let tokens = std::mem::take(&mut self.tokens);
         for token in &tokens {
             let key = self.table.find(token.key).expect("keys are never deleted").clone();
@@ -141,7 +141,7 @@ impl World<'_> {
                 continue;
             }
             let outlives = key.place.schedule.end.is_some_and(|end| token.exp > end.expires_at - margin);
-            if outlives || token.exp - token.iat != ttl {
+            if outlives || token.exp - token.iat != token.ttl {
                 self.violation(Broken::WrongEnd, format!("{token:?} of {key:?}"));
             }
         }

@@ -94,6 +94,12 @@ fn without_k2_valid_tokens_are_cut_short_or_refused() {
 }
 
 #[test]
+fn without_the_memory_of_lives_valid_tokens_are_refused() {
+    assert_breaks(Without::K2Lives, Broken::WrongEnd);
+    assert_breaks(Without::K2Lives, Broken::Refused);
+}
+
+#[test]
 fn without_k4_keys_sign_out_of_turn() {
     assert_breaks(Without::K4Pause, Broken::OutOfTurn);
     assert_breaks(Without::K4Confirmation, Broken::OutOfTurn);

@@ -72,8 +72,8 @@ fn agree(plan: &Plan, dice: &Dice) {
     while clock.now() < start + ahead * 4 {
         let (now, at) = (clock.now(), millis(clock.now() - UnixTime(0)));
         let (told, modelled) = (
-            real.cache_life(plan.config.jwks_max_age, bound),
-            ring.cache_life(at, plan.publish_ahead(), plan.config.jwks_max_age, bound),
+            real.cache_life(plan.settings.jwks_max_age, bound),
+            ring.cache_life(at, plan.publish_ahead(), plan.settings.jwks_max_age, bound),
         );
         let told = (told.max_age * 1_000, told.stale_while_revalidate * 1_000);
         assert_eq!(told, (modelled.max_age, modelled.stale_while_revalidate), "{now:?}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth_service::app::rotation_policy;
-use auth_service::config::Config;
+use auth_service::config::{Config, Settings};
 use auth_service::domain::key::{Chain, RotationPolicy};
 use verifier::{Algorithm, Seconds, UnixTime};
 
@@ -40,6 +40,8 @@ pub(crate) enum Without {
     K2,
     /// As before, and nobody cuts them short.
     K2AndExpiry,
+    /// A key does not say how long what it signs may live: its end goes by what is configured when that is announced.
+    K2Lives,
     /// A signer that was paused does not ask how long.
     K4Pause,
     /// A replica signs with what it knows, by its own clock, without asking the database.
@@ -74,6 +76,8 @@ pub(crate) struct Fate {
     pub(crate) lost: Vec<Span>,
     /// All its threads stopped.
     pub(crate) frozen: Vec<Span>,
+    /// The life of tokens in its own file, whatever is stored.
+    pub(crate) own_ttl: Option<Seconds>,
 }
 
 impl Fate {
@@ -98,12 +102,16 @@ pub(crate) enum Order {
     CompromisePending,
     CompromiseActive,
     CompromiseRetiring,
+    /// From now on tokens live so long, on replicas without another value of their own.
+    Life(Seconds),
 }
 
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) without: Without,
     pub(crate) config: Config,
+    /// Before anybody changes them.
+    pub(crate) settings: Settings,
     pub(crate) policy: RotationPolicy,
     pub(crate) end: Millis,
     pub(crate) fates: Vec<Fate>,
@@ -124,15 +132,13 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(base: &Config, dice: &Dice, without: Without) -> Self {
-        let config = draw_config(base, dice);
+        let (config, settings) = draw_config(base, dice);
         let ahead = millis(config.key_publish_ahead);
         let end = START + ahead * dice.between(4, 12);
         let replicas = dice.pick(&[1, 2, 3, 3, 3, 4]);
-        let mut policy = rotation_policy(&config, CHAINS[0]);
-        match without {
-            Without::K1 => policy.publish_ahead = policy.publish_ahead / 2,
-            Without::K2 | Without::K2AndExpiry => policy.margin = Seconds(-policy.life.0),
-            _ => {}
+        let mut policy = rotation_policy(&config, &settings, CHAINS[0]);
+        if without == Without::K1 {
+            policy.publish_ahead = policy.publish_ahead / 2;
         }
         let at_random = || dice.between(START, end);
         let (commits_late, spans) = (dice.pick(&[0, 5, 50]), dice.pick(&[0, 0, 1, 2]));
@@ -144,14 +150,24 @@ impl Plan {
             end,
             fates: draw_fates(&config, dice, end, replicas),
             second_chain: second_chain.collect(),
-            orders: draw_orders(dice, end),
+            orders: draw_orders(dice, end, longest_life(&config)),
             polls_fail: dice.pick(&[0, 0, 10, 50]),
             polls_late: dice.pick(&[0, 0, 10]),
             commits_late,
             signers_stop: dice.pick(&[0, 5, 20]),
             fixed_cache: (ahead * 2 / 3).min(600_000),
             config,
+            settings,
         }
+    }
+
+    /// The durations as a replica has them whose tokens live for `ttl`.
+    pub(crate) fn policy_for(&self, ttl: Seconds) -> RotationPolicy {
+        let margin = match self.without {
+            Without::K2 | Without::K2AndExpiry => Seconds(-ttl.0),
+            _ => self.policy.margin,
+        };
+        RotationPolicy { life: ttl, margin, ..self.policy }
     }
 
     pub(crate) fn publish_ahead(&self) -> Millis {
@@ -179,9 +195,9 @@ impl Plan {
 }
 
 /// A configuration that the service would start with; mostly with caches as long as K1 allows.
-fn draw_config(base: &Config, dice: &Dice) -> Config {
+fn draw_config(base: &Config, dice: &Dice) -> (Config, Settings) {
     if dice.percent(4) {
-        return base.clone();
+        return (base.clone(), Settings::default());
     }
     let ahead = dice.between(240, 1_800);
     let clock_bound = dice.between(5, 8);
@@ -192,14 +208,25 @@ fn draw_config(base: &Config, dice: &Dice) -> Config {
         clock_bound: Seconds(clock_bound),
         leeway: Seconds(dice.between(clock_bound, 60)),
         key_poll_interval: Duration::from_secs(poll.unsigned_abs()),
-        jwks_max_age: Seconds(if dice.percent(70) { longest_cache } else { dice.between(0, longest_cache) }),
-        key_rotation_period: Seconds(dice.between(ahead, ahead * 4)),
-        access_token_ttl: Seconds(dice.between(30, (ahead * 3).min(3_600))),
         ..base.clone()
     };
-    let checked = config.check();
+    let settings = Settings {
+        jwks_max_age: Seconds(if dice.percent(70) { longest_cache } else { dice.between(0, longest_cache) }),
+        key_rotation_period: Seconds(dice.between(ahead, ahead * 4)),
+        access_token_ttl: draw_life(dice, longest_life(&config)),
+        ..Settings::default()
+    };
+    let checked = config.check(&settings);
     assert!(checked.is_ok(), "{checked:?}");
-    config
+    (config, settings)
+}
+
+fn longest_life(config: &Config) -> Seconds {
+    (config.key_publish_ahead * 3).min(Seconds(3_600))
+}
+
+fn draw_life(dice: &Dice, longest: Seconds) -> Seconds {
+    Seconds(dice.between(30, longest.0))
 }
 
 fn draw_fates(config: &Config, dice: &Dice, end: Millis, replicas: usize) -> Vec<Fate> {
@@ -226,11 +253,12 @@ fn draw_fates(config: &Config, dice: &Dice, end: Millis, replicas: usize) -> Vec
             cut_off: outage.iter().copied().chain(spans(40, ahead * 4)).collect(),
             lost: spans(25, ahead),
             frozen: spans(25, ahead * 4),
+            own_ttl: dice.percent(10).then(|| draw_life(dice, longest_life(config))),
         })
         .collect()
 }
 
-fn draw_orders(dice: &Dice, end: Millis) -> Vec<(Millis, usize, Order)> {
+fn draw_orders(dice: &Dice, end: Millis, longest_life: Seconds) -> Vec<(Millis, usize, Order)> {
     let kinds = [
         Order::Rotate,
         Order::Rotate,
@@ -239,5 +267,8 @@ fn draw_orders(dice: &Dice, end: Millis) -> Vec<(Millis, usize, Order)> {
         Order::CompromiseRetiring,
     ];
     let number = dice.pick(&[0, 0, 1, 2, 4, 8]);
-    (0..number).map(|_| (dice.between(START, end), dice.index(2), dice.pick(&kinds))).collect()
+    let keys = (0..number).map(|_| (dice.between(START, end), dice.index(2), dice.pick(&kinds)));
+    let lives = (0..dice.pick(&[0, 0, 1, 3, 6]))
+        .map(|_| (dice.between(START, end), 0, Order::Life(draw_life(dice, longest_life))));
+    keys.chain(lives).collect()
 }

@@ -33,6 +33,8 @@ pub(crate) struct Token {
     pub(crate) iat: UnixTime,
     pub(crate) exp: UnixTime,
     pub(crate) signed_at: Millis,
+    /// How long it should live: the setting, as far as its key had room for it.
+    pub(crate) ttl: Seconds,
 }
 
 /// A key set as a replica sends it.
@@ -86,15 +88,14 @@ impl Ring {
         Some(Name { chain, generation: key.place.generation })
     }
 
-    pub(crate) fn sign(&self, key: Name, iat: UnixTime, at: Millis, plan: &Plan) -> Token {
-        let ttl = plan.config.access_token_ttl;
+    pub(crate) fn sign(&self, key: Name, iat: UnixTime, at: Millis, ttl: Seconds, plan: &Plan) -> Token {
         let schedule: KeySchedule = self.table.find(key).expect("it was found in this table").place.schedule;
         let exp = if plan.without == Without::K2AndExpiry {
             iat + ttl
         } else {
             expiry(iat, ttl, &schedule, plan.margin())
         };
-        Token { key, iat, exp, signed_at: at }
+        Token { key, iat, exp, signed_at: at, ttl: schedule.life_of(ttl) }
     }
 
     pub(crate) fn is_ready(&self, at: Millis, publish_ahead: Millis) -> bool {
@@ -115,7 +116,7 @@ impl Ring {
 
     /// The JWKS, by the replica's own clock when it was last confirmed.
     pub(crate) fn key_set(&self, at: Millis, fate: &Fate, plan: &Plan) -> KeySet {
-        let (longest, bound) = (plan.config.jwks_max_age, plan.config.clock_bound);
+        let (longest, bound) = (plan.settings.jwks_max_age, plan.config.clock_bound);
         let confirmed_at = if plan.without == Without::K8Header { at } else { self.confirmed_at };
         let told = Self { table: Rc::clone(&self.table), confirmed_at };
         KeySet {

@@ -71,6 +71,7 @@ impl World<'_> {
         if let Some(thaws_at) = fate.thaws_at(at) {
             return self.schedule(thaws_at, Event::Sign { replica, life, request });
         }
+        let ttl = self.replicas[replica].ttl;
         let Some(ring) = &self.replicas[replica].ring else { return };
         let Request { chain, seen, hot } = request;
         let (key, iat) = if plan.without == Without::K4Confirmation {
@@ -87,8 +88,9 @@ impl World<'_> {
             let story = format!("replica {replica} at {:?}, {seen:?}", second(at));
             return self.violation(Broken::NoSigner, story);
         };
-        let token = Rc::new(ring.sign(key, iat, at, plan));
+        let token = Rc::new(ring.sign(key, iat, at, ttl, plan));
         self.counts.tokens += 1;
+        self.counts.held_back += u64::from(token.ttl < ttl);
         self.check_signature(replica, &token);
         self.show(&token, hot);
         self.tokens.push(token);

@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use auth_service::domain::key::{Change, KeyPhase, announce, compromise, successor_if_due, wind_down};
+use auth_service::domain::key::{Change, KeyPhase, announce, compromise, cover, successor_if_due, wind_down};
+use verifier::{Seconds, UnixTime};
 
 use crate::cache::{Habit, Route, Verifier};
 use crate::checks::{Broken, Violation};
 use crate::dice::Dice;
-use crate::plan::{CHAINS, LATE_COMMIT, Millis, Order, Plan, START, millis, second};
+use crate::plan::{CHAINS, Fate, LATE_COMMIT, Millis, Order, Plan, START, Without, millis, second};
 use crate::replica::{Ring, Seen, Token};
 use crate::table::Table;
 
@@ -20,6 +21,9 @@ pub(crate) struct Counts {
     pub(crate) compromises: u64,
     pub(crate) late_commits: u64,
     pub(crate) tokens: u64,
+    /// They live as long as their key had room for, which was less than what was configured by then.
+    pub(crate) held_back: u64,
+    pub(crate) new_lives: u64,
     pub(crate) lease_refusals: u64,
     pub(crate) verifications: u64,
     pub(crate) unavailable: u64,
@@ -35,6 +39,8 @@ impl std::ops::AddAssign for Counts {
         self.compromises += other.compromises;
         self.late_commits += other.late_commits;
         self.tokens += other.tokens;
+        self.held_back += other.held_back;
+        self.new_lives += other.new_lives;
         self.lease_refusals += other.lease_refusals;
         self.verifications += other.verifications;
         self.unavailable += other.unavailable;
@@ -63,6 +69,12 @@ pub(crate) enum Event {
     Commit {
         chain: usize,
         table: Rc<Table>,
+        /// The life of tokens that it stores.
+        ttl: Option<Seconds>,
+    },
+    /// A replica hears that settings were changed.
+    Hear {
+        replica: usize,
     },
     /// All healthy replicas must publish what was announced by now (K1).
     Published {
@@ -148,6 +160,8 @@ pub(crate) struct Replica {
     /// Since when every poll came in time and succeeded.
     pub(crate) healthy_since: Option<Millis>,
     pub(crate) last_poll: Millis,
+    /// The life of its tokens.
+    pub(crate) ttl: Seconds,
 }
 
 #[derive(Debug)]
@@ -159,6 +173,8 @@ pub(crate) struct World<'a> {
     order: u64,
     /// What a statement sees now.
     pub(crate) table: Rc<Table>,
+    /// The life of tokens as it is stored.
+    stored_ttl: Seconds,
     lock_free_at: Millis,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) verifiers: Vec<Verifier>,
@@ -185,7 +201,8 @@ impl<'a> World<'a> {
             last_fetch_failed: false,
             forced_at: None,
         };
-        let replica = |_| Replica { ring: None, life: 0, healthy_since: None, last_poll: 0 };
+        let stored_ttl = plan.settings.access_token_ttl;
+        let replica = |_| Replica { ring: None, life: 0, healthy_since: None, last_poll: 0, ttl: stored_ttl };
         Self {
             plan,
             dice,
@@ -193,6 +210,7 @@ impl<'a> World<'a> {
             now: START,
             order: 0,
             table: Rc::default(),
+            stored_ttl,
             lock_free_at: 0,
             replicas: plan.fates.iter().map(replica).collect(),
             verifiers: kinds.map(verifier).into(),
@@ -260,7 +278,8 @@ impl<'a> World<'a> {
             }
             Event::Poll { replica, life } if life == self.replicas[replica].life => self.poll(replica, at),
             Event::Transact { chain, by } => self.transact(chain, by, at),
-            Event::Commit { chain, table } => self.commit(chain, table, at),
+            Event::Commit { chain, table, ttl } => self.commit(chain, table, ttl, at),
+            Event::Hear { replica } => self.hear(replica, at),
             Event::Published { chain, generation } => self.check_published(chain, generation, at),
             Event::Ask { replica, hot } => self.ask(replica, hot, at),
             Event::CatchUp { replica, life, request } if life == self.replicas[replica].life => {
@@ -295,7 +314,9 @@ impl<'a> World<'a> {
         let asked_at = at - self.dice.mostly_small(1_000);
         let ring = Ring { table: Rc::clone(&self.table), confirmed_at: asked_at };
         let life = self.replicas[replica].life;
-        self.replicas[replica] = Replica { ring: Some(ring), life, healthy_since: Some(at), last_poll: at };
+        let ttl = fate.own_ttl.unwrap_or(self.stored_ttl);
+        self.replicas[replica] =
+            Replica { ring: Some(ring), life, healthy_since: Some(at), last_poll: at, ttl };
         self.schedule(at + self.pause_of_polls(), Event::Poll { replica, life });
     }
 
@@ -330,15 +351,9 @@ impl<'a> World<'a> {
         ring.table = Rc::clone(&self.table);
         ring.confirmed_at = ring.confirmed_at.max(asked_at);
         // Looked at first in the ring and by our own clock; decided again in the transaction.
-        let (table, now) = (Rc::clone(&self.table), second(at + fate.clock_offset));
+        let now = second(at + fate.clock_offset);
         for chain in 0..CHAINS.len() {
-            let is_due = if self.plan.is_configured(chain, at) {
-                !successor_if_due(&table.places(chain), &self.plan.policy, false, now).is_empty()
-            } else {
-                self.plan.is_removed(chain, at)
-                    && !wind_down(&table.places(chain), &self.plan.policy, now).is_empty()
-            };
-            if is_due {
+            if !self.job(chain, replica, at, now).is_empty() {
                 // An RSA key takes seconds to make.
                 let made_at = at + self.dice.mostly_small(4_000);
                 self.schedule(made_at, Event::Transact { chain, by: By::Job(replica) });
@@ -359,6 +374,9 @@ impl<'a> World<'a> {
         }
         // The clock is read after the lock was taken.
         let now = second(at);
+        if let By::Operator(Order::Life(ttl)) = by {
+            return self.change_life(ttl, at);
+        }
         let changes = self.decide(chain, by, at);
         if changes.is_empty() {
             return;
@@ -366,42 +384,117 @@ impl<'a> World<'a> {
         let is_compromise = changes.iter().any(|change| matches!(change, Change::Compromise { .. }));
         let is_waived = is_compromise || matches!(by, By::FirstStart(_));
         let waiver = is_waived.then_some(self.plan.config.key_publish_ahead);
-        let Some(table) = self.table.with(chain, &changes, now, waiver) else {
+        let Some(table) = self.changed(&self.table, chain, &changes, now, waiver) else {
             return self.violation(Broken::ChangeRefused, format!("{changes:?} of chain {chain} at {now:?}"));
         };
+        if let Some(commits_at) = self.commits_at(fate, at) {
+            self.schedule(commits_at, Event::Commit { chain, table, ttl: None });
+        }
+    }
+
+    /// One transaction stores the new life and makes room for it on the keys of every chain.
+    fn change_life(&mut self, ttl: Seconds, at: Millis) {
+        let (policy, now) = (self.plan.policy_for(ttl), second(at));
+        let mut table = Rc::clone(&self.table);
+        for chain in 0..CHAINS.len() {
+            let changes = cover(&table.places(chain), &policy, now);
+            let Some(next) = self.changed(&table, chain, &changes, now, None) else {
+                return self.violation(Broken::ChangeRefused, format!("{changes:?} for {ttl:?} at {now:?}"));
+            };
+            table = next;
+        }
+        if let Some(commits_at) = self.commits_at(None, at) {
+            self.counts.new_lives += 1;
+            self.schedule(commits_at, Event::Commit { chain: 0, table, ttl: Some(ttl) });
+        }
+    }
+
+    fn changed(
+        &self,
+        table: &Table,
+        chain: usize,
+        changes: &[Change],
+        now: UnixTime,
+        waiver: Option<Seconds>,
+    ) -> Option<Rc<Table>> {
+        let next = table.with(chain, changes, now, waiver)?;
+        Some(if self.plan.without == Without::K2Lives { next.without_lives() } else { next })
+    }
+
+    /// When a transaction is committed, if it is; the lock is held until then.
+    fn commits_at(&mut self, fate: Option<&Fate>, at: Millis) -> Option<Millis> {
         let is_late = self.dice.percent(self.plan.commits_late);
         let longest = if is_late { LATE_COMMIT } else { 50 };
         let commits_at = at + self.dice.between(1, longest);
         if fate.is_some_and(|fate| fate.is_lost(commits_at)) || self.dice.percent(3) {
             // Rolled back.
             self.lock_free_at = commits_at;
-            return;
+            return None;
         }
         self.counts.late_commits += u64::from(commits_at > at + 1_000);
         self.lock_free_at = commits_at;
-        self.schedule(commits_at, Event::Commit { chain, table });
+        Some(commits_at)
+    }
+
+    /// A replica learns of other settings within two seconds, or when it can read again.
+    fn hear(&mut self, replica: usize, at: Millis) {
+        let fate = &self.plan.fates[replica];
+        if let Some(thaws_at) = fate.thaws_at(at) {
+            return self.schedule(thaws_at, Event::Hear { replica });
+        }
+        if fate.is_cut_off(at) {
+            return self.schedule(at + 2_000, Event::Hear { replica });
+        }
+        self.replicas[replica].ttl = fate.own_ttl.unwrap_or(self.stored_ttl);
+    }
+
+    /// What the job of a replica does to a chain.
+    fn job(&self, chain: usize, replica: usize, at: Millis, now: UnixTime) -> Vec<Change> {
+        let (keys, policy) = (self.table.places(chain), self.plan.policy_for(self.replicas[replica].ttl));
+        let changes = if self.plan.is_configured(chain, at) {
+            successor_if_due(&keys, &policy, false, now)
+        } else if self.plan.is_removed(chain, at) {
+            wind_down(&keys, &policy, now)
+        } else {
+            Vec::new()
+        };
+        let covers = changes.is_empty() && self.plan.without != Without::K2Lives;
+        if covers { cover(&keys, &policy, now) } else { changes }
     }
 
     fn decide(&self, chain: usize, by: By, at: Millis) -> Vec<Change> {
-        let (keys, policy, now) = (self.table.places(chain), &self.plan.policy, second(at));
+        let (keys, now) = (self.table.places(chain), second(at));
+        // An operator's call is served by some replica.
+        let replica = match by {
+            By::FirstStart(replica) | By::Job(replica) => replica,
+            By::Operator(_) => self.dice.index(self.replicas.len()),
+        };
+        let policy = &self.plan.policy_for(self.replicas[replica].ttl);
         let in_phase = |phase: KeyPhase| {
             let key = keys.iter().rev().find(|key| key.schedule.phase(now) == phase);
             key.map_or_else(Vec::new, |key| compromise(&keys, key.generation, policy, now))
         };
         match by {
             By::FirstStart(_) => successor_if_due(&keys, policy, true, now),
-            By::Job(_) if self.plan.is_removed(chain, at) => wind_down(&keys, policy, now),
-            By::Job(_) => successor_if_due(&keys, policy, false, now),
+            By::Job(replica) => self.job(chain, replica, at, now),
             By::Operator(_) if keys.is_empty() => Vec::new(),
             By::Operator(Order::Rotate) if !self.plan.is_configured(chain, at) => Vec::new(),
             By::Operator(Order::Rotate) => announce(&keys, policy, now).unwrap_or_default(),
             By::Operator(Order::CompromisePending) => in_phase(KeyPhase::Pending),
             By::Operator(Order::CompromiseActive) => in_phase(KeyPhase::Active),
             By::Operator(Order::CompromiseRetiring) => in_phase(KeyPhase::Retiring),
+            // A transaction of its own kind.
+            By::Operator(Order::Life(_)) => Vec::new(),
         }
     }
 
-    fn commit(&mut self, chain: usize, table: Rc<Table>, at: Millis) {
+    fn commit(&mut self, chain: usize, table: Rc<Table>, ttl: Option<Seconds>, at: Millis) {
+        if let Some(ttl) = ttl {
+            self.stored_ttl = ttl;
+            for replica in 0..self.replicas.len() {
+                self.schedule(at + self.dice.between(0, 2_000), Event::Hear { replica });
+            }
+        }
         let known = self.table.chains[chain].len();
         self.counts.compromises += u64::from(table.compromised(chain) > self.table.compromised(chain));
         self.table = table;

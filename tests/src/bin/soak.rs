@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    process::allow_open_files();
+    process::allow_open_files(16_000);
     let mut failed = Vec::new();
     for &scenario in &wish.scenarios {
         if !wish.play(scenario) {

@@ -47,6 +47,11 @@ impl Replica {
         Self { launch, process: Mutex::new(Process { child, program, starts: 1 }) }
     }
 
+    /// Changes its environment from the next start on.
+    pub(super) fn set(&mut self, variable: &str, value: &str) {
+        self.launch.environment.push((variable.to_owned(), value.to_owned()));
+    }
+
     /// Its place in the cluster.
     pub const fn number(&self) -> usize {
         self.launch.number

@@ -1,9 +1,10 @@
 //! Where the programs of the database server are, and who may run them.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::user::User;
 
 /// A folder that holds `initdb`, `postgres` and the client programs of one version.
 #[derive(Clone, Debug)]
@@ -11,12 +12,6 @@ pub(super) struct Binaries {
     folder: PathBuf,
     /// The user that runs the server when we are root, because it refuses to run as root.
     user: Option<User>,
-}
-
-#[derive(Clone, Debug)]
-struct User {
-    uid: u32,
-    gid: u32,
 }
 
 impl Binaries {
@@ -27,12 +22,7 @@ impl Binaries {
             .filter_map(|folder| fs::canonicalize(folder).ok())
             .find(|folder| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).is_file()))
             .expect("PostgreSQL's server programs are missing: apt-get install postgresql");
-        let user = rustix::process::geteuid().is_root().then(|| {
-            let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
-            find_user(&passwd, "postgres")
-                .or_else(|| find_user(&passwd, "nobody"))
-                .expect("a user `postgres` or `nobody` to run PostgreSQL as")
-        });
+        let user = User::instead_of_root(&["postgres", "nobody"]);
         Self { folder, user }
     }
 
@@ -46,7 +36,7 @@ impl Binaries {
         let mut command = self.client(name);
         command.current_dir(here);
         if let Some(user) = &self.user {
-            command.uid(user.uid).gid(user.gid);
+            user.run(&mut command);
         }
         command
     }
@@ -54,7 +44,7 @@ impl Binaries {
     /// Gives `path` to the user that runs the server.
     pub(super) fn give(&self, path: &Path) {
         if let Some(user) = &self.user {
-            std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("root may chown");
+            user.give(path);
         }
     }
 }
@@ -81,13 +71,4 @@ fn candidates() -> Vec<PathBuf> {
 /// The folder that holds the file behind a symbolic link: `initdb` and the others lie beside it.
 fn real_folder(program: &Path) -> Option<PathBuf> {
     fs::canonicalize(program).ok()?.parent().map(Path::to_path_buf)
-}
-
-fn find_user(passwd: &str, name: &str) -> Option<User> {
-    let fields: Vec<&str> = passwd
-        .lines()
-        .map(|line| line.split(':'))
-        .find(|fields| fields.clone().next() == Some(name))?
-        .collect();
-    Some(User { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
 }

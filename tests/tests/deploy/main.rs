@@ -1,5 +1,7 @@
 //! What lies in `deploy/` is read by the tools that will read it, and its settings by the service itself.
 
+mod compose;
+mod dockerfile;
 mod kubernetes;
 mod service;
 mod systemd;

@@ -1,0 +1,64 @@
+//! `auth-service settings …`
+
+use auth_service::app::App;
+use auth_service::config::NewValue;
+use auth_service::flows::settings::{self, SettingView, SettingsView};
+use clap::Subcommand;
+
+use super::{Failure, print};
+
+const ACTOR: &str = "cli";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingsCommand {
+    /// List the settings that can change while the service runs: name, value, where it comes from, stored value.
+    List,
+    /// Store a value. Every replica uses it within two seconds, unless its file or environment says otherwise.
+    Set {
+        /// The setting's name.
+        key: String,
+        /// Its value, as in a variable of the environment: lists with commas between.
+        value: String,
+    },
+    /// Return to the default.
+    Unset {
+        /// The setting's name.
+        key: String,
+    },
+}
+
+pub(crate) async fn run(app: &App, command: SettingsCommand) -> Result<(), Failure> {
+    let (key, value) = match command {
+        SettingsCommand::List => return list(&settings::list(app).await?),
+        SettingsCommand::Set { key, value } => (key, Some(NewValue::Text(value))),
+        SettingsCommand::Unset { key } => (key, None),
+    };
+    let view = settings::change(app, ACTOR, vec![(key.clone(), value)], None).await?;
+    let changed = view.settings.iter().filter(|setting| setting.name == key);
+    for setting in changed {
+        print(&line(setting))?;
+        if setting.is_overridden() {
+            eprintln!("warning: {key}: the {} stands over what is stored", setting.source.as_str());
+        }
+    }
+    Ok(())
+}
+
+fn list(view: &SettingsView) -> Result<(), Failure> {
+    for problem in &view.problems {
+        eprintln!("warning: stored settings are not used: {problem}");
+    }
+    view.settings.iter().filter(|setting| setting.is_live).try_for_each(|setting| print(&line(setting)))
+}
+
+fn line(setting: &SettingView) -> String {
+    let text = |value: Option<&str>| value.unwrap_or("-").to_owned();
+    let stored = setting.stored.as_ref().map(|row| row.value.as_str());
+    [
+        setting.name.to_owned(),
+        text(setting.value.as_deref()),
+        setting.source.as_str().to_owned(),
+        text(stored),
+    ]
+    .join("\t")
+}

@@ -1,0 +1,270 @@
+//! Settings that operators stored, under what file and environment say.
+//!
+//! Every value goes through the same reading and the same checks as at the start, so a stored value and one in the file are refused in
+//! the same words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Config, ConfigError, Given, Loaded, Settings, Source, setting::Raw, source};
+
+/// What stands over the stored settings and under them, on this replica.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    config: Arc<Config>,
+    /// As file and environment alone have them.
+    local: Settings,
+    given: Given,
+}
+
+/// A value as an operator sends it.
+#[derive(Clone, Debug)]
+pub enum NewValue {
+    /// In a JSON document.
+    Json(serde_json::Value),
+    /// On a command line, in the form of a variable of the environment.
+    Text(String),
+}
+
+/// Stored settings: names, and values in TOML.
+pub type Stored = BTreeMap<String, String>;
+
+impl Layers {
+    /// The layers of a replica that was started with `loaded`.
+    pub fn new(config: Arc<Config>, loaded: Loaded) -> Self {
+        Self { config, local: loaded.settings, given: loaded.given }
+    }
+
+    /// What applies on this replica. Settings of a newer release, which this one does not know, are passed over.
+    pub fn over(&self, stored: &Stored) -> Result<Settings, ConfigError> {
+        self.combine(stored, |key| self.given.contains_key(key))
+    }
+
+    /// Refuses a change of the settings in `names` to what `stored` then holds. Answers what would apply here, and what would apply without
+    /// the lines of file and environment that stand over those settings: other replicas may have no such lines.
+    pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<[Settings; 2], ConfigError> {
+        let elsewhere = |key: &str| self.given.contains_key(key) && !names.contains(key);
+        Ok([self.over(stored)?, self.combine(stored, elsewhere)?])
+    }
+
+    /// As much of what is stored as can be used together: for a start on settings that do not fit this release or this replica's file.
+    pub fn usable(&self, stored: &Stored) -> Settings {
+        let mut used = Stored::new();
+        for (name, value) in stored {
+            used.insert(name.clone(), value.clone());
+            if self.over(&used).is_err() {
+                used.remove(name);
+            }
+        }
+        self.over(&used).unwrap_or_else(|_| self.local.clone())
+    }
+
+    /// Where the value of `key` comes from when these settings are stored.
+    pub fn source(&self, key: &str, stored: &Stored) -> Source {
+        let below = if stored.contains_key(key) { Source::Database } else { Source::Default };
+        self.given.get(key).copied().unwrap_or(below)
+    }
+
+    /// The defaults of all settings beside these values.
+    pub fn defaults(&self, beside: &Settings) -> Vec<(&'static str, Option<String>)> {
+        let mut config = Config::default();
+        config.derive_defaults(&Given::new());
+        let settings = Settings { refresh_grace: beside.longest_grace(), ..Settings::default() };
+        [config.shown(), settings.shown()].concat()
+    }
+
+    /// All values on this replica, as they may be shown.
+    pub fn shown(&self, settings: &Settings) -> Vec<(&'static str, Option<String>)> {
+        [self.config.shown(), settings.shown()].concat()
+    }
+
+    fn combine(
+        &self,
+        stored: &Stored,
+        is_overridden: impl Fn(&str) -> bool,
+    ) -> Result<Settings, ConfigError> {
+        let mut settings = self.local.clone();
+        let mut problems = Vec::new();
+        let applied: BTreeMap<_, _> = stored
+            .iter()
+            .filter_map(|(name, value)| Some((find(name)?, value)))
+            .filter(|(key, _)| !is_overridden(key))
+            .collect();
+        for (key, value) in &applied {
+            if let Err(problem) = read_toml(value).and_then(|value| settings.set(key, Raw::Toml(&value))) {
+                problems.push(format!("{key}: {problem}"));
+            }
+        }
+        if problems.is_empty() {
+            settings.derive_defaults(|key| applied.contains_key(key) || self.given.contains_key(key));
+            problems = self.config.problems(&settings);
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+    }
+}
+
+/// What is to be stored for a setting: its key, and the value in the one form that all replicas read.
+pub fn to_be_stored(name: &str, value: Option<&NewValue>) -> Result<(String, Option<String>), String> {
+    // Not repeated: it may be anything.
+    let key =
+        known(name).map_err(|nearest| format!("a name is not a setting. The nearest one is {nearest}"))?;
+    if !is_live(key) {
+        return Err(format!(
+            "{key}: is fixed until the service is started again; set it in the file or the environment"
+        ));
+    }
+    let Some(value) = value else { return Ok((key.to_owned(), None)) };
+    let mut settings = Settings::default();
+    let outcome = match value {
+        NewValue::Text(text) => settings.set(key, Raw::Text(text)),
+        NewValue::Json(json) => match toml::Value::try_from(json) {
+            Ok(value) => settings.set(key, Raw::Toml(&value)),
+            Err(_) => Err("must not contain null, or numbers that are too large".to_owned()),
+        },
+    };
+    outcome.map_err(|problem| format!("{key}: {problem}"))?;
+    let written = settings.shown().into_iter().find(|(name, _)| *name == key);
+    Ok((key.to_owned(), written.and_then(|(_, value)| value)))
+}
+
+/// The key with this name, or the one that is most like it.
+pub fn known(name: &str) -> Result<&'static str, &'static str> {
+    source::known(name).ok_or_else(|| source::nearest_key(name))
+}
+
+/// The value after "name =" in a file.
+pub fn read_toml(value: &str) -> Result<toml::Value, String> {
+    let table = format!("value = {value}").parse::<toml::Table>();
+    let value = table.ok().and_then(|mut table| table.remove("value"));
+    value.ok_or_else(|| "is stored in a form that this release cannot read; set it again".to_owned())
+}
+
+/// Whether a setting can be changed while the service runs.
+pub fn is_live(name: &str) -> bool {
+    find(name).is_some()
+}
+
+fn find(name: &str) -> Option<&'static str> {
+    Settings::KEYS.iter().copied().find(|key| *key == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(values: &[(&str, &str)]) -> Stored {
+        values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// A replica whose environment says these.
+    fn layers(environment: &[(&str, &str)]) -> Layers {
+        let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
+        let loaded = source::load(None, environment).unwrap();
+        Layers::new(Arc::new(loaded.config.clone()), loaded)
+    }
+
+    #[test]
+    fn stored_values_stand_over_defaults_and_under_the_environment() {
+        let layers = layers(&[("AUTH_PASSWORD_MIN_LENGTH", "20"), ("AUTH_LEEWAY", "10s")]);
+        let stored = stored(&[("password_min_length", "15"), ("access_token_ttl", "\"2m\"")]);
+        let settings = layers.over(&stored).unwrap();
+        assert_eq!((settings.password_min_length, settings.access_token_ttl.0), (20, 120));
+        let source = |key| layers.source(key, &stored);
+        assert_eq!(
+            [
+                source("password_min_length"),
+                source("access_token_ttl"),
+                source("leeway"),
+                source("audiences")
+            ],
+            [Source::Environment, Source::Database, Source::Environment, Source::Default]
+        );
+    }
+
+    #[test]
+    fn defaults_that_depend_on_other_values_follow_what_is_stored() {
+        let grace = |layers: &Layers, values| layers.over(&stored(values)).unwrap().refresh_grace.0;
+        assert_eq!(grace(&layers(&[]), &[("access_token_ttl", "\"6s\"")]), 3);
+        assert_eq!(grace(&layers(&[("AUTH_ACCESS_TOKEN_TTL", "6s")]), &[("access_token_ttl", "\"1h\"")]), 3);
+        assert_eq!(grace(&layers(&[("AUTH_ACCESS_TOKEN_TTL", "6s")]), &[("refresh_grace", "\"1s\"")]), 1);
+    }
+
+    #[test]
+    fn what_is_overridden_must_still_be_usable_where_it_is_not() {
+        let layers = layers(&[("AUTH_ACCESS_TOKEN_TTL", "5m")]);
+        let values = stored(&[("access_token_ttl", "\"2h\"")]);
+        assert!(layers.over(&values).is_ok(), "here it does not matter");
+        let refused = layers.check(&values, &["access_token_ttl".to_owned()].into()).unwrap_err();
+        assert_eq!(refused.problems, ["access_token_ttl: must be from 1s to 1h"]);
+        assert!(layers.check(&values, &["audiences".to_owned()].into()).is_ok(), "it was there before");
+    }
+
+    #[test]
+    fn settings_of_a_newer_release_are_passed_over() {
+        let values = stored(&[("access_token_ttl", "\"2m\""), ("of_a_newer_release", "[[]]")]);
+        assert_eq!(layers(&[]).over(&values).unwrap().access_token_ttl.0, 120);
+    }
+
+    #[test]
+    fn a_start_uses_as_much_as_fits() {
+        let values = stored(&[
+            ("access_token_ttl", "\"2h\""),
+            ("audiences", "1"),
+            ("jwks_max_age", "\"1h\""),
+            ("password_min_length", "not TOML"),
+            ("refresh_recovery", "false"),
+        ]);
+        let layers = layers(&[]);
+        assert_eq!(layers.over(&values).unwrap_err().problems.len(), 2, "what cannot be read comes first");
+        let settings = layers.usable(&values);
+        assert!(!settings.refresh_recovery);
+        assert_eq!((settings.access_token_ttl.0, settings.jwks_max_age.0), (300, 300));
+        assert_eq!(settings.audiences, ["api"]);
+    }
+
+    #[test]
+    fn values_are_stored_in_one_form_whatever_form_they_came_in() {
+        let json = |text: &str| NewValue::Json(serde_json::from_str(text).unwrap());
+        let text = |text: &str| NewValue::Text(text.to_owned());
+        for (name, value, form) in [
+            ("access_token_ttl", json("\"120s\""), "\"2m\""),
+            ("access_token_ttl", text("120s"), "\"2m\""),
+            ("audiences", json("[\"a\", \"b\"]"), "[\"a\", \"b\"]"),
+            ("audiences", text("a, b"), "[\"a\", \"b\"]"),
+            ("max_sessions_per_user", json("7"), "7"),
+            ("refresh_recovery", text("false"), "false"),
+            ("audience_algorithms", json(r#"{"a": "RS256"}"#), "{ \"a\" = \"RS256\" }"),
+            ("extra_claims", json("[]"), "[]"),
+        ] {
+            let (key, stored) = to_be_stored(name, Some(&value)).unwrap();
+            assert_eq!((key.as_str(), stored.as_deref()), (name, Some(form)));
+            assert_eq!(Settings::default().set(name, Raw::Toml(&read_toml(form).unwrap())), Ok(()));
+        }
+        assert_eq!(to_be_stored("audiences", None), Ok(("audiences".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_refusal_is_in_the_words_of_the_file_and_repeats_no_unknown_name() {
+        let refusal = |name, value: &str| {
+            to_be_stored(name, Some(&NewValue::Json(serde_json::from_str(value).unwrap()))).unwrap_err()
+        };
+        assert_eq!(
+            refusal("access_token_ttl", "300"),
+            "access_token_ttl: must be a string in quotes, not a bare number"
+        );
+        assert_eq!(
+            refusal("max_sessions_per_user", "-1"),
+            "max_sessions_per_user: must be a whole number from 0 to 4294967295"
+        );
+        assert!(refusal("audiences", "[null]").starts_with("audiences: must not contain null"));
+        assert!(
+            refusal("refresh_grace", "18446744073709551615")
+                .starts_with("refresh_grace: must not contain null")
+        );
+        assert!(refusal("issuer", "\"https://a\"").starts_with("issuer: is fixed until"));
+        assert_eq!(
+            refusal("canary_token_ttl", "1"),
+            "a name is not a setting. The nearest one is access_token_ttl"
+        );
+    }
+}

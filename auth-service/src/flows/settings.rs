@@ -1,0 +1,124 @@
+//! Operators look at settings and change them while the service runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::app::{App, rotation_policy};
+use crate::config::{self, ConfigError, NewValue, Source, Stored};
+use crate::domain::key::Chain;
+use crate::store::{SettingRow, SettingsChange, SettingsWrite, StoreError};
+
+/// All settings, as this replica has them.
+#[derive(Clone, Debug)]
+pub struct SettingsView {
+    /// The version of the stored ones.
+    pub version: i64,
+    /// Why this replica does not use that version; empty when it does.
+    pub problems: Vec<String>,
+    /// In the order of the documentation.
+    pub settings: Vec<SettingView>,
+}
+
+/// One setting. Values are in TOML; secrets are hidden.
+#[derive(Clone, Debug)]
+pub struct SettingView {
+    /// Its name.
+    pub name: &'static str,
+    /// The value that this replica uses.
+    pub value: Option<String>,
+    /// The value that it would use if nobody had set one.
+    pub default: Option<String>,
+    /// Where the value comes from.
+    pub source: Source,
+    /// What is stored, also while file or environment stand over it.
+    pub stored: Option<SettingRow>,
+    /// Whether it can be changed while the service runs.
+    pub is_live: bool,
+}
+
+impl SettingView {
+    /// Whether file or environment stand over what is stored.
+    pub fn is_overridden(&self) -> bool {
+        self.stored.is_some() && self.source != Source::Database
+    }
+}
+
+/// Names, each once, and their new values; `None` returns to the default.
+pub type SettingsPatch = Vec<(String, Option<NewValue>)>;
+
+/// Why settings were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The values cannot be used. Nothing was changed.
+    #[error("{}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// Somebody has changed them since the version that was expected.
+    #[error("the settings were changed in the meantime; read them again")]
+    Stale,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Lists every setting. What is stored is read from the database, so that a change of another replica is listed.
+pub async fn list(app: &App) -> Result<SettingsView, StoreError> {
+    let table = app.store.settings().await?;
+    app.settings.catch_up(&app.store, table.version).await?;
+    let applied = app.settings.applied();
+    let layers = app.settings.layers();
+    let stored = table.values();
+    let defaults: BTreeMap<_, _> = layers.defaults(&applied.settings).into_iter().collect();
+    let settings = layers.shown(&applied.settings).into_iter().map(|(name, value)| SettingView {
+        name,
+        value,
+        default: defaults.get(name).cloned().flatten(),
+        source: layers.source(name, &stored),
+        stored: table.rows.iter().find(|row| row.name == name).cloned(),
+        is_live: config::is_live(name),
+    });
+    Ok(SettingsView {
+        version: table.version,
+        problems: applied.refused.as_ref().map(|refused| refused.problems.clone()).unwrap_or_default(),
+        settings: settings.collect(),
+    })
+}
+
+/// Changes all of `patch` or nothing, here at once and on every other replica within two seconds. `expected` is the version that the
+/// operator saw.
+///
+/// The result is checked as a whole, as at start, under the lock of the transaction that stores it: two changes that fit alone but not
+/// together do not both succeed. Keys are given room for longer lives in the same transaction (rule K2).
+pub async fn change(
+    app: &App,
+    actor: &str,
+    patch: SettingsPatch,
+    expected: Option<i64>,
+) -> Result<SettingsView, SettingsError> {
+    let values = read(patch).map_err(SettingsError::Refused)?;
+    let names: BTreeSet<String> = values.keys().cloned().collect();
+    let (config, layers) = (app.config.clone(), app.settings.layers().clone());
+    let decide = move |stored: &Stored| -> Result<_, ConfigError> {
+        let policies = layers
+            .check(stored, &names)?
+            .map(|settings| Chain::ALL.map(|chain| (chain, rotation_policy(&config, &settings, chain))));
+        Ok(policies.concat())
+    };
+    let change = SettingsChange { values, expected, actor: actor.to_owned() };
+    match app.store.change_settings(change, decide).await? {
+        SettingsWrite::Done => {}
+        SettingsWrite::Stale => return Err(SettingsError::Stale),
+        SettingsWrite::Refused(ConfigError { problems }) => return Err(SettingsError::Refused(problems)),
+    }
+    Ok(list(app).await?)
+}
+
+/// What is to be stored, or everything that is wrong with it.
+fn read(patch: SettingsPatch) -> Result<BTreeMap<String, Option<String>>, Vec<String>> {
+    let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
+    for (name, value) in patch {
+        match config::to_be_stored(&name, value.as_ref()) {
+            Ok((key, value)) => drop(values.insert(key, value)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(values) } else { Err(problems) }
+}

@@ -1,0 +1,150 @@
+//! Settings that can change while the service runs, and those that cannot.
+
+use std::fmt;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderValue, header};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::{NewValue, known, read_toml};
+use crate::flows::settings::{self, SettingView, SettingsPatch, SettingsView};
+use crate::http::Shared;
+use crate::http::error::{Code, Problem};
+use crate::http::extract::{Body, Operator};
+use crate::http::wire::{Timestamp, only_value, private};
+
+pub(in crate::http) async fn list(State(app): State<Shared>, _: Operator) -> Result<Response, Problem> {
+    Ok(answer(settings::list(&app).await?))
+}
+
+/// Changes all or nothing. With `If-Match`, only what the operator saw.
+pub(in crate::http) async fn change(
+    State(app): State<Shared>,
+    operator: Operator,
+    IfMatch(expected): IfMatch,
+    Body(PatchBody(patch)): Body<PatchBody>,
+) -> Result<Response, Problem> {
+    let changed = settings::change(&app, &operator.actor().name, patch, expected).await?;
+    Ok(answer(changed))
+}
+
+/// Names and their new values; `null` returns to the default.
+#[derive(Debug)]
+pub(in crate::http) struct PatchBody(SettingsPatch);
+
+impl<'de> Deserialize<'de> for PatchBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PatchVisitor)
+    }
+}
+
+/// Refuses a name that stands twice, which a map would hide.
+struct PatchVisitor;
+
+impl<'de> Visitor<'de> for PatchVisitor {
+    type Value = PatchBody;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<PatchBody, A::Error> {
+        let mut patch = SettingsPatch::new();
+        while let Some((name, value)) = members.next_entry::<String, Option<Value>>()? {
+            let name = known(&name).map_err(|nearest| {
+                A::Error::custom(format_args!("unknown field, expected a setting such as `{nearest}`"))
+            })?;
+            if patch.iter().any(|(other, _)| other == name) {
+                return Err(A::Error::duplicate_field(name));
+            }
+            patch.push((name.to_owned(), value.map(NewValue::Json)));
+        }
+        Ok(PatchBody(patch))
+    }
+}
+
+/// The version in `If-Match`, as `ETag` gave it.
+#[derive(Debug)]
+pub(in crate::http) struct IfMatch(Option<i64>);
+
+impl axum::extract::FromRequestParts<Shared> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &Shared) -> Result<Self, Problem> {
+        let refusal = || {
+            Problem::new(Code::MalformedRequest)
+                .detail("`If-Match` must be one `ETag` that these settings had")
+        };
+        match only_value(&parts.headers, &header::IF_MATCH).map_err(|()| refusal())? {
+            None | Some("*") => Ok(Self(None)),
+            Some(tag) => {
+                let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+                version
+                    .and_then(|version| version.parse().ok())
+                    .map(|version| Self(Some(version)))
+                    .ok_or_else(refusal)
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SettingsAnswer {
+    version: i64,
+    problems: Vec<String>,
+    settings: Vec<SettingAnswer>,
+}
+
+#[derive(Serialize)]
+struct SettingAnswer {
+    name: &'static str,
+    value: Value,
+    default: Value,
+    source: &'static str,
+    /// What is stored, also while the file or the environment stands over it.
+    database: Value,
+    overridden: bool,
+    changeable: bool,
+    changed_at: Option<Timestamp>,
+    changed_by: Option<String>,
+}
+
+fn answer(view: SettingsView) -> Response {
+    let etag = HeaderValue::try_from(format!("\"{}\"", view.version));
+    let settings = view.settings.into_iter().map(SettingAnswer::new).collect();
+    let body = SettingsAnswer { version: view.version, problems: view.problems, settings };
+    let mut headers = HeaderMap::new();
+    headers.extend(etag.ok().map(|etag| (header::ETAG, etag)));
+    (headers, private(body)).into_response()
+}
+
+impl SettingAnswer {
+    fn new(setting: SettingView) -> Self {
+        let is_overridden = setting.is_overridden();
+        let (changed_at, changed_by, database) = match setting.stored {
+            Some(row) => (Some(Timestamp(row.changed_at)), Some(row.changed_by), json(Some(&row.value))),
+            None => (None, None, Value::Null),
+        };
+        Self {
+            name: setting.name,
+            value: json(setting.value.as_deref()),
+            default: json(setting.default.as_deref()),
+            source: setting.source.as_str(),
+            database,
+            overridden: is_overridden,
+            changeable: setting.is_live,
+            changed_at,
+            changed_by,
+        }
+    }
+}
+
+/// A value in TOML as JSON. One that this release cannot read is shown as it is stored.
+fn json(toml: Option<&str>) -> Value {
+    let Some(toml) = toml else { return Value::Null };
+    let value = read_toml(toml).ok().and_then(|value| serde_json::to_value(value).ok());
+    value.unwrap_or_else(|| Value::from(toml))
+}

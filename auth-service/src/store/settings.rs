@@ -1,0 +1,211 @@
+//! Settings that operators changed. Every change happens under the lock of the one row of `key_ring`, which also counts them, because
+//! a longer life of tokens moves the ends of keys in the same transaction (rule K2).
+
+use std::collections::BTreeMap;
+
+use verifier::UnixTime;
+
+use super::database::{Row, Transaction, arguments};
+use super::revocations::CHANNEL;
+use super::{SqlStore, StoreError};
+use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::key::{Chain, RotationPolicy, cover};
+
+/// All stored settings, in one snapshot.
+#[derive(Clone, Debug)]
+pub struct SettingsTable {
+    /// Another number for each state of the table.
+    pub version: i64,
+    /// By name.
+    pub rows: Vec<SettingRow>,
+}
+
+/// A stored setting.
+#[derive(Clone, Debug)]
+pub struct SettingRow {
+    /// Its name.
+    pub name: String,
+    /// Its value in TOML.
+    pub value: String,
+    /// When it was last changed.
+    pub changed_at: UnixTime,
+    /// By whom.
+    pub changed_by: String,
+}
+
+/// A change of settings.
+#[derive(Clone, Debug)]
+pub struct SettingsChange {
+    /// New values in TOML; `None` takes the stored one away.
+    pub values: BTreeMap<String, Option<String>>,
+    /// The version that the operator saw; any other is left alone.
+    pub expected: Option<i64>,
+    /// Who changes them.
+    pub actor: String,
+}
+
+/// What became of a change of settings.
+#[derive(Debug)]
+pub enum SettingsWrite<E> {
+    /// All of it is done, or was so before.
+    Done,
+    /// They were changed since the version that was expected.
+    Stale,
+    /// The values do not fit.
+    Refused(E),
+}
+
+impl SettingsTable {
+    /// The values by name.
+    pub fn values(&self) -> BTreeMap<String, String> {
+        self.rows.iter().map(|row| (row.name.clone(), row.value.clone())).collect()
+    }
+}
+
+impl SqlStore {
+    /// All stored settings.
+    pub async fn settings(&self) -> Result<SettingsTable, StoreError> {
+        self.run(|store| async move {
+            let sql = "SELECT settings_version, name, value, changed_at, changed_by
+                         FROM key_ring LEFT JOIN settings ON 1 = 1 ORDER BY name";
+            read(&store.db.read(sql, Vec::new()).await?)
+        })
+        .await
+    }
+
+    /// Changes settings in one transaction that no other change of settings or keys overlaps.
+    ///
+    /// `decide` gets all values as they would be. It refuses them, or answers what the keys of each chain must leave room for.
+    pub async fn change_settings<D, E>(
+        &self,
+        change: SettingsChange,
+        decide: D,
+    ) -> Result<SettingsWrite<E>, StoreError>
+    where
+        D: Fn(&BTreeMap<String, String>) -> Result<Vec<(Chain, RotationPolicy)>, E>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        E: Send + 'static,
+    {
+        self.run(move |store| {
+            let (change, decide) = (change.clone(), decide.clone());
+            async move {
+                let mut audit = store.audit.open().await?;
+                let mut tx = store.db.begin().await?;
+                tx.fetch("UPDATE key_ring SET id = id", Vec::new()).await?;
+                // A statement of its own: the one above may have waited for the lock, and its clock stood meanwhile.
+                let sql = "SELECT settings_version, name, value, changed_at, changed_by, {now}
+                             FROM key_ring LEFT JOIN settings ON 1 = 1 ORDER BY name";
+                let rows = tx.fetch(sql, Vec::new()).await?;
+                let before = read(&rows)?;
+                let now = rows.first().ok_or_else(unreadable)?.time(5)?;
+                if change.expected.is_some_and(|expected| expected != before.version) {
+                    audit.rollback(tx).await?;
+                    return Ok(SettingsWrite::Stale);
+                }
+                let mut values = before.values();
+                let changed = apply(&mut values, &change.values);
+                if changed.is_empty() {
+                    audit.rollback(tx).await?;
+                    return Ok(SettingsWrite::Done);
+                }
+                let lives = match decide(&values) {
+                    Ok(lives) => lives,
+                    Err(refusal) => {
+                        audit.rollback(tx).await?;
+                        return Ok(SettingsWrite::Refused(refusal));
+                    }
+                };
+                for Changed { name, before, after } in &changed {
+                    write(&mut tx, name, after.as_deref(), &change.actor).await?;
+                    let shown =
+                        |value: &Option<String>| value.clone().unwrap_or_else(|| "default".to_owned());
+                    let event = AuditEvent::new(EventKind::SettingChanged)
+                        .by(&change.actor)
+                        .on(name)
+                        .detail(format!("{} -> {}", shown(before), shown(after)));
+                    audit.append(&mut tx, now, &event).await?;
+                }
+                // Never less than the time: after a restored backup the next version is one that no replica knows.
+                let sql = "UPDATE key_ring SET settings_version =
+                    CASE WHEN settings_version < {now} THEN {now} ELSE settings_version + 1 END";
+                tx.fetch(sql, Vec::new()).await?;
+                make_room(&mut tx, &lives, now).await?;
+                tx.nudge(CHANNEL).await?;
+                audit.commit(tx).await?;
+                Ok(SettingsWrite::Done)
+            }
+        })
+        .await
+    }
+}
+
+struct Changed {
+    name: String,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+/// Changes `values`, and answers what is another value now.
+fn apply(values: &mut BTreeMap<String, String>, change: &BTreeMap<String, Option<String>>) -> Vec<Changed> {
+    let mut changed = Vec::new();
+    for (name, after) in change {
+        let before = match after {
+            Some(value) => values.insert(name.clone(), value.clone()),
+            None => values.remove(name),
+        };
+        if before != *after {
+            changed.push(Changed { name: name.clone(), before, after: after.clone() });
+        }
+    }
+    changed
+}
+
+async fn write(tx: &mut Transaction, name: &str, value: Option<&str>, actor: &str) -> Result<(), StoreError> {
+    let Some(value) = value else {
+        return tx.fetch("DELETE FROM settings WHERE name = $1", arguments![name]).await.map(drop);
+    };
+    let sql = "INSERT INTO settings (name, value, changed_at, changed_by) VALUES ($2, $3, {now}, $4)
+        ON CONFLICT (name) DO UPDATE SET value = $3, changed_at = {now}, changed_by = $4";
+    tx.fetch(sql, arguments![name, value, actor]).await.map(drop)
+}
+
+/// Rule K2: what is signed from now on may live longer than what the keys were announced for.
+async fn make_room(
+    tx: &mut Transaction,
+    lives: &[(Chain, RotationPolicy)],
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    let mut moved = false;
+    for (chain, policy) in lives {
+        let keys = super::keys::chain_keys(tx, *chain).await?;
+        for change in cover(&keys, policy, now) {
+            super::keys::apply(tx, *chain, &keys, &change, None, now).await?;
+            moved = true;
+        }
+    }
+    if moved {
+        super::keys::count_change(tx).await?;
+    }
+    Ok(())
+}
+
+fn read(rows: &[Row]) -> Result<SettingsTable, StoreError> {
+    let version = rows.first().ok_or_else(unreadable)?.int(0)?;
+    let stored = rows.iter().filter(|row| row.text_if_any(1).is_ok_and(|name| name.is_some()));
+    let rows = stored.map(|row| {
+        Ok(SettingRow {
+            name: row.text(1)?,
+            value: row.text(2)?,
+            changed_at: row.time(3)?,
+            changed_by: row.text(4)?,
+        })
+    });
+    Ok(SettingsTable { version, rows: rows.collect::<Result<_, StoreError>>()? })
+}
+
+fn unreadable() -> StoreError {
+    StoreError::Unreadable { table: "settings", what: "the key_ring row is missing".to_owned() }
+}

@@ -1,0 +1,184 @@
+//! compose.yaml, read by docker-compose; what it gives the programs, read by those programs. Nothing is started: that needs
+//! Docker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+use tests::process::built;
+use tests::workdir::Workdir;
+
+use crate::service::{Environment, check, seconds, setting};
+use crate::tools::{copy, make_secrets, run};
+
+/// The folder as its operator has it, and what docker-compose understands.
+struct Composition {
+    dir: Workdir,
+    described: Value,
+}
+
+impl Composition {
+    fn new() -> Self {
+        let dir = Workdir::new();
+        let folder = dir.path().join("deploy");
+        copy(&crate::deploy(), &folder);
+        make_secrets(&folder.join("secrets")).unwrap_or_else(|why| panic!("{why}"));
+        let mut compose = Command::new("docker-compose");
+        compose.arg("--file").arg(folder.join("compose.yaml")).arg("config");
+        let config =
+            run(&mut compose, "apt-get install docker-compose").unwrap_or_else(|why| panic!("{why}"));
+        let described = serde_saphyr::from_str(&config.stdout).expect("docker-compose writes YAML");
+        Self { dir, described }
+    }
+
+    /// The services whose image has this name.
+    fn replicas(&self, program: &str) -> Vec<(&String, &Value)> {
+        let services = self.described["services"].as_object().expect("services");
+        let image = format!("{program}:{}", env!("CARGO_PKG_VERSION"));
+        services.iter().filter(|(_, service)| service["image"] == image.as_str()).collect()
+    }
+
+    fn service(&self, name: &str) -> &Value {
+        let found = &self.described["services"][name];
+        assert!(found.is_object(), "{name} is a service");
+        found
+    }
+
+    /// A service's environment, with the files that Docker would show it under `/run/secrets`.
+    fn environment(&self, service: &Value) -> Environment {
+        let mut environment: Environment =
+            serde_json::from_value(service["environment"].clone()).expect("names and texts");
+        let listed = service["secrets"].as_array().into_iter().flatten();
+        let names: BTreeSet<&str> = listed.filter_map(|secret| secret["source"].as_str()).collect();
+        for value in environment.values_mut() {
+            if let Some(name) = value.strip_prefix("/run/secrets/") {
+                assert!(names.contains(name), "{name} is among the service's secrets");
+                let file = self.described["secrets"][name]["file"].as_str();
+                *value = file.unwrap_or_else(|| panic!("a secret {name}")).to_owned();
+            }
+        }
+        environment
+    }
+
+    fn address_of(&self, service: &str) -> &str {
+        self.service(service)["networks"]["auth"]["ipv4_address"].as_str().expect("a fixed address")
+    }
+}
+
+#[test]
+fn three_replicas_get_settings_that_the_service_accepts() {
+    let composition = Composition::new();
+    let replicas = composition.replicas("auth-service");
+    assert_eq!(replicas.len(), 3);
+    for (name, replica) in replicas {
+        let effective = check(&[], &composition.environment(replica));
+        // The balancer publishes the issuer's port, and only its word about clients is taken.
+        assert_eq!(setting(&effective, "issuer"), "http://127.0.0.1:8080", "{name}");
+        let balancer = composition.address_of("balancer");
+        assert_eq!(setting(&effective, "trusted_proxies"), format!("[\"{balancer}/32\"]"), "{name}");
+        let patience = replica["stop_grace_period"].as_str().expect("a duration").trim_end_matches('s');
+        assert!(patience.parse::<u64>().unwrap() > seconds(&effective, "drain_delay") + 30 + 2, "{name}");
+    }
+}
+
+#[test]
+fn database_lets_the_replicas_in() {
+    let composition = Composition::new();
+    let postgres = composition.environment(composition.service("postgres"));
+    let password = fs::read_to_string(&postgres["POSTGRES_PASSWORD_FILE"]).expect("a secret");
+    let (user, database) = (&postgres["POSTGRES_USER"], &postgres["POSTGRES_DB"]);
+    let url = format!("postgres://{user}:{password}@postgres/{database}");
+    for (name, replica) in composition.replicas("auth-service") {
+        let given = fs::read_to_string(&composition.environment(replica)["AUTH_DATABASE_URL_FILE"]);
+        assert_eq!(given.expect("a secret"), url, "{name}");
+    }
+    for (name, replica) in composition.replicas("live-service") {
+        assert_eq!(composition.environment(replica)["DATABASE_URL"], url, "{name}");
+    }
+}
+
+#[test]
+fn balancer_knows_every_replica_and_haproxy_accepts_that() {
+    let composition = Composition::new();
+    let mut environment = composition.environment(composition.service("balancer"));
+    let mut listening = BTreeMap::new();
+    for (name, replica) in composition.replicas("auth-service") {
+        let (_, port) =
+            replica["environment"]["AUTH_PUBLIC_ADDR"].as_str().unwrap().rsplit_once(':').unwrap();
+        listening.insert(format!("{name}:{port}"), format!("{}:{port}", composition.address_of(name)));
+    }
+    for program in ["ping-service", "live-service"] {
+        for (name, replica) in composition.replicas(program) {
+            assert_eq!(replica["network_mode"], "service:balancer", "{name} is on the balancer's 127.0.0.1");
+            let address = replica["environment"]["ADDRESS"].as_str().unwrap().to_owned();
+            listening.insert(address.clone(), address);
+        }
+    }
+    let known: BTreeSet<&String> = environment
+        .iter()
+        .filter(|(name, _)| ["AUTH", "APP", "LIVE"].iter().any(|group| name.starts_with(group)))
+        .map(|(_, address)| address)
+        .collect();
+    assert_eq!(known, listening.keys().collect(), "each once, and no other");
+
+    // There are no such names here, but HAProxy looks them up when it reads its configuration.
+    for value in environment.values_mut() {
+        if let Some(address) = listening.get(value) {
+            value.clone_from(address);
+        }
+    }
+    let mounted = composition.service("balancer")["volumes"][0].as_str().expect("a volume");
+    let (file, _) = mounted.split_once(':').expect("FROM:TO");
+    let mut haproxy = Command::new("haproxy");
+    haproxy.args(["-c", "-f", file]).current_dir(composition.dir.path()).env_clear().envs(environment);
+    haproxy.env("PATH", "/usr/sbin:/usr/bin");
+    run(&mut haproxy, "apt-get install haproxy").unwrap_or_else(|why| panic!("{why}"));
+}
+
+#[test]
+fn examples_get_variables_that_they_know() {
+    let composition = Composition::new();
+    for program in ["ping-service", "live-service"] {
+        let mut help = Command::new(built(program, &format!("-p {program}")));
+        let help = run(help.arg("--help"), "cargo").unwrap_or_else(|why| panic!("{why}")).stdout;
+        let replicas = composition.replicas(program);
+        assert_eq!(replicas.len(), 3, "{program}");
+        for (name, replica) in replicas {
+            for variable in composition.environment(replica).keys() {
+                assert!(help.contains(&format!("[env: {variable}")), "{name}: {variable}\n{help}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_published_beyond_this_machine() {
+    let composition = Composition::new();
+    for (name, service) in composition.described["services"].as_object().expect("services") {
+        for port in service["ports"].as_array().into_iter().flatten() {
+            assert!(port.as_str().expect("a port").starts_with("127.0.0.1:"), "{name}: {port}");
+        }
+    }
+}
+
+#[test]
+fn replica_that_crashes_is_started_again() {
+    let composition = Composition::new();
+    for (name, service) in composition.described["services"].as_object().expect("services") {
+        assert_eq!(service["restart"], "unless-stopped", "{name}");
+    }
+}
+
+#[test]
+fn image_is_the_one_that_the_dockerfile_builds() {
+    let composition = Composition::new();
+    let stages = crate::dockerfile::stages();
+    for program in ["auth-service", "ping-service", "live-service"] {
+        for (name, replica) in composition.replicas(program) {
+            assert_eq!(replica["build"]["dockerfile"], "deploy/Dockerfile", "{name}");
+            assert_eq!(replica["build"]["target"], program, "{name}");
+            assert!(stages.iter().any(|stage| stage.name == program), "{name}");
+        }
+    }
+}
