@@ -141,3 +141,35 @@ async fn first_intolerant(tx: &mut Transaction) -> Result<Option<i64>, StoreErro
 fn digest_of(sql: &str) -> String {
     hex(digest::digest(&digest::SHA256, sql.as_bytes()).as_ref())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use verifier::{ManualClock, Seconds, UnixTime};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_held_every_admin_permission_gets_those_of_settings_and_nobody_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
+        let path = folder.path().join("auth.db");
+        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
+        let mut tx = store.db.begin().await.unwrap();
+        let (before, settings): (Vec<_>, Vec<_>) = MIGRATIONS.iter().partition(|one| one.version < 7);
+        for migration in before {
+            tx.command(migration.sql).await.unwrap();
+        }
+        tx.command(
+            "INSERT INTO roles (name, permissions) VALUES ('auditor', 'audit:read keys:read'), ('all',
+             'orders:read users:write users:read sessions:write roles:write roles:read keys:write keys:read audit:read')",
+        )
+        .await
+        .unwrap();
+        tx.command(settings[0].sql).await.unwrap();
+        tx.commit().await.unwrap();
+        let gets = async |role| store.find_role(role).await.unwrap().unwrap().contains("settings:write");
+        assert_eq!((gets("all").await, gets("auditor").await), (true, false));
+    }
+}
