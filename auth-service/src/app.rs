@@ -1,12 +1,13 @@
 //! What a request may use, built once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use verifier::{Clock, Expected, Seconds};
 
 use crate::config::{ADMIN_AUDIENCE, Config, Settings};
 use crate::domain::key::{Chain, RotationPolicy};
+use crate::drain::Drain;
 use crate::entropy::Entropy;
 use crate::feed::Feed;
 use crate::hashing::HashPool;
@@ -40,8 +41,8 @@ pub struct App {
     pub clock_guard: Arc<ClockGuard>,
     /// Tells resource servers what was revoked.
     pub feed: Arc<Feed>,
-    /// Set when this replica is about to stop: readiness says no, requests are still served.
-    pub draining: Arc<AtomicBool>,
+    /// Whether this replica leaves the rotation.
+    pub drain: Arc<Drain>,
 }
 
 /// Which tokens an endpoint accepts.
@@ -73,16 +74,10 @@ impl App {
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
 
-    /// The replica is about to stop: readiness says no, streams end, requests are still served.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.feed.close();
-    }
-
     /// Why this replica must not be given requests that issue tokens; empty when it is ready.
     pub fn reasons_not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Acquire) {
+        if self.drain.is_on() {
             reasons.push("draining".to_owned());
         }
         if let Some(problem) = self.keyring.problem() {
@@ -90,6 +85,9 @@ impl App {
         }
         if !self.keyring.is_fresh() {
             reasons.push("the key table was not read recently".to_owned());
+        }
+        if !self.feed.is_read() {
+            reasons.push("revocations have not been read yet".to_owned());
         }
         if let Some(off_by) = self.clock_guard.off_by(self.config.clock_bound) {
             reasons.push(format!("this replica's clock is {} s away from the database's", off_by.0));

@@ -1,4 +1,4 @@
-//! What a replica does by itself: follow the key table, rotate keys, follow revocations, tidy up.
+//! What a replica does by itself: follow the key table, rotate keys, follow revocations, tell of itself, tidy up.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use verifier::Seconds;
 
 use crate::app::App;
 use crate::domain::login::FORGET_AFTER;
-use crate::feed;
+use crate::domain::replica;
 use crate::flows::rotate_keys;
 use crate::store::with_one_connection;
+use crate::{feed, replicas};
 
 /// A loop that crashed begins anew after this long, so that one which crashes at once does not fill the log.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -30,6 +31,7 @@ pub async fn run(app: App) {
     tokio::join!(
         keep_alive("keys", &app, |app| async move { follow_keys(&app).await }),
         keep_alive("feed", &app, |app| async move { feed::run(&app).await }),
+        keep_alive("replicas", &app, |app| async move { replicas::run(&app).await }),
         keep_alive("tidy", &app, |app| async move { tidy(&app).await }),
     );
 }
@@ -81,13 +83,14 @@ async fn tidy(app: &App) {
 }
 
 /// Removes what nobody needs any more: expired private keys, revocations that outlived their tokens, sessions long over, old
-/// failure counters.
+/// failure counters, replicas that are gone.
 pub async fn tidy_once(app: &App) -> Result<(), crate::store::StoreError> {
     app.store.erase_expired_keys().await?;
     app.store.adopt_revoked_keys().await?;
     while app.store.purge_revocations(BATCH).await? == u64::from(BATCH) {}
     while app.store.purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
     while app.store.purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}
+    app.store.purge_replicas(replica::FORGET_AFTER).await?;
     Ok(())
 }
 

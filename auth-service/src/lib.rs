@@ -8,12 +8,14 @@
 //! - [`flows`]: one file per thing a caller can do;
 //! - [`settings`]: what operators may change while the service runs, as it applies now;
 //! - [`feed`]: what was revoked, signed and streamed to resource servers;
+//! - [`drain`], [`replicas`]: whether this replica leaves the rotation; what it tells the others;
 //! - [`http`]: parses, calls one flow, renders;
 //! - [`jobs`]: what a replica does by itself.
 
 pub mod app;
 pub mod config;
 pub mod domain;
+pub mod drain;
 pub mod entropy;
 pub mod feed;
 pub mod flows;
@@ -21,6 +23,7 @@ pub mod hashing;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod replicas;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

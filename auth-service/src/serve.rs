@@ -11,7 +11,7 @@ use auth_service::config::{Config, Database, Loaded};
 use auth_service::entropy::SystemEntropy;
 use auth_service::flows::start::{self, ADMIN_USERNAME, FirstPassword};
 use auth_service::telemetry::{self, Metrics};
-use auth_service::{http, jobs};
+use auth_service::{http, jobs, replicas};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,21 +26,22 @@ const PASSWORD_FILE: &str = "initial-admin-password";
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
-    let config = &loaded.config;
-    telemetry::init_logs(config)?;
+pub(crate) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
+    telemetry::init_logs(&loaded.config)?;
     let metrics = Metrics::install()?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
     // A taken port must be reported before anything is created.
-    let public = bind(config.public_addr, "public_addr").await?;
-    let admin = bind(config.admin_addr, "admin_addr").await?;
+    let public = bind(loaded.config.public_addr, "public_addr").await?;
+    let admin = bind(loaded.config.admin_addr, "admin_addr").await?;
+    let addresses = (public.local_addr()?, admin.local_addr()?);
+    // Others are told where it really is.
+    (loaded.config.public_addr, loaded.config.admin_addr) = addresses;
     let mut signals = Signals::new()?;
 
     let app = start::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
     let first_password = start::bootstrap(&app).await?;
-    let addresses = (public.local_addr()?, admin.local_addr()?);
     let jobs = tokio::spawn(jobs::run(app.clone()));
     let (stop, stopped) = watch::channel(());
     let servers = [(public, http::public(app.clone())), (admin, http::admin(app.clone(), metrics))].map(
@@ -50,8 +51,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
     announce(&app.config, addresses, first_password)?;
 
     let drain_delay = signals.received(app.config.drain_delay).await;
-    info!("draining: readiness says no, requests are still served");
-    app.drain();
+    app.drain.stop();
     tokio::select! {
         () = tokio::time::sleep(drain_delay) => {}
         // A second signal means now.
@@ -62,6 +62,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
         server.await?;
     }
     jobs.abort();
+    replicas::leave(&app).await;
     if tokio::time::timeout(CLOSE_TIMEOUT, app.store.close()).await.is_err() {
         warn!("the database did not let go of its connections in time");
     }

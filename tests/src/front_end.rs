@@ -21,6 +21,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 pub use addresses::Addresses;
+pub use plain::{EXAMPLE_KEY, Plain};
 pub use program::{OPERATOR, Program, deployed};
 pub use site::{NODES, Site};
 pub use traffic::{Kind, Outcome, Traffic};

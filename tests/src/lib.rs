@@ -4,7 +4,7 @@
 //! tests/*.rs ──▶ Cluster ──▶ auth-service processes ──▶ Postgres (private, may be stopped, frozen, slowed)
 //!     │             └─▶ Balancer (in this process; drops, delays, repeats)
 //!     ├─▶ Client, rude ──▶ Balancer, or one replica
-//!     ├─▶ ResourceServer: the example of the `verifier` crate
+//!     ├─▶ ResourceServer, LiveService: the services of `examples/`
 //!     └─▶ Ledger: what was seen, and the checkers that judge it at the end
 //! ```
 //!
@@ -16,32 +16,39 @@
 //! - [`front_end`]: the real balancers with the configurations of `deploy/`, and a site behind them.
 //! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
 //! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they were due.
-//! - [`ledger`], [`keys`], [`jwt`]: what must be true of everything that was issued.
+//! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`], [`jwt`].
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
+//! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.
+//! - [`relay`]: a balancer for connections.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.
 //!
 //! cargo builds no other package's binaries for a test, so build them first:
-//! `cargo build -p auth-service --bin auth-service` and `cargo build -p verifier --example resource_server`.
+//! `cargo build -p auth-service --bin auth-service` and `cargo build -p ping-service -p live-service`.
 
 pub mod arrivals;
 pub mod balancer;
+pub mod checkers;
 pub mod checking;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod example;
 pub mod front_end;
 pub mod histogram;
 pub mod jwt;
 pub mod keys;
 pub mod ledger;
+pub mod live;
 pub mod load;
 pub mod passage;
 pub mod postgres;
 pub mod process;
 pub mod random;
+pub mod relay;
 pub mod resource_server;
 pub mod rude;
 pub mod session;
+pub mod soak;
 mod user;
 pub mod wait;
 pub mod workdir;

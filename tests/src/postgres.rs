@@ -5,6 +5,7 @@
 //! the server then runs as `postgres` or `nobody`.
 
 mod binaries;
+mod proxies;
 mod server;
 
 use std::fs;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use binaries::Binaries;
+pub use proxies::{Haproxy, Pgbouncer};
 use server::Server;
 pub use server::Stop;
 
@@ -123,26 +125,25 @@ impl Postgres {
         Standby { server }
     }
 
+    /// Makes the standby the server that writes, as an operator does when the primary is lost, and waits until it is.
+    pub fn promote(&self, standby: &Standby) {
+        self.query_at(standby.port(), "postgres", "SELECT pg_promote(true, 30)");
+    }
+
     /// Runs one statement as superuser and returns its rows, fields separated by `|`.
     fn query(&self, database: &str, sql: &str) -> String {
-        let mut psql = self.client("psql", database);
+        self.query_at(self.server.port(), database, sql)
+    }
+
+    fn query_at(&self, port: u16, database: &str, sql: &str) -> String {
+        let mut psql = self.client("psql", port, database);
         succeeded(psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]))
     }
 
-    fn client(&self, program: &str, database: &str) -> Command {
+    fn client(&self, program: &str, port: u16, database: &str) -> Command {
         let mut command = self.binaries.client(program);
         command
-            .args([
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &self.server.port().to_string(),
-                "-U",
-                SUPERUSER,
-                "-w",
-                "-d",
-                database,
-            ])
+            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", SUPERUSER, "-w", "-d", database])
             .env("PGPASSWORD", &self.password);
         command
     }
@@ -183,7 +184,7 @@ impl Database<'_> {
 
     /// All rows of all tables as sorted INSERT statements, but for the tables whose name contains a word of `without`.
     pub fn dump(&self, without: &[&str]) -> String {
-        let mut dump = self.postgres.client("pg_dump", &self.name);
+        let mut dump = self.postgres.client("pg_dump", self.port(), &self.name);
         dump.args(["--data-only", "--inserts", "--no-owner"]);
         for word in without {
             dump.arg(format!("--exclude-table=*{word}*"));
@@ -202,6 +203,11 @@ pub struct Standby {
 }
 
 impl Standby {
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
     /// Stops every process of the standby, so that commits on the primary wait for ever.
     pub fn stall(&self) {
         self.server.freeze();

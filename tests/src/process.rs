@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::Duration;
 
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, getrlimit, kill_process, setrlimit};
 
 use crate::clock;
 
@@ -17,6 +17,18 @@ pub fn signal(id: u32, signal: Signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => panic!("cannot send {signal:?} to process {id}: {error}"),
     }
+}
+
+/// Raises the limit of open files of this process to at least `count`, or panics.
+pub fn allow_open_files(count: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    assert!(
+        limit.maximum.is_none_or(|maximum| maximum >= count),
+        "{count} files must be open at once, and {:?} may: raise the hard limit (ulimit -Hn)",
+        limit.maximum
+    );
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("the limit was just read");
 }
 
 /// Ids of the direct children of process `id`, from `/proc`.
@@ -34,6 +46,14 @@ fn parent_of(id: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Resident memory in KiB and the number of open files of process `id`; `None` when it has ended.
+pub fn usage(id: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let files = fs::read_dir(format!("/proc/{id}/fd")).ok()?.count();
+    Some((resident.split_whitespace().next()?.parse().ok()?, u64::try_from(files).ok()?))
 }
 
 /// Ends `child` whatever state it is in, and collects it.
@@ -56,12 +76,25 @@ pub fn end_within(child: &mut Child, span: Duration) {
 /// Panics with the command that builds it when it is not there: cargo builds no other package's binaries
 /// for a test.
 pub fn built(file: &str, build: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this program");
-    // A test runs from `target/<profile>/deps`, a program from the folder above.
-    let folder = test.parent().expect("a program has a folder");
-    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let profile = profile();
     let flag = if profile.ends_with("release") { " --release" } else { "" };
     let path = profile.join(file);
     assert!(path.is_file(), "{} is missing; build it with `cargo build {build}{flag}`", path.display());
     path
+}
+
+/// The binary `file` of the commit before this one, which `./test` builds.
+pub fn previous(file: &str) -> PathBuf {
+    let path = profile().with_file_name("previous").join(file);
+    assert!(path.is_file(), "{} is missing; run `./test` once, which builds it", path.display());
+    path
+}
+
+/// `target/<profile>`, where this program was built.
+fn profile() -> PathBuf {
+    let program = std::env::current_exe().expect("the path of this program");
+    // A test runs from `target/<profile>/deps`, a program from the folder above.
+    let folder = program.parent().expect("a program has a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    profile.to_owned()
 }

@@ -29,7 +29,7 @@ pub(crate) async fn run(
     loaded: Result<Loaded, ConfigError>,
     arguments: CopyArguments,
 ) -> Result<(), Failure> {
-    let config = load(loaded)?.config;
+    let Loaded { config, .. } = load(loaded)?;
     let Some(Database::Sqlite { path: from }) = Database::from_url(&arguments.from) else {
         return Err("--from: must be a SQLite database, such as sqlite://data/auth.db".into());
     };

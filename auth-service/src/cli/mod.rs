@@ -5,6 +5,7 @@ mod export;
 mod healthcheck;
 mod jwks;
 mod keys;
+mod replicas;
 mod sessions;
 mod settings;
 mod token;
@@ -49,6 +50,9 @@ enum Command {
     /// Manage signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look at the replicas that run, take one out of the rotation.
+    #[command(subcommand)]
+    Replicas(replicas::ReplicasCommand),
     /// Manage sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
@@ -91,6 +95,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Copy(arguments) => copy::run(Config::load(file), arguments).await,
         Command::User(command) => users::run(&open(Config::load(file)).await?, command).await,
         Command::Keys(command) => keys::run(file, command).await,
+        Command::Replicas(command) => replicas::run(&open(Config::load(file)).await?, command).await,
         Command::Sessions(command) => sessions::run(&open(Config::load(file)).await?, command).await,
         Command::Settings(command) => settings::run(&open(Config::load(file)).await?, command).await,
         Command::Config(ConfigCommand::Check) => print(&load(Config::load(file))?.to_toml()),

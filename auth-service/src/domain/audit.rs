@@ -27,6 +27,8 @@ pub enum EventKind {
     KeyAnnounced,
     KeyCompromised,
     KeysResealed,
+    ReplicaDrained,
+    ReplicaReturned,
     SettingChanged,
 }
 
@@ -52,6 +54,8 @@ impl EventKind {
             Self::KeyAnnounced => "key_announced",
             Self::KeyCompromised => "key_compromised",
             Self::KeysResealed => "keys_resealed",
+            Self::ReplicaDrained => "replica_drained",
+            Self::ReplicaReturned => "replica_returned",
             Self::SettingChanged => "setting_changed",
         }
     }

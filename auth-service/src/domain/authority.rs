@@ -3,10 +3,12 @@
 use super::user::PermissionSet;
 
 /// Every permission that the admin API asks for.
-pub const ADMIN_PERMISSIONS: [&str; 10] = [
+pub const ADMIN_PERMISSIONS: [&str; 12] = [
     "audit:read",
     "keys:read",
     "keys:write",
+    "replicas:read",
+    "replicas:write",
     "roles:read",
     "roles:write",
     "sessions:write",

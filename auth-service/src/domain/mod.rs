@@ -7,6 +7,7 @@ pub mod key;
 pub mod login;
 pub mod password;
 pub mod refresh;
+pub mod replica;
 pub mod revocation;
 pub mod session;
 pub mod user;

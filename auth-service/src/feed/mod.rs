@@ -69,7 +69,7 @@ struct State {
     snapshot: Option<Arc<Snapshot>>,
     /// The last document of the stream.
     last: Option<Bytes>,
-    /// `None` once the replica drains.
+    /// `None` while the replica drains.
     events: Option<broadcast::Sender<Bytes>>,
 }
 
@@ -99,7 +99,7 @@ pub enum FeedError {
     #[error("there are {MOST_STREAMS} streams already")]
     Full,
     /// The replica drains.
-    #[error("the replica is about to stop")]
+    #[error("the replica drains")]
     Closed,
 }
 
@@ -126,6 +126,11 @@ impl Feed {
         self.lock().events = None;
     }
 
+    /// Lets streams begin again.
+    pub fn open(&self) {
+        self.lock().events.get_or_insert_with(|| broadcast::Sender::new(BACKLOG));
+    }
+
     /// How many subscribers there are.
     pub fn streams(&self) -> usize {
         MOST_STREAMS - self.room.available_permits()
@@ -134,6 +139,11 @@ impl Feed {
     /// How many sessions and keys are remembered.
     pub fn entries(&self) -> usize {
         self.lock().publisher.entries()
+    }
+
+    /// Whether revocations have been read.
+    pub fn is_read(&self) -> bool {
+        self.lock().publisher.seen().is_some()
     }
 
     /// Whether this session is known to have ended. `None` before the first read: nobody can tell.

@@ -7,6 +7,7 @@ mod login;
 mod logout;
 mod password;
 mod refresh;
+pub mod replicas;
 pub mod roles;
 pub mod rotate_keys;
 pub mod sessions;

@@ -5,7 +5,6 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +19,7 @@ use crate::domain::key::Chain;
 use crate::domain::password::Password;
 use crate::domain::user::UserId;
 use crate::domain::{random_16, random_name};
+use crate::drain::Drain;
 use crate::entropy::{Entropy, EntropyError};
 use crate::feed::Feed;
 use crate::hashing::{HashError, HashPool};
@@ -141,7 +141,7 @@ pub async fn start(
         .map_err(StartError::Threads)?;
     let clock_guard = ClockGuard::default();
     clock_guard.observe(&table.seen, &*clock);
-    let feed = Feed::new(keyring.snapshot().changes());
+    let feed = Arc::new(Feed::new(keyring.snapshot().changes()));
     Ok(App {
         hashing: Arc::new(hashing),
         config,
@@ -151,8 +151,8 @@ pub async fn start(
         clock,
         entropy,
         clock_guard: Arc::new(clock_guard),
-        feed: Arc::new(feed),
-        draining: Arc::new(AtomicBool::new(false)),
+        feed: Arc::clone(&feed),
+        drain: Arc::new(Drain::new(feed)),
     })
 }
 

@@ -4,6 +4,7 @@ use verifier::VerifyError;
 
 use super::error::{Code, Problem};
 use crate::feed::FeedError;
+use crate::flows::replicas::ReplicaError;
 use crate::flows::roles::RoleError;
 use crate::flows::rotate_keys::RotateError;
 use crate::flows::sessions::SessionError;
@@ -165,6 +166,15 @@ impl From<RoleError> for Problem {
             RoleError::NotFound => Self::new(Code::NotFound),
             RoleError::Escalation => Self::new(Code::PrivilegeEscalation),
             RoleError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReplicaError> for Problem {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::NotFound => Self::new(Code::NotFound),
+            ReplicaError::Store(error) => error.into(),
         }
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn route(metrics: Metrics) -> MethodRouter<Shared> {
 fn measure(app: &App) {
     let is_ready = app.reasons_not_ready().is_empty();
     metrics::gauge!("auth_ready").set(if is_ready { 1.0 } else { 0.0 });
+    metrics::gauge!("auth_draining").set(if app.drain.is_on() { 1.0 } else { 0.0 });
     let publish_ahead = std::time::Duration::from(app.config.key_publish_ahead);
     let lease_left = publish_ahead.saturating_sub(app.keyring.confirmed_for());
     metrics::gauge!("auth_signing_lease_seconds").set(lease_left.as_secs_f64());

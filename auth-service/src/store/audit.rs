@@ -33,6 +33,11 @@ impl AuditLog {
         Self { replica: replica.to_owned(), end: Mutex::new(End { chains_started: 0, head: None }) }
     }
 
+    /// The name of this process, with which the names of its chains begin.
+    pub(super) fn replica(&self) -> &str {
+        &self.replica
+    }
+
     /// Takes the end of the chain for one transaction. Always before the transaction begins, so that two tasks cannot wait
     /// for each other.
     pub(super) async fn open(&self) -> Result<AuditWriter<'_>, StoreError> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, Executor as _, Pool, Postgres, Row as _, Sqlite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use verifier::{Clock, Seconds, UnixTime};
@@ -22,6 +22,8 @@ use super::trust::Trust;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// To listen is a convenience; who waits for it for ever would never try again.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A setting of our own. A pooler that shares its connections to the server among clients drops it, as it does the others.
+const DIRECT: &str = "auth_service.direct";
 const SQLITE_READERS: u32 = 4;
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -208,6 +210,7 @@ impl Database {
             ("tcp_keepalives_idle", "30"),
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
+            (DIRECT, "on"),
         ]);
         let trust = Trust::new(POSTGRES_CONNECTIONS);
         let connections = trust.pool().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
@@ -237,17 +240,22 @@ impl Database {
         &self.revoked
     }
 
-    /// Listens to a channel of PostgreSQL on a connection of its own, which the pool never lends; `None` on SQLite.
+    /// Listens to a channel of PostgreSQL on a connection of its own, which the pool never lends. `None` on SQLite, and through a pooler
+    /// that has no connection for us alone: what it heard would go to whoever is using that connection.
     pub(crate) async fn listen(&self, channel: &str) -> Option<Result<PgListener, StoreError>> {
         let Pools::Postgres(pool) = &self.pools else { return None };
         let options = PgConnectOptions::clone(&pool.connect_options());
         let own = self.trust.pool::<Postgres>().max_connections(1).connect_lazy_with(options);
         let listening = async {
             let mut listener = PgListener::connect_with(&own).await?;
+            let direct = format!("SELECT 1 WHERE current_setting('{DIRECT}', TRUE) = 'on'");
+            if listener.fetch_optional(AssertSqlSafe(direct)).await?.is_none() {
+                return Ok(None);
+            }
             listener.listen(channel).await?;
-            Ok(listener)
+            Ok(Some(listener))
         };
-        Some(timeout(LISTEN_TIMEOUT, listening).await.unwrap_or(Err(StoreError::Timeout)))
+        timeout(LISTEN_TIMEOUT, listening).await.unwrap_or(Err(StoreError::Timeout)).transpose()
     }
 
     /// Runs `operation` to its end even if the caller leaves; see [`Trust::detached`].

@@ -26,7 +26,7 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: [Migration; 6] = migrations![
+const MIGRATIONS: [Migration; 7] = migrations![
     1 "0001_users" tolerates 4,
     2 "0002_sessions" tolerates 4,
     3 "0003_keys" tolerates 4,
@@ -34,6 +34,8 @@ const MIGRATIONS: [Migration; 6] = migrations![
     // The release before writes no revocations: what ends at one of its replicas reaches resource servers as late as it did
     // before there was a feed. Keys that they compromise are put on the feed by the newer replicas; see `adopt_revoked_keys`.
     5 "0005_revocations" tolerates 4,
+    // The releases before do not appear in the list of replicas.
+    6 "0006_replicas" tolerates 4,
     // The release before goes by its own configuration, whatever is stored here.
     7 "0007_settings" tolerates 4,
 ];
@@ -149,27 +151,42 @@ mod tests {
     use verifier::{ManualClock, Seconds, UnixTime};
 
     use super::*;
+    use crate::domain::authority::ADMIN_PERMISSIONS;
+    use crate::domain::user::PermissionSet;
+
+    /// The admin permissions of the releases before migration 6.
+    const EIGHT: &str =
+        "audit:read keys:read keys:write roles:read roles:write sessions:write users:read users:write";
 
     #[tokio::test]
-    async fn who_held_every_admin_permission_gets_those_of_settings_and_nobody_else_does() {
+    async fn who_held_every_admin_permission_before_holds_every_one_after() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
         let path = folder.path().join("auth.db");
         let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
         let mut tx = store.db.begin().await.unwrap();
-        let (before, settings): (Vec<_>, Vec<_>) = MIGRATIONS.iter().partition(|one| one.version < 7);
+        let (before, after): (Vec<_>, Vec<_>) = MIGRATIONS.iter().partition(|one| one.version < 6);
         for migration in before {
             tx.command(migration.sql).await.unwrap();
         }
-        tx.command(
-            "INSERT INTO roles (name, permissions) VALUES ('auditor', 'audit:read keys:read'), ('all',
-             'orders:read users:write users:read sessions:write roles:write roles:read keys:write keys:read audit:read')",
-        )
-        .await
-        .unwrap();
-        tx.command(settings[0].sql).await.unwrap();
+        let less = EIGHT.replace(" keys:write", "");
+        let more = format!("{EIGHT} orders:read");
+        for (name, permissions) in [("admin", EIGHT), ("more", &more), ("less", &less), ("none", "")] {
+            let sql = "INSERT INTO roles (name, permissions) VALUES ($1, $2)";
+            tx.fetch(sql, arguments![name, permissions]).await.unwrap();
+        }
+        for migration in after {
+            tx.command(migration.sql).await.unwrap();
+        }
         tx.commit().await.unwrap();
-        let gets = async |role| store.find_role(role).await.unwrap().unwrap().contains("settings:write");
-        assert_eq!((gets("all").await, gets("auditor").await), (true, false));
+        for (name, before, is_full) in
+            [("admin", EIGHT, true), ("more", &more, true), ("less", &less, false), ("none", "", false)]
+        {
+            let after = store.find_role(name).await.unwrap().unwrap();
+            let is_full_now = ADMIN_PERMISSIONS.iter().all(|permission| after.contains(permission));
+            assert_eq!(is_full_now, is_full, "{name}");
+            assert!(after.is_superset(&PermissionSet::parse(before).unwrap()), "{name}");
+            assert!(is_full || after == PermissionSet::parse(before).unwrap(), "{name}");
+        }
     }
 }

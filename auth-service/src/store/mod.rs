@@ -10,6 +10,7 @@ mod database;
 mod keys;
 mod login;
 mod migrations;
+mod replicas;
 mod revocations;
 mod roles;
 mod sessions;

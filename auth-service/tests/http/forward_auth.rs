@@ -1,13 +1,25 @@
 //! A proxy asks whether it may let a request pass.
 
-use auth_service::app::App;
-use auth_service::feed;
-use auth_service::http::Listener;
-use http::Method;
-use serde_json::{Value, json};
-use verifier::{Seconds, UnixTime};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_post, get, post};
+use auth_service::app::App;
+use auth_service::config::Loaded;
+use auth_service::entropy::SeededEntropy;
+use auth_service::feed;
+use auth_service::flows::start;
+use auth_service::http::Listener;
+use auth_service::store::Confirmation;
+use axum::Router;
+use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Method, Request};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use verifier::{Clock as _, Seconds};
+
+use crate::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_get, admin_post, get, post};
 
 const VERIFY: &str = "/v1/verify";
 
@@ -186,69 +198,68 @@ async fn a_token_of_a_compromised_key_is_refused_and_one_of_its_successor_passes
     assert_eq!(ask(&replica, "", &token(&replica, "api").await).await.status, 200);
 }
 
-/// Another replica on the same database, as it is before its first look at the feed.
-async fn beside(replica: &Replica) -> (App, axum::Router) {
-    use auth_service::config::Loaded;
-    use auth_service::entropy::SeededEntropy;
-    use auth_service::flows::start;
-    let loaded = Loaded { config: (*replica.app.config).clone(), ..Loaded::default() };
-    let app = start::start(loaded, replica.clock.clone(), std::sync::Arc::new(SeededEntropy::new(2)))
-        .await
-        .unwrap();
-    (app.clone(), auth_service::http::public(app))
+/// Another replica on the same database, before its first look at the feed.
+struct Beside {
+    app: App,
+    router: Router,
+}
+
+impl Beside {
+    async fn start(replica: &Replica) -> Self {
+        let config = (*replica.app.config).clone();
+        let settings = (*replica.app.settings()).clone();
+        let entropy = Arc::new(SeededEntropy::new(2));
+        let loaded = Loaded { config, settings, ..Loaded::default() };
+        let app = start::start(loaded, replica.clock.clone(), entropy).await.unwrap();
+        Self { router: auth_service::http::public(app.clone()), app }
+    }
+
+    /// The status of the answer, and whether it says when to come back.
+    async fn ask(&self, path: &str, token: &str) -> (u16, bool) {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}"));
+        let answer = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
+    }
 }
 
 #[tokio::test]
 async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_second() {
-    use tower::ServiceExt as _;
     let (replica, admin) = with_alice().await;
-    let (app, router) = beside(&replica).await;
-    feed::poll(&app).await.unwrap();
+    let beside = Beside::start(&replica).await;
+    feed::poll(&beside.app).await.unwrap();
     let kid = replica.app.keyring.snapshot().keys()[0].row.key.kid.to_string();
     let path = format!("/admin/v1/keys/{kid}/compromise");
     assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
     let token = token(&replica, "api").await;
-    let answer = async |token: &str| {
-        let request = http::Request::get(VERIFY).header("authorization", format!("Bearer {token}"));
-        router
-            .clone()
-            .oneshot(request.body(axum::body::Body::empty()).unwrap())
-            .await
-            .unwrap()
-            .status()
-            .as_u16()
-    };
-    assert_eq!(answer(&token).await, 200, "the other replica has not polled");
+    assert_eq!(beside.ask(VERIFY, &token).await.0, 200, "although it has not polled");
     // The next unknown key within the second costs nothing, whatever the database does.
-    app.store.close().await;
-    let mut parts: Vec<&str> = token.split('.').collect();
-    let header = r#"{"typ":"at+jwt","alg":"ES256","kid":"made-up"}"#;
-    let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header);
-    parts[0] = &header;
-    assert_eq!(answer(&parts.join(".")).await, 401);
+    beside.app.store.close().await;
+    let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"at+jwt","alg":"ES256","kid":"made-up"}"#);
+    let unknown = format!("{header}.{}", token.split_once('.').unwrap().1);
+    assert_eq!(beside.ask(VERIFY, &unknown).await, (401, false));
     replica.clock.advance(Seconds(2));
-    assert_eq!(answer(&parts.join(".")).await, 503, "it cannot tell");
-    assert_eq!(answer(&token).await, 200);
+    assert_eq!(beside.ask(VERIFY, &unknown).await, (503, true), "it cannot tell");
+    assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
 }
 
 #[tokio::test]
-async fn a_replica_that_cannot_tell_says_so() {
+async fn a_replica_that_has_read_no_revocations_yet_says_so_and_is_not_ready() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
-    let request = || http::Request::get(VERIFY).header("authorization", format!("Bearer {token}"));
-    let (_, router) = beside(&replica).await;
-    let answer =
-        tower::ServiceExt::oneshot(router, request().body(axum::body::Body::empty()).unwrap()).await.unwrap();
-    assert_eq!(
-        (answer.status().as_u16(), answer.headers().contains_key("retry-after")),
-        (503, true),
-        "just started"
-    );
-    let seen = auth_service::store::Confirmation {
-        now: UnixTime(1_772_366_400 + 3_600),
-        changes: 0,
-        asked_at: std::time::Duration::ZERO,
-    };
+    let beside = Beside::start(&replica).await;
+    assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
+    assert_eq!(beside.ask("/readyz", "").await.0, 503);
+    feed::poll(&beside.app).await.unwrap();
+    assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
+    assert_eq!(beside.ask("/readyz", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_replica_whose_clock_is_wrong_says_so() {
+    let (replica, _) = with_alice().await;
+    let token = token(&replica, "api").await;
+    let now = replica.clock.now() + Seconds(3_600);
+    let seen = Confirmation { now, changes: 0, asked_at: Duration::ZERO };
     replica.app.clock_guard.observe(&seen, &*replica.clock);
     ask(&replica, "", &token).await.assert_problem(503, "unavailable");
 }
@@ -259,10 +270,7 @@ async fn asking_leaves_nothing_in_the_audit_log() {
     let token = token(&replica, "api").await;
     let events = async || {
         let path = "/admin/v1/audit?limit=200";
-        replica.send(crate::replica::admin_get(path).bearer(&admin)).await.json()["events"]
-            .as_array()
-            .unwrap()
-            .len()
+        replica.send(admin_get(path).bearer(&admin)).await.json()["events"].as_array().unwrap().len()
     };
     let before = events().await;
     ask(&replica, "", &token).await;

@@ -1,7 +1,5 @@
 //! The key set, the metadata and the health of a replica.
 
-use std::sync::atomic::Ordering;
-
 use auth_service::http::Listener;
 use http::Method;
 use serde_json::{Value, json};
@@ -154,7 +152,7 @@ async fn readiness_says_why_not_and_liveness_does_not_care() {
         let ready = Call::new(listener, Method::GET, "/readyz");
         assert_eq!(replica.send(ready).await.json(), json!({"status": "ok"}));
     }
-    replica.app.draining.store(true, Ordering::Release);
+    replica.app.drain.stop();
     let answer = replica.send(get("/readyz")).await;
     assert_eq!((answer.status.as_u16(), answer.json()["status"].as_str()), (503, Some("not_ready")));
     assert_eq!(replica.send(get("/livez")).await.json(), json!({"status": "ok"}));

@@ -12,6 +12,7 @@ mod keys;
 mod login;
 mod openapi;
 mod replica;
+mod replicas;
 mod revocations;
 mod sessions;
 mod settings;

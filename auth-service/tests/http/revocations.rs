@@ -535,7 +535,7 @@ async fn a_replica_that_drains_ends_its_streams_and_takes_no_new_ones() {
     let mut events = Events::open(&replica).await;
     assert_eq!(replica.app.feed.streams(), 1);
     events.next_named("snapshot").await;
-    replica.app.drain();
+    replica.app.drain.stop();
     assert_eq!(events.next().await, None);
     drop(events);
     assert_eq!(replica.app.feed.streams(), 0);

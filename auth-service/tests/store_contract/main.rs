@@ -5,6 +5,7 @@
 mod bed;
 mod keys;
 mod logins;
+mod replicas;
 mod revocations;
 mod sessions;
 mod settings;
@@ -62,6 +63,11 @@ contract![
         as chains_are_founded_at_once_and_added_with_notice,
     crate::keys::expired_private_keys_are_erased as expired_private_keys_are_erased,
     crate::keys::every_change_is_counted as every_change_is_counted,
+    crate::replicas::a_beat_is_seen_and_a_replica_that_stops_beating_goes_silent_and_is_forgotten
+        as a_beat_is_seen_and_a_replica_that_stops_beating_goes_silent_and_is_forgotten,
+    crate::replicas::what_operators_want_outlives_beats_and_comes_back_with_them
+        as what_operators_want_outlives_beats_and_comes_back_with_them,
+    crate::replicas::pages_hold_every_replica_once as pages_hold_every_replica_once,
     crate::revocations::ended_sessions_are_revoked_once_and_no_others
         as ended_sessions_are_revoked_once_and_no_others,
     crate::revocations::changes_of_a_user_revoke_the_sessions_that_they_end

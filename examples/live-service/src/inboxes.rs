@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow};
-use sqlx::{PgPool, Row as _};
+use sqlx::{Connection as _, PgPool, Row as _};
 use tokio::time::timeout;
 
 use crate::protocol::Message;
@@ -14,6 +14,7 @@ use crate::protocol::Message;
 const CONNECTIONS: u32 = 8;
 /// Nobody waits longer for the database.
 const DEADLINE: Duration = Duration::from_secs(2);
+const PING_AFTER: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "live_messages";
 /// Messages read at once.
 pub(crate) const PAGE: usize = 64;
@@ -98,11 +99,10 @@ impl Inboxes {
         let options: PgConnectOptions = url.expose_secret().parse().map_err(|error| {
             format!("DATABASE_URL is not of the form postgres://user:password@host/database: {error}")
         })?;
-        let options = options.application_name("live-service").options([("statement_timeout", "5s")]);
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(DEADLINE);
+        let settings = [("statement_timeout", "5s"), ("client_min_messages", "warning")];
+        let options = options.application_name("live-service").options(settings);
         let cannot = |error| format!("the database of DATABASE_URL cannot be used: {error}");
-        let pool = pool.connect_with(options).await.map_err(cannot)?;
-        let inboxes = Self { pool };
+        let inboxes = Self { pool: pool().connect_with(options).await.map_err(cannot)? };
         inboxes.create().await.map_err(cannot)?;
         Ok(inboxes)
     }
@@ -189,6 +189,20 @@ impl Inboxes {
             }
         }
     }
+}
+
+/// A ping before each statement would double its cost. A connection that was idle for a while may have been closed by a restart
+/// of the server, though; a busy one shows that with its next statement.
+fn pool() -> PgPoolOptions {
+    let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(DEADLINE);
+    options.test_before_acquire(false).before_acquire(|connection, metadata| {
+        Box::pin(async move {
+            if metadata.idle_for >= PING_AFTER {
+                connection.ping().await?;
+            }
+            Ok(true)
+        })
+    })
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {

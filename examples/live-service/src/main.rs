@@ -24,6 +24,8 @@ mod socket;
 mod upgrade;
 
 use std::error::Error;
+use std::io::{self, IsTerminal as _};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +36,17 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use clap::Parser as _;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use verifier::Verifier;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use verifier::{Seconds, Verifier};
 
 use crate::drain::Drain;
 use crate::hub::Hub;
 use crate::inboxes::Inboxes;
 use crate::settings::Settings;
+
+/// At the end, requests that are no sockets are waited for no longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a socket may use.
 #[derive(Clone)]
@@ -57,7 +63,7 @@ struct App {
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).init();
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,8 +81,9 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     settings.replica.get_or_insert_with(|| address.to_string());
     let inboxes = Inboxes::open(&settings.database_url).await?;
+    let verifier = Verifier::builder(&settings.issuer).audience(&settings.audience);
     let app = App {
-        verifier: Verifier::builder(&settings.issuer).audience(&settings.audience).build()?,
+        verifier: verifier.leeway(Seconds(settings.leeway)).build()?,
         inboxes,
         hub: Arc::default(),
         drain: Arc::default(),
@@ -103,13 +110,21 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves until a signal. The sockets end first, then the listener.
-async fn serve(app: &App, listener: TcpListener, routes: Router, stop: drain::Stop) -> std::io::Result<()> {
-    let App { settings, drain, room, .. } = app.clone();
-    let stopped = async move {
+async fn serve(app: &App, listener: TcpListener, routes: Router, stop: drain::Stop) -> io::Result<()> {
+    let App { settings, drain, room, .. } = app;
+    let (close, closed) = oneshot::channel::<()>();
+    let server = axum::serve(listener, routes).with_graceful_shutdown(async { drop(closed.await) });
+    let mut server = pin!(server.into_future());
+    let drained = async {
         let delay = stop.asked(settings.drain_delay).await;
-        drain.run(delay, settings.drain_spread, &room, settings.max_sockets).await;
+        drain.run(delay, settings.drain_spread, room, settings.max_sockets).await;
     };
-    axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+    tokio::select! {
+        ended = &mut server => return ended,
+        () = drained => drop(close),
+    }
+    // Whoever has begun a request and does not end it is cut off.
+    timeout(PATIENCE, server).await.unwrap_or(Ok(()))
 }
 
 /// Whether a balancer should send new sockets here. It says nothing about those that are open.

@@ -17,6 +17,9 @@ pub(crate) struct Settings {
     /// What the issuer calls this service: a token must have it in its `aud`
     #[arg(long, env = "AUDIENCE", default_value = "api")]
     pub(crate) audience: String,
+    /// How many seconds the clocks of issuer and service may differ, as the issuer is configured
+    #[arg(long, env = "LEEWAY", default_value_t = 30)]
+    pub(crate) leeway: i64,
     /// `postgres://user:password@host/database`, directly and not through a pooler in transaction mode, which
     /// has no LISTEN. Give it in the environment: arguments can be seen by others
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret())]

@@ -231,7 +231,10 @@ impl Socket {
         match timeout(WRITE_LIMIT, self.wire.send(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::GONE),
-            Err(_) => Err(End::with(TRY_AGAIN_LATER, "too slow")),
+            Err(_) => {
+                tracing::info!("a client reads too slowly");
+                Err(End::with(TRY_AGAIN_LATER, "too slow"))
+            }
         }
     }
 }

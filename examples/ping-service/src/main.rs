@@ -7,6 +7,7 @@
 mod drain;
 
 use std::error::Error;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).init();
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

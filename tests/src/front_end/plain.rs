@@ -14,6 +14,11 @@ use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+/// The answer to [`EXAMPLE_KEY`], which some front ends check (RFC 6455 §1.3).
+const EXAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// The only key with which an upgrade may be asked for.
+pub const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
 /// One replica, in this process. It ends when dropped.
 #[derive(Debug)]
 pub struct Plain {
@@ -22,12 +27,12 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Listens on `address`.
-    pub async fn start(address: SocketAddr) -> Self {
+    /// Listens on `address` as replica `number`, which it tells in `x-replica`.
+    pub async fn start(number: usize, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("an address of this site");
         let sockets = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&sockets)));
+        tasks.spawn(accept(listener, number, Arc::clone(&sockets)));
         Self { sockets, _tasks: tasks }
     }
 
@@ -37,17 +42,17 @@ impl Plain {
     }
 }
 
-async fn accept(listener: TcpListener, sockets: Arc<AtomicUsize>) {
+async fn accept(listener: TcpListener, number: usize, sockets: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        connections.spawn(serve(stream, Arc::clone(&sockets)));
+        connections.spawn(serve(stream, number, Arc::clone(&sockets)));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(stream: TcpStream, sockets: Arc<AtomicUsize>) {
-    let service = service_fn(|request| answer(request, &sockets));
+async fn serve(stream: TcpStream, number: usize, sockets: Arc<AtomicUsize>) {
+    let service = service_fn(|request| answer(request, number, &sockets));
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // An error here is a client that went away.
@@ -56,6 +61,7 @@ async fn serve(stream: TcpStream, sockets: Arc<AtomicUsize>) {
 
 async fn answer(
     mut request: Request<Incoming>,
+    number: usize,
     sockets: &Arc<AtomicUsize>,
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let is_upgrade = request.headers().get(header::UPGRADE).is_some_and(|to| to == "websocket");
@@ -64,7 +70,9 @@ async fn answer(
         let answer = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(header::CONNECTION, "upgrade")
-            .header(header::UPGRADE, "websocket");
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_ACCEPT, EXAMPLE_ACCEPT)
+            .header("x-replica", number);
         return Ok(answer.body(Full::default()).expect("fixed headers"));
     }
     let mut headers = Map::new();

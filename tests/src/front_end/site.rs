@@ -11,6 +11,7 @@ use super::{FrontEnd, Program};
 use crate::client::Client;
 use crate::cluster::{Cluster, Plan};
 use crate::process::{self, Signal};
+use crate::wait;
 use crate::workdir::Workdir;
 
 /// How many nodes there are.
@@ -32,35 +33,58 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts it on `database_url`, configured as `adapt` says, and waits until every node is ready.
-    pub async fn start(program: Program, database_url: &str, adapt: impl FnOnce(Plan) -> Plan) -> Self {
+    /// Starts so many `nodes` on `database_url`, configured as `adapt` says, and waits until all are ready. The front end
+    /// knows of [`NODES`]; the rest is down.
+    pub async fn start(
+        program: Program,
+        database_url: &str,
+        nodes: usize,
+        adapt: impl FnOnce(Plan) -> Plan,
+    ) -> Self {
         let addresses = Addresses::fresh();
         let issuer = format!("http://{}", addresses.public());
-        let front = FrontEnd::start(program, addresses).await;
-        let plan = Plan::new(NODES, database_url)
+        let plan = Plan::new(nodes, database_url)
             .issuer(&issuer)
             .set("trusted_proxies", "127.0.0.1/32")
             // Longer than the 2 s that the front ends take to notice.
             .set("drain_delay", "3s");
-        let plan = (0..NODES).fold(adapt(plan), |plan, number| {
+        let plan = (0..nodes).fold(adapt(plan), |plan, number| {
             plan.set_at(number, "public_addr", &addresses.auth(number).to_string())
         });
         let cluster = Cluster::start(plan).await;
+        let (mut live, mut plains) = (Vec::new(), Vec::new());
+        for number in 0..nodes {
+            live.push(Plain::start(number, addresses.live(number)).await);
+        }
+        for number in 0..PLAINS {
+            plains.push(Plain::start(number, addresses.plain(number)).await);
+        }
+        let front = FrontEnd::start(program, addresses).await;
         let dir = Workdir::new();
         let start =
             |number| App::start(dir.folder(&format!("app-{number}")), number, addresses.app(number), &issuer);
-        let apps: Vec<App> = (0..NODES).map(start).collect();
-        let (mut live, mut plains) = (Vec::new(), Vec::new());
-        for number in 0..NODES {
-            live.push(Plain::start(addresses.live(number)).await);
-        }
-        for number in 0..PLAINS {
-            plains.push(Plain::start(addresses.plain(number)).await);
-        }
+        // They need the front end, because that is their issuer.
+        let apps: Vec<App> = (0..nodes).map(start).collect();
         for app in &apps {
             app.await_ready().await;
         }
-        Self { addresses, front, cluster, apps, live, _plains: plains, _dir: dir }
+        let site = Self { addresses, front, cluster, apps, live, _plains: plains, _dir: dir };
+        site.await_rotation().await;
+        site
+    }
+
+    /// Waits until the front end has noticed that all applications are ready.
+    async fn await_rotation(&self) {
+        let client = self.client();
+        wait::until("the front end uses all nodes", Duration::from_secs(20), async || {
+            let mut used = [false; NODES];
+            for _ in 0..2 * NODES {
+                let answer = client.get("/readyz").await.ok()?;
+                used[answer.header("x-replica").parse::<usize>().ok()?] = true;
+            }
+            (used.iter().filter(|used| **used).count() == self.apps.len()).then_some(())
+        })
+        .await;
     }
 
     /// Where it listens.

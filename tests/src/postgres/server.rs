@@ -19,6 +19,8 @@ pub enum Stop {
     Fast,
     /// Like a power cut: no checkpoint, recovery at the next start.
     Immediate,
+    /// Like a crash of the machine: no process gets to do anything.
+    Kill,
 }
 
 #[derive(Debug)]
@@ -74,12 +76,21 @@ impl Server {
         let Some(mut child) = self.postmaster.lock().expect("nobody panics with this lock").take() else {
             return;
         };
+        if let Stop::Kill = how {
+            // What the postmaster leaves behind could still answer.
+            let backends = process::children_of(child.id());
+            process::end(&mut child);
+            for backend in backends {
+                process::signal(backend, Signal::KILL);
+            }
+            return;
+        }
         resume(child.id());
         process::signal(
             child.id(),
             match how {
                 Stop::Fast => Signal::INT,
-                Stop::Immediate => Signal::QUIT,
+                Stop::Immediate | Stop::Kill => Signal::QUIT,
             },
         );
         child.wait().expect("our own child");

@@ -21,7 +21,7 @@ pub(crate) struct Figures {
 pub(crate) async fn measure(program: Program) -> Figures {
     let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
-    let site = Site::start(program, &database.url(), |plan| plan).await;
+    let site = Site::start(program, &database.url(), NODES, |plan| plan).await;
     let traffic = Traffic::prepare(&site).await;
     let name = program.name();
 

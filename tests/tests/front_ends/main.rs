@@ -3,10 +3,12 @@
 //! `FRONT_ENDS_SECONDS=60` makes each phase of the load that long; `-- --nocapture` shows what was measured.
 
 mod caddy;
+mod guarded;
 mod haproxy;
 mod httpd;
 mod load;
 mod nginx;
+mod routes;
 
 use tokio::sync::Mutex;
 

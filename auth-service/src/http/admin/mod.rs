@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 pub(super) mod keys;
+pub(super) mod replicas;
 pub(super) mod roles;
 pub(super) mod sessions;
 pub(super) mod settings;

@@ -1,0 +1,169 @@
+//! A client that stays: it comes back when its socket ends, tells where it was, and sends again what was not acknowledged.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::socket::{Event, Socket};
+use crate::random::Random;
+
+/// A device waits up to so long before it comes back, each time anew: all of them at once would be a storm.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// One login on one device, connected until it is dropped. It never gets a new token.
+#[derive(Debug)]
+pub struct Device {
+    record: Arc<Mutex<Record>>,
+    is_quiet: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+/// What a device went through.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The number of the newest message when it connected first.
+    pub began_after: Option<i64>,
+    /// Number and id of each message, as they came.
+    pub received: Vec<(i64, String)>,
+    /// Number and id of each own message that was acknowledged.
+    pub acknowledged: Vec<(i64, String)>,
+    /// The replica of each connection.
+    pub replicas: Vec<String>,
+    /// Why each connection but the last ended.
+    pub ends: Vec<Event>,
+    /// Whether a message waits for its acknowledgement.
+    pub is_waiting: bool,
+    /// What should not have happened.
+    pub faults: Vec<String>,
+}
+
+impl Device {
+    /// Connects at `address` with `token`; with `sends`, sends a message to the own inbox that often, each after the
+    /// one before was acknowledged.
+    pub fn start(address: SocketAddr, token: String, sends: Option<Duration>) -> Self {
+        let (record, is_quiet) = (Arc::<Mutex<Record>>::default(), Arc::<AtomicBool>::default());
+        let life = Life {
+            address,
+            token,
+            sends,
+            record: Arc::clone(&record),
+            is_quiet: Arc::clone(&is_quiet),
+            random: Random::fresh(),
+            sent: 0,
+        };
+        Self { record, is_quiet, task: tokio::spawn(life.run()) }
+    }
+
+    /// What it went through so far.
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends nothing new from now on.
+    pub fn hush(&self) {
+        self.is_quiet.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Record {
+    /// The number of the message that was seen last.
+    pub fn seen(&self) -> Option<i64> {
+        self.received.last().map(|(seq, _)| *seq).or(self.began_after)
+    }
+}
+
+struct Life {
+    address: SocketAddr,
+    token: String,
+    sends: Option<Duration>,
+    record: Arc<Mutex<Record>>,
+    is_quiet: Arc<AtomicBool>,
+    random: Random,
+    sent: usize,
+}
+
+impl Life {
+    async fn run(mut self) {
+        let name = self.random.word(12);
+        loop {
+            let seen = self.lock().seen();
+            if let Ok(socket) = Socket::open(self.address, &self.token, seen).await {
+                self.greet(&socket);
+                let end = self.live(socket, &name).await;
+                self.lock().ends.push(end);
+            }
+            sleep(PAUSE * u32::try_from(self.random.below(100)).expect("small") / 100).await;
+        }
+    }
+
+    fn greet(&self, socket: &Socket) {
+        let mut record = self.lock();
+        record.replicas.push(socket.replica().to_owned());
+        let last = socket.welcome()["seq"].as_i64().expect("a number");
+        record.began_after.get_or_insert(last);
+    }
+
+    async fn live(&mut self, mut socket: Socket, name: &str) -> Event {
+        let mut ticks = interval(self.sends.unwrap_or(Duration::from_hours(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What was not acknowledged is sent again, under its old id.
+        let mut is_owed = self.lock().is_waiting;
+        loop {
+            tokio::select! {
+                event = socket.next() => match event {
+                    // Whether it was stored nobody knows.
+                    Event::Said(said) if said["code"] == "unavailable" => is_owed = true,
+                    Event::Said(said) => self.note(&said),
+                    end => return end,
+                },
+                _ = ticks.tick(), if self.sends.is_some() => {
+                    let is_waiting = self.lock().is_waiting;
+                    if !is_waiting && !self.is_quiet.load(Ordering::Relaxed) {
+                        self.sent += 1;
+                        self.lock().is_waiting = true;
+                        is_owed = true;
+                    }
+                    if std::mem::take(&mut is_owed) {
+                        let id = format!("{name}-{}", self.sent);
+                        // If it does not arrive, the connection ends, and it is sent again.
+                        socket.say(&json!({ "type": "send", "id": id, "body": "how do you do" })).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&self, said: &Value) {
+        let mut record = self.lock();
+        let numbered = || Some((said["seq"].as_i64()?, said["id"].as_str()?.to_owned()));
+        match (said["type"].as_str(), numbered()) {
+            (Some("message"), Some(message)) => {
+                if Some(message.0 - 1) != record.seen() {
+                    let fault = format!("{} came after {:?}", message.0, record.seen());
+                    record.faults.push(fault);
+                }
+                record.received.push(message);
+            }
+            (Some("sent"), Some(message)) => {
+                record.acknowledged.push(message);
+                record.is_waiting = false;
+            }
+            _ => record.faults.push(said.to_string()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

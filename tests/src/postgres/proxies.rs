@@ -1,0 +1,192 @@
+//! What stands between the service and PostgreSQL in production, run with the files of `deploy/`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::{Database, OWNER, free_port, read};
+use crate::process;
+use crate::wait;
+use crate::workdir::Workdir;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The first version that knows prepared statements in transaction mode.
+const OLDEST_PGBOUNCER: (u32, u32) = (1, 21);
+
+/// PgBouncer with `deploy/pgbouncer/pgbouncer.ini`. Dropping it ends it.
+#[derive(Debug)]
+pub struct Pgbouncer {
+    program: Program,
+    port: u16,
+    _dir: Workdir,
+}
+
+impl Pgbouncer {
+    /// Starts one for `database`.
+    pub fn start(database: &Database<'_>) -> Self {
+        let (dir, port) = (Workdir::new(), free_port());
+        let users = dir.path().join("userlist.txt");
+        fs::write(&users, format!("\"{OWNER}\" \"{}\"\n", database.password())).expect("a file of users");
+        let settings = configured(
+            "pgbouncer/pgbouncer.ini",
+            &[
+                ("auth = ", format!("{} = host=127.0.0.1 port={}", database.name, database.port())),
+                ("listen_port = ", format!("listen_port = {port}")),
+                ("auth_file = ", format!("auth_file = {}", users.display())),
+            ],
+        );
+        let file = dir.path().join("pgbouncer.ini");
+        fs::write(&file, settings).expect("its settings");
+        let binaries = &database.postgres.binaries;
+        for path in [dir.path(), &users, &file] {
+            binaries.give(path);
+        }
+        // It refuses to run as root.
+        let mut command = binaries.server(pgbouncer().to_str().expect("UTF-8"), dir.path());
+        command.arg(&file);
+        for parameter in ["statement_timeout = '5s'", "plan_cache_mode = 'force_generic_plan'"] {
+            database.query(&format!("ALTER ROLE {OWNER} SET {parameter}"));
+        }
+        let program = Program::start(command, dir.path().join("log"), port);
+        Self { program, port, _dir: dir }
+    }
+
+    /// Where it listens.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has written.
+    pub fn log(&self) -> String {
+        read(&self.program.log)
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&self) {
+        self.program.kill();
+    }
+
+    /// Starts it again on the same port.
+    pub fn start_again(&self) {
+        self.program.start_again();
+    }
+}
+
+/// HAProxy with `deploy/postgresql/haproxy.cfg`. Dropping it ends it.
+#[derive(Debug)]
+pub struct Haproxy {
+    port: u16,
+    _program: Program,
+    _dir: Workdir,
+}
+
+impl Haproxy {
+    /// Starts one before a primary and its standby.
+    pub fn start(primary: u16, standby: u16) -> Self {
+        let (dir, port) = (Workdir::new(), free_port());
+        let settings = configured(
+            "postgresql/haproxy.cfg",
+            &[
+                ("    bind ", format!("    bind 127.0.0.1:{port}")),
+                ("    server primary ", format!("    server primary 127.0.0.1:{primary} check")),
+                (
+                    "    server standby ",
+                    format!(
+                        "    server standby 127.0.0.1:{standby} check backup on-marked-up shutdown-backup-sessions"
+                    ),
+                ),
+            ],
+        );
+        let file = dir.path().join("haproxy.cfg");
+        fs::write(&file, settings).expect("its settings");
+        let mut command = Command::new(find("haproxy").expect("HAProxy is missing: apt-get install haproxy"));
+        command.args(["-db", "-f"]).arg(&file).current_dir(dir.path());
+        let program = Program::start(command, dir.path().join("log"), port);
+        Self { port, _program: program, _dir: dir }
+    }
+
+    /// Where it listens.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// A file of `deploy/` with some lines replaced: each by what it begins with.
+fn configured(file: &str, lines: &[(&str, String)]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file);
+    let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for (start, replacement) in lines {
+        let line = text.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("{file} has no line that begins with {start:?}")).to_owned();
+        text = text.replacen(&line, replacement, 1);
+    }
+    text
+}
+
+/// A process that listens on a port.
+#[derive(Debug)]
+struct Program {
+    command: Mutex<Command>,
+    child: Mutex<Option<Child>>,
+    log: PathBuf,
+    port: u16,
+}
+
+impl Program {
+    fn start(mut command: Command, log: PathBuf, port: u16) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let program = Self { command: Mutex::new(command), child: Mutex::default(), log, port };
+        program.start_again();
+        program
+    }
+
+    fn start_again(&self) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let mut command = self.command.lock().expect("nobody panics with this lock");
+        let mut child = command.stderr(log).spawn().expect("it starts");
+        wait::until_blocking(&format!("{command:?} listens"), PATIENCE, || {
+            assert!(child.try_wait().expect("our own child").is_none(), "{}", read(&self.log));
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()
+        });
+        *self.child.lock().expect("nobody panics with this lock") = Some(child);
+    }
+
+    fn kill(&self) {
+        if let Some(mut child) = self.child.lock().expect("nobody panics with this lock").take() {
+            process::end(&mut child);
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The one that `./test` built, or that of the system if it is new enough.
+fn pgbouncer() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pgbouncer/pgbouncer");
+    let candidates = [Some(built), find("pgbouncer")].into_iter().flatten();
+    candidates
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .find(|path| version(path).is_some_and(|version| version >= OLDEST_PGBOUNCER))
+        .expect("PgBouncer 1.21 or newer is missing: ./test builds one")
+}
+
+/// `PgBouncer 1.24.1` and more lines.
+fn version(program: &Path) -> Option<(u32, u32)> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut numbers = text.lines().next()?.rsplit(' ').next()?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// A program in the path, or where Debian puts those of the system.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}

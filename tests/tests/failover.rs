@@ -1,0 +1,110 @@
+//! The primary of PostgreSQL dies and its synchronous standby takes over, behind one stable address.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tests::client::Tokens;
+use tests::clock;
+use tests::cluster::{Cluster, Plan};
+use tests::ledger::{self, Ledger};
+use tests::load::Load;
+use tests::postgres::{Haproxy, Postgres, Stop};
+use tests::session::{Refreshed, Session};
+use tests::wait;
+use tokio::sync::Mutex;
+
+const REPLICAS: usize = 3;
+const SESSIONS: usize = 16;
+const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standby_that_takes_over_knows_everything_that_was_acknowledged() {
+    let postgres = Postgres::start();
+    let database = postgres.create_database();
+    let standby = postgres.start_synchronous_standby();
+    let proxy = tokio::task::block_in_place(|| Haproxy::start(database.port(), standby.port()));
+    let cluster = Cluster::start(Plan::new(REPLICAS, database.url_at(proxy.port()))).await;
+    let users = cluster.create_users("over", 2, &["ping"]).await;
+    let ledger = Arc::new(Ledger::default());
+    let log_in =
+        async |user: &str| Session::log_in(&cluster.client(), &ledger, user, cluster.user_password()).await;
+    let mut sessions = Vec::new();
+    for user in users.iter().cycle().take(SESSIONS) {
+        sessions.push(Arc::new(Mutex::new(log_in(user).await)));
+    }
+    let mut to_end = Vec::new();
+    for _ in 0..SESSIONS {
+        to_end.push(log_in(&users[0]).await.tokens().clone());
+    }
+    let mut busy = Load::default();
+    for session in &sessions {
+        let (session, ledger) = (Arc::clone(session), Arc::clone(&ledger));
+        busy.repeat(Duration::ZERO, move || refresh_once(Arc::clone(&session), Arc::clone(&ledger)));
+    }
+    wait::let_pass(Duration::from_secs(1)).await;
+
+    // In the midst of logouts.
+    let crash = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        postgres.stop(Stop::Kill);
+        postgres
+    });
+    let ended = log_out(&cluster, to_end).await;
+    let postgres = crash.await.expect("it was stopped");
+    // By now connections lead to the standby, which only reads.
+    standby_only_reads(&cluster, &sessions).await;
+    tokio::task::block_in_place(|| postgres.promote(&standby));
+    let promoted = clock::instant();
+    cluster.everything_works_again(&users[1]).await;
+    let recovery = promoted.elapsed();
+    busy.stop().await;
+    println!(
+        "failover: {} tokens, {} logouts, normal after {recovery:?}",
+        ledger.issued_count(),
+        ended.len()
+    );
+    assert!(recovery <= LONGEST_RECOVERY, "normal only after {recovery:?}");
+
+    for session in &sessions {
+        session.lock().await.refresh_patiently(Duration::from_secs(10)).await;
+    }
+    assert!(!ended.is_empty(), "some logouts were acknowledged");
+    for tokens in &ended {
+        let answer = cluster.client().refresh(&tokens.refresh).await.expect("an answer");
+        answer.assert_status(StatusCode::UNAUTHORIZED);
+    }
+    ledger::none("failures", &ledger.failures());
+    ledger::none("forks", &ledger.forks());
+    ledger::none("valid tokens refused", &ledger.false_refusals(Duration::ZERO));
+}
+
+async fn refresh_once(session: Arc<Mutex<Session>>, ledger: Arc<Ledger>) {
+    if let Refreshed::Refused(answer) = session.lock().await.refresh().await {
+        ledger.failed(format!("session lost: {answer}"));
+    }
+}
+
+/// Ends sessions one after another, as long as it works. Returns those whose end was acknowledged.
+async fn log_out(cluster: &Cluster, sessions: Vec<Tokens>) -> Vec<Tokens> {
+    let mut ended = Vec::new();
+    for tokens in sessions {
+        let answer = cluster.client().logout(&tokens.refresh).await;
+        if !answer.is_ok_and(|answer| answer.status == StatusCode::NO_CONTENT) {
+            break;
+        }
+        ended.push(tokens);
+    }
+    ended
+}
+
+/// Waits until a replica has been told so by the standby itself.
+async fn standby_only_reads(cluster: &Cluster, sessions: &[Arc<Mutex<Session>>]) {
+    wait::until("a replica is connected to the standby", Duration::from_secs(20), async || {
+        let shown = sessions[0].lock().await.tokens().refresh.clone();
+        let answer = cluster.client().refresh(&shown).await.ok()?;
+        answer.assert_status(StatusCode::SERVICE_UNAVAILABLE);
+        cluster.logs().contains("read-only transaction").then_some(())
+    })
+    .await;
+}
