@@ -32,7 +32,7 @@ impl Source {
         store.migrate().await.unwrap();
         let key =
             NewKey { kid: Kid::from(first_key.to_owned()), public_jwk: None, sealed: "sealed".to_owned() };
-        let schedule = KeySchedule { activates_at: UnixTime(0), end: None };
+        let schedule = KeySchedule::starting(UnixTime(0), Seconds(3600));
         let announce = move |_: &[_], _, _| Ok(vec![Change::Announce { generation: 1, schedule }]);
         store.change_keys(Chain::RefreshMac, Some(key), "test".to_owned(), announce).await.unwrap().unwrap();
         // Capitals and signs, which databases sort in another order than bytes.
@@ -76,7 +76,8 @@ async fn add_user(store: &SqlStore, number: usize, name: &str) {
 }
 
 async fn target() -> SqlStore {
-    let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
+    let url =
+        tokio::task::spawn_blocking(|| Postgres::shared().create_database_in_english().url()).await.unwrap();
     SqlStore::connect_postgres(&url, clock(), "new", KEEP_FOR).await.unwrap()
 }
 
@@ -92,12 +93,12 @@ fn change(path: &Path, sql: &'static str) {
     std::thread::spawn(move || runtime().block_on(work)).join().unwrap();
 }
 
-/// Ends a copy when the target holds some of the audit log.
+/// Ends a copy when the target holds all users and some roles.
 async fn interrupt(source: &Source, target: &SqlStore) {
     let (reached, mut is_reached) = tokio::sync::watch::channel(false);
     let path = source.path();
     let copy = target.copy_from(&path, |progress| {
-        if progress.table == "audit" && progress.copied > 0 {
+        if progress.table == "roles" && progress.copied > 0 {
             reached.send_replace(true);
         }
     });
@@ -123,7 +124,7 @@ async fn copy_is_complete_and_the_target_opens_only_then() {
         })
         .await
         .unwrap();
-    assert_eq!(there_already, 1_200, "what was copied is not copied again");
+    assert!((500..1_200).contains(&there_already), "it goes on where it was: {there_already}");
     let rows = |name| compared.iter().find(|table| table.table == name).unwrap().rows;
     assert_eq!((rows("users"), rows("roles"), rows("audit")), (6, 1_200, 1_207));
     assert!(target.migrate().await.unwrap().is_empty(), "it is an ordinary database now");

@@ -1,23 +1,30 @@
 //! Resource servers in this process: verifiers that check tokens from a pool, at a steady rate.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use verifier::{NoExtra, Verifier};
+use verifier::{FeedState, NoExtra, Seconds, Verifier};
 
+use crate::arrivals::{Schedule, Tally};
 use crate::clock;
 use crate::jwt::Peek;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Outcome};
 use crate::load::Load;
 use crate::random::Random;
+use crate::wait;
 
-const LARGEST: usize = 256;
+const LARGEST: usize = 2048;
+/// As the service's in [`keys_of_seconds`](crate::cluster::Plan::keys_of_seconds).
+const LEEWAY: Seconds = Seconds(2);
+/// Tokens are tried for so long after their end, too: they must be refused then.
+const AFTERLIFE: i64 = 2 + LEEWAY.0;
 
 /// The newest access tokens, from which checks pick at random.
 #[derive(Debug)]
 pub struct Pool {
-    tokens: Mutex<VecDeque<(String, Peek)>>,
+    tokens: Mutex<VecDeque<(Arc<str>, Arc<Peek>)>>,
     random: Random,
 }
 
@@ -30,59 +37,84 @@ impl Pool {
     /// Adds a token; the oldest leaves.
     pub fn push(&self, token: &str) {
         let mut tokens = self.tokens.lock().expect("nobody panics with this lock");
-        tokens.push_back((token.to_owned(), Peek::into(token)));
+        tokens.push_back((token.into(), Arc::new(Peek::into(token))));
         if tokens.len() > LARGEST {
             tokens.pop_front();
         }
     }
 
-    /// A token with more than a second to live.
-    fn pick(&self) -> Option<(String, Peek)> {
+    /// A token that is in date, or was a moment ago.
+    fn pick(&self) -> Option<(Arc<str>, Arc<Peek>)> {
         let mut tokens = self.tokens.lock().expect("nobody panics with this lock");
-        let now = clock::unix_seconds();
-        tokens.retain(|(_, token)| token.exp > now + 1);
+        let oldest = clock::unix_seconds() - AFTERLIFE;
+        while tokens.front().is_some_and(|(_, token)| token.exp < oldest) {
+            tokens.pop_front();
+        }
         (!tokens.is_empty()).then(|| tokens[self.random.below(tokens.len())].clone())
     }
 }
 
-/// A verifier of `issuer` for the audience `api` that has fetched its keys.
-pub async fn ready_verifier(issuer: &str) -> Arc<Verifier> {
-    let verifier = Verifier::builder(issuer).audience("api").build().expect("a good configuration");
-    verifier.ready(Duration::from_secs(10)).await.expect("the issuer is reachable");
-    Arc::new(verifier)
+/// Verifiers, and the tokens that they are asked about.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    verifiers: Vec<Arc<Verifier>>,
+    pool: Arc<Pool>,
+    ledger: Arc<Ledger>,
+    /// Whether the verifiers hear the feed.
+    connected: bool,
 }
 
-/// Checks `per_second` tokens of `pool` a second, in turn at each of `verifiers`, and tells the ledger.
-///
-/// Every second check is made with the keys in hand only, like a resource server that never fetches because of an unknown
-/// `kid`: it must do without that safety net. An empty pool is reported as a failure: nothing was checked.
-pub fn check_tokens(
-    load: &mut Load,
-    verifiers: &[Arc<Verifier>],
-    per_second: u32,
-    pool: &Arc<Pool>,
-    ledger: &Arc<Ledger>,
-) {
-    let (pool, ledger) = (Arc::clone(pool), Arc::clone(ledger));
-    let ways: Vec<_> = verifiers
-        .iter()
-        .flat_map(|verifier| [(Arc::clone(verifier), true), (Arc::clone(verifier), false)])
-        .collect();
-    let mut turn = ways.into_iter().cycle();
-    load.every(Duration::from_secs(1) / per_second, move || {
-        let (verifier, may_fetch) = turn.next().expect("at least one verifier");
-        let (picked, ledger) = (pool.pick(), Arc::clone(&ledger));
-        async move {
-            let Some((token, peek)) = picked else { return ledger.failed("no living token to check") };
-            let outcome = if may_fetch {
-                verifier.verify::<NoExtra>(&token).await.map(drop)
-            } else {
-                verifier.verify_now::<NoExtra>(&token).map(drop)
-            };
-            match outcome {
-                Ok(()) => ledger.accepted(),
-                Err(error) => ledger.refused(&peek, error.to_string()),
-            }
-        }
-    });
+impl Checks {
+    /// Checks by verifiers that hear the feed; the ledger is told.
+    pub fn new(verifiers: Vec<Arc<Verifier>>, pool: &Arc<Pool>, ledger: &Arc<Ledger>) -> Self {
+        Self { verifiers, pool: Arc::clone(pool), ledger: Arc::clone(ledger), connected: true }
+    }
+
+    /// The verifiers.
+    pub fn verifiers(&self) -> &[Arc<Verifier>] {
+        &self.verifiers
+    }
+
+    /// Checks so many tokens a second in the background.
+    pub fn arrive(self, load: &mut Load, per_second: u32, tally: &Arc<Tally>) {
+        let turn = AtomicUsize::new(0);
+        load.arrive(Schedule::per_second(per_second), tally, move || {
+            let (checks, n) = (self.clone(), turn.fetch_add(1, Ordering::Relaxed));
+            async move { checks.check(n).await }
+        });
+    }
+
+    /// Check number `n`, at each verifier in turn.
+    ///
+    /// Every second one is made with the keys in hand only, like a resource server that never fetches because of an unknown
+    /// `kid`: it must do without that safety net. A refusal may be right: that is for the checkers to tell.
+    async fn check(&self, n: usize) -> Result<(), String> {
+        let verifier = &self.verifiers[n / 2 % self.verifiers.len()];
+        let Some((token, peek)) = self.pool.pick() else { return Err("no token to check".to_owned()) };
+        let sent = clock::since_epoch();
+        let outcome = if n.is_multiple_of(2) {
+            verifier.verify::<NoExtra>(&token).await.map(drop)
+        } else {
+            verifier.verify_now::<NoExtra>(&token).map(drop)
+        };
+        let outcome = match outcome {
+            Ok(()) => Outcome::Ok,
+            Err(verifier::VerifyError::Unavailable(error)) => Outcome::Info(error.to_string()),
+            Err(error) => Outcome::Fail(error.to_string()),
+        };
+        self.ledger.verified(sent, &peek, self.connected, outcome);
+        Ok(())
+    }
+}
+
+/// A verifier of `issuer` for the audience `api` that has fetched its keys and hears the feed.
+pub async fn ready_verifier(issuer: &str) -> Arc<Verifier> {
+    let verifier =
+        Verifier::builder(issuer).audience("api").leeway(LEEWAY).build().expect("a good configuration");
+    verifier.ready(Duration::from_secs(10)).await.expect("the issuer is reachable");
+    wait::until("the feed is live", Duration::from_secs(10), async || {
+        (verifier.status().feed.state == FeedState::Live).then_some(())
+    })
+    .await;
+    Arc::new(verifier)
 }

@@ -6,6 +6,7 @@
 mod replica;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,6 +16,7 @@ use rustix::process::Signal;
 
 use crate::balancer::Balancer;
 use crate::client::Client;
+use crate::clock;
 use crate::process;
 use crate::random::Random;
 use crate::wait;
@@ -36,7 +38,8 @@ pub struct Plan {
     issuer: Option<String>,
     settings: Vec<(String, String)>,
     own_settings: Vec<(usize, String, String)>,
-    clock_offsets: Vec<(usize, i64)>,
+    clocks: Vec<(usize, String)>,
+    program: Option<PathBuf>,
 }
 
 impl Plan {
@@ -48,7 +51,8 @@ impl Plan {
             issuer: None,
             settings: Vec::new(),
             own_settings: Vec::new(),
-            clock_offsets: Vec::new(),
+            clocks: Vec::new(),
+            program: None,
         };
         plan.set("drain_delay", "200ms").set("log_format", "json")
     }
@@ -95,8 +99,21 @@ impl Plan {
     /// The clock of replica `number` is wrong by so many seconds.
     #[must_use]
     pub fn clock_offset(mut self, number: usize, seconds: i64) -> Self {
-        self.clock_offsets.push((number, seconds));
+        self.clocks.push((number, format!("{seconds:+}s")));
         self
+    }
+
+    /// The clock of replica `number` is right until [`Replica::set_clock`].
+    #[must_use]
+    pub fn clock_to_set(mut self, number: usize) -> Self {
+        self.clocks.push((number, replica::CLOCK_TO_SET.to_owned()));
+        self
+    }
+
+    /// Starts `program` instead of the binary under test.
+    #[must_use]
+    pub fn program(self, program: PathBuf) -> Self {
+        Self { program: Some(program), ..self }
     }
 }
 
@@ -136,17 +153,17 @@ impl Cluster {
             ("AUTH_BOOTSTRAP_ADMIN_PASSWORD".to_owned(), admin_password.clone()),
         ];
         environment.extend(plan.settings);
+        let program = plan.program.unwrap_or_else(service);
         let replicas = (0..plan.replicas)
             .map(|number| {
                 let own = plan.own_settings.iter().filter(|(replica, ..)| *replica == number);
                 let own = own.map(|(_, variable, value)| (variable.clone(), value.clone()));
-                let offset = plan.clock_offsets.iter().find(|(replica, _)| *replica == number);
-                Replica::start(Launch {
-                    number,
-                    folder: dir.folder(&format!("replica-{number}")),
-                    environment: environment.iter().cloned().chain(own).collect(),
-                    clock_offset: offset.map(|(_, seconds)| *seconds),
-                })
+                let folder = dir.folder(&format!("replica-{number}"));
+                fs::write(folder.join("clock"), "+0s").expect("our own folder");
+                let clock = plan.clocks.iter().find(|(replica, _)| *replica == number);
+                let clock = clock.map(|(_, clock)| clock.clone());
+                let environment = environment.iter().cloned().chain(own).collect();
+                Replica::start(Launch { number, folder, environment, clock }, program.clone())
             })
             .collect();
         let cluster = Self { balancer, issuer, replicas, admin_password, dir };
@@ -219,9 +236,20 @@ impl Cluster {
         self.replicas[number].kill();
     }
 
-    /// Starts replica `number` again after it ended, and waits until it is ready.
-    pub async fn restart(&self, number: usize) {
-        self.replicas[number].start_again();
+    /// Starts replica `number` again after it ended, waits until it is ready, and answers how long that took.
+    pub async fn restart(&self, number: usize) -> Duration {
+        let start = clock::instant();
+        self.replicas[number].start_again(None);
+        self.await_ready(number).await;
+        start.elapsed()
+    }
+
+    /// Stops replica `number` as an orchestrator does, and starts `program` in its place on the same settings.
+    pub async fn replace(&self, number: usize, program: &Path) {
+        process::signal(self.replicas[number].id(), Signal::TERM);
+        let status = self.replicas[number].ended(Duration::from_secs(40)).await;
+        assert!(status.success(), "{status}\n{}", self.replicas[number].log());
+        self.replicas[number].start_again(Some(program));
         self.await_ready(number).await;
     }
 
@@ -268,6 +296,16 @@ impl Cluster {
         for replica in replicas {
             let status = replica.ended(Duration::from_secs(40)).await;
             assert!(status.success(), "{status}\n{}", replica.log());
+        }
+    }
+
+    /// Starts `program` as all replicas at once, after they have ended.
+    pub async fn start_all(&self, program: &Path) {
+        for replica in &self.replicas {
+            replica.start_again(Some(program));
+        }
+        for number in 0..self.replicas.len() {
+            self.await_ready(number).await;
         }
     }
 

@@ -2,10 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The parts of an access token the ledger keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peek {
     /// The key that signed it.
     pub kid: String,
@@ -20,6 +21,11 @@ pub struct Peek {
 }
 
 impl Peek {
+    /// Tells tokens apart: a retry is answered with the same `jti`, but perhaps with a newer key.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.jti, self.kid.get(..8).unwrap_or(&self.kid))
+    }
+
     /// Looks into `token`; panics when it is not a JWT of ours.
     pub fn into(token: &str) -> Self {
         let mut parts = token.split('.').map(decode);

@@ -1,11 +1,12 @@
 //! The schedules of the signing keys, as the admin API tells them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::client::Answer;
+use crate::client::{Answer, Client};
 
 /// One signing key and the seconds at which its phases begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// Its name.
     pub kid: String,
@@ -24,6 +25,19 @@ pub fn listed(answer: &Answer) -> Vec<Key> {
     let body = answer.json();
     let keys = body["keys"].as_array().unwrap_or_else(|| panic!("no keys in {answer}"));
     let mut keys: Vec<Key> = keys.iter().map(read).collect();
+    keys.sort_by(|a, b| (&a.alg, a.generation).cmp(&(&b.alg, b.generation)));
+    keys
+}
+
+/// All keys, as the admin API tells them page by page.
+pub async fn all(admin: &Client) -> Vec<Key> {
+    let (mut keys, mut path) = (Vec::new(), "/admin/v1/keys?limit=200".to_owned());
+    loop {
+        let answer = admin.get(&path).await.expect("an answer");
+        keys.extend(listed(&answer));
+        let Some(next) = answer.json()["next"].as_str().map(str::to_owned) else { break };
+        path = format!("/admin/v1/keys?limit=200&after={}", next.replace(' ', "%20"));
+    }
     keys.sort_by(|a, b| (&a.alg, a.generation).cmp(&(&b.alg, b.generation)));
     keys
 }

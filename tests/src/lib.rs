@@ -16,7 +16,7 @@
 //! - [`front_end`]: the real balancers with the configurations of `deploy/`, and a site behind them.
 //! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
 //! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they were due.
-//! - [`ledger`], [`keys`], [`jwt`]: what must be true of everything that was issued.
+//! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`], [`jwt`].
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.
 //! - [`relay`]: a balancer for connections.
@@ -27,6 +27,7 @@
 
 pub mod arrivals;
 pub mod balancer;
+pub mod checkers;
 pub mod checking;
 pub mod client;
 pub mod clock;
@@ -47,6 +48,7 @@ pub mod relay;
 pub mod resource_server;
 pub mod rude;
 pub mod session;
+pub mod soak;
 mod user;
 pub mod wait;
 pub mod workdir;

@@ -1,9 +1,11 @@
 //! `examples/live-service` as processes, and its clients.
 
 mod device;
+mod fleet;
 mod socket;
 
 pub use device::{Device, Record};
+pub use fleet::Fleet;
 pub use socket::{Event, Refused, Socket};
 
 use crate::example::Example;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+
+use crate::arrivals::{Schedule, Tally};
 
 /// A set of running jobs. A job that panics fails the test when the load is stopped.
 #[derive(Debug, Default)]
@@ -16,25 +17,18 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `job` once each `period`, whether or not earlier ones have finished: arrivals that do not wait, so that a
-    /// stall shows as many late answers and not as one.
-    pub fn every<F>(&mut self, period: Duration, mut job: impl FnMut() -> F + Send + 'static)
-    where
-        F: Future<Output = ()> + Send + 'static,
+    /// Makes a call each time one is due, whether or not earlier ones were answered. See [`Schedule::run`].
+    pub fn arrive<F>(
+        &mut self,
+        schedule: Schedule,
+        tally: &Arc<Tally>,
+        call: impl FnMut() -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        let stopping = Arc::clone(&self.stopping);
+        let (stopping, tally) = (Arc::clone(&self.stopping), Arc::clone(tally));
         self.jobs.spawn(async move {
-            let mut ticks = tokio::time::interval(period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let mut running = JoinSet::new();
-            while !stopping.load(Ordering::Relaxed) {
-                ticks.tick().await;
-                running.spawn(job());
-                while let Some(finished) = running.try_join_next() {
-                    finished.expect("a job does not panic");
-                }
-            }
-            running.join_all().await;
+            schedule.run(&tally, || !stopping.load(Ordering::Relaxed), call).await;
         });
     }
 

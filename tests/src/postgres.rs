@@ -62,10 +62,19 @@ impl Postgres {
         SHARED.get_or_init(Self::start)
     }
 
-    /// A new, empty database.
+    /// A new, empty database, which sorts text by its bytes.
     pub fn create_database(&self) -> Database<'_> {
+        self.create("")
+    }
+
+    /// A new, empty database, which sorts text as people do, as most servers do.
+    pub fn create_database_in_english(&self) -> Database<'_> {
+        self.create("TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
+    }
+
+    fn create(&self, options: &str) -> Database<'_> {
         let name = format!("auth_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.query("postgres", &format!("CREATE DATABASE {name} OWNER {OWNER}"));
+        self.query("postgres", &format!("CREATE DATABASE {name} OWNER {OWNER} {options}"));
         Database { postgres: self, name }
     }
 

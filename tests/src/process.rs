@@ -48,6 +48,14 @@ fn parent_of(id: u32) -> Option<u32> {
     after_name.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Resident memory in KiB and the number of open files of process `id`; `None` when it has ended.
+pub fn usage(id: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let files = fs::read_dir(format!("/proc/{id}/fd")).ok()?.count();
+    Some((resident.split_whitespace().next()?.parse().ok()?, u64::try_from(files).ok()?))
+}
+
 /// Ends `child` whatever state it is in, and collects it.
 pub fn end(child: &mut Child) {
     drop(child.kill()); // An error means that it has ended already.
@@ -68,12 +76,25 @@ pub fn end_within(child: &mut Child, span: Duration) {
 /// Panics with the command that builds it when it is not there: cargo builds no other package's binaries
 /// for a test.
 pub fn built(file: &str, build: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this program");
-    // A test runs from `target/<profile>/deps`, a program from the folder above.
-    let folder = test.parent().expect("a program has a folder");
-    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let profile = profile();
     let flag = if profile.ends_with("release") { " --release" } else { "" };
     let path = profile.join(file);
     assert!(path.is_file(), "{} is missing; build it with `cargo build {build}{flag}`", path.display());
     path
+}
+
+/// The binary `file` of the commit before this one, which `./test` builds.
+pub fn previous(file: &str) -> PathBuf {
+    let path = profile().with_file_name("previous").join(file);
+    assert!(path.is_file(), "{} is missing; run `./test` once, which builds it", path.display());
+    path
+}
+
+/// `target/<profile>`, where this program was built.
+fn profile() -> PathBuf {
+    let program = std::env::current_exe().expect("the path of this program");
+    // A test runs from `target/<profile>/deps`, a program from the folder above.
+    let folder = program.parent().expect("a program has a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    profile.to_owned()
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::client::{Answer, Client, Lost, Tokens};
-use crate::ledger::Ledger;
+use crate::clock;
+use crate::ledger::{Call, Grant, Ledger, Outcome};
 use crate::wait;
 
 /// One login and its newest refresh token. Every answer goes to the ledger.
@@ -38,7 +39,8 @@ impl Session {
     /// Goes on from the answer to a login; panics when it was refused.
     pub fn from_login(client: &Client, ledger: &Arc<Ledger>, login: &Answer) -> Self {
         let tokens = login.tokens();
-        ledger.issued(None, &tokens);
+        let sent = clock::since_epoch().saturating_sub(login.took);
+        ledger.write(sent, Outcome::Ok, Call::Login(Some(Grant::of(&tokens))));
         Self { client: client.clone(), ledger: Arc::clone(ledger), tokens }
     }
 
@@ -55,18 +57,17 @@ impl Session {
 
     /// Tries once, at another address.
     pub async fn refresh_at(&mut self, client: &Client) -> Refreshed {
-        let answer = client.refresh(&self.tokens.refresh).await;
+        let answer = self.ledger.refresh(client, &self.tokens).await;
         self.take(answer)
     }
 
     /// Judges the answer to a refresh with the newest refresh token.
-    pub fn take(&mut self, answer: Result<Answer, Lost>) -> Refreshed {
+    fn take(&mut self, answer: Result<Answer, Lost>) -> Refreshed {
         let answer = match answer {
             Ok(answer) => answer,
             Err(lost) => return Refreshed::Later(lost.why),
         };
         if let Some(tokens) = answer.find_tokens() {
-            self.ledger.issued(Some(&self.tokens.refresh), &tokens);
             self.tokens = tokens;
             return Refreshed::Done;
         }

@@ -1,11 +1,10 @@
 //! `examples/ping-service`: replicas that share nothing behind a round-robin balancer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use tests::arrivals::{Schedule, Tally};
 use tests::balancer::Balancer;
 use tests::client::Client;
 use tests::cluster::{Cluster, Plan};
@@ -46,14 +45,16 @@ async fn any_replica_answers_and_each_checks_permissions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_that_stops_fails_no_request() {
     let scene = Scene::set(&[("DRAIN_DELAY", "1.5")]).await;
-    let (failed, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let mut load = Load::default();
-    let (client, counts) = (scene.client("ping"), (Arc::clone(&failed), Arc::clone(&answered)));
-    load.every(Duration::from_millis(10), move || {
-        let (client, (failed, answered)) = (client.clone(), counts.clone());
+    let (tally, mut load) = (Tally::new("ping"), Load::default());
+    let client = scene.client("ping");
+    load.arrive(Schedule::per_second(100), &tally, move || {
+        let client = client.clone();
         async move {
-            let is_ok = client.get("/ping").await.is_ok_and(|answer| answer.status == StatusCode::OK);
-            if is_ok { &answered } else { &failed }.fetch_add(1, Ordering::Relaxed);
+            match client.get("/ping").await {
+                Ok(answer) if answer.status == StatusCode::OK => Ok(()),
+                Ok(answer) => Err(answer.status.to_string()),
+                Err(lost) => Err(lost.why),
+            }
         }
     });
     wait::let_pass(Duration::from_millis(300)).await;
@@ -70,13 +71,14 @@ async fn replica_that_stops_fails_no_request() {
     client.get("/ping").await.expect("it still listens").assert_status(StatusCode::OK);
     assert!(leaving.process().ended(Duration::from_secs(10)).await.success());
 
-    let before = answered.load(Ordering::Relaxed);
+    let before = tally.counts().ok.count();
     wait::until("the others go on", Duration::from_secs(10), async || {
-        (answered.load(Ordering::Relaxed) >= before + 50).then_some(())
+        (tally.counts().ok.count() >= before + 50).then_some(())
     })
     .await;
     load.stop().await;
-    assert_eq!(failed.load(Ordering::Relaxed), 0);
+    let counts = tally.counts();
+    assert_eq!(counts.due(), counts.ok.count(), "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,18 +72,17 @@ impl StoreError {
         match self {
             // Class 57P: the server is shutting down and closes the connection.
             Self::Database(sqlx::Error::Database(error)) => {
-                !self.is_read_only() && !error.code().is_some_and(|code| code.starts_with("57P"))
+                !error.code().is_some_and(|code| code.starts_with("57P"))
             }
             Self::Unreadable { .. } => true,
             _ => false,
         }
     }
 
-    /// The database asks to run the transaction again (serialisation failure, deadlock), or did nothing because it is not the one
-    /// that writes any more.
+    /// The database asks to run the transaction again (serialisation failure, deadlock).
     fn is_transient(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        self.is_read_only() || matches!(error.code().as_deref(), Some("40001" | "40P01"))
+        matches!(error.code().as_deref(), Some("40001" | "40P01"))
     }
 
     /// We are connected to a standby: another server has taken over.
@@ -170,6 +169,11 @@ impl SqlStore {
     #[cfg(feature = "test-util")]
     pub fn shift_server_clock(&self, seconds: i64) {
         self.db.shift_server_clock(seconds);
+    }
+
+    /// How many connections are idle, and how many are lent.
+    pub fn connections(&self) -> (usize, usize) {
+        self.db.connections()
     }
 
     /// Closes all connections once they are idle.

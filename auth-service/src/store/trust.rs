@@ -26,6 +26,8 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the answer to a statement is waited for when its caller has left. With the time that the caller waited it is less than
 /// the 5 s in which a replica must be back in service.
 const LATE_ANSWER: Duration = Duration::from_secs(3);
+/// To open connections costs the server more than to answer: a server that refuses all that is asked must not be flooded with them.
+const WITHDRAWN_EVERY: Duration = Duration::from_secs(1);
 /// A server that was frozen may still be at work on a statement that was given up for so long.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(30);
 
@@ -45,9 +47,12 @@ impl Trust {
         Self { since: Arc::default(), to_give_up: Arc::new(Semaphore::new(to_give_up as usize)) }
     }
 
-    /// Connections that are open now are not used again.
+    /// Connections that are open now are not used again. Those opened since this was last said, less than a second ago, are.
     pub(super) fn withdraw(&self) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_none_or(|since| since.elapsed() >= WITHDRAWN_EVERY) {
+            *since = Some(Instant::now());
+        }
     }
 
     fn holds_for(&self, age: Duration) -> bool {
@@ -170,6 +175,21 @@ mod tests {
         assert!(asked_at.elapsed() < Duration::from_secs(5));
         sleep(Duration::from_millis(1)).await;
         assert!(trust.holds_for(Duration::ZERO), "what is opened afterwards is trusted");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trust_is_withdrawn_once_a_second() {
+        let (trust, opened_at) = (Trust::new(1), Instant::now());
+        sleep(Duration::from_millis(1)).await;
+        trust.withdraw();
+        assert!(!trust.holds_for(opened_at.elapsed()));
+        let opened_at = Instant::now() + Duration::from_millis(1);
+        sleep(WITHDRAWN_EVERY.mul_f64(0.9)).await;
+        trust.withdraw();
+        assert!(trust.holds_for(opened_at.elapsed()), "it was opened since");
+        sleep(WITHDRAWN_EVERY.mul_f64(0.2)).await;
+        trust.withdraw();
+        assert!(!trust.holds_for(opened_at.elapsed()));
     }
 
     #[tokio::test(start_paused = true)]

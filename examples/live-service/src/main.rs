@@ -25,6 +25,7 @@ mod upgrade;
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,13 +36,17 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use clap::Parser as _;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
 use verifier::{Seconds, Verifier};
 
 use crate::drain::Drain;
 use crate::hub::Hub;
 use crate::inboxes::Inboxes;
 use crate::settings::Settings;
+
+/// At the end, requests that are no sockets are waited for no longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a socket may use.
 #[derive(Clone)]
@@ -106,12 +111,20 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
 
 /// Serves until a signal. The sockets end first, then the listener.
 async fn serve(app: &App, listener: TcpListener, routes: Router, stop: drain::Stop) -> io::Result<()> {
-    let App { settings, drain, room, .. } = app.clone();
-    let stopped = async move {
+    let App { settings, drain, room, .. } = app;
+    let (close, closed) = oneshot::channel::<()>();
+    let server = axum::serve(listener, routes).with_graceful_shutdown(async { drop(closed.await) });
+    let mut server = pin!(server.into_future());
+    let drained = async {
         let delay = stop.asked(settings.drain_delay).await;
-        drain.run(delay, settings.drain_spread, &room, settings.max_sockets).await;
+        drain.run(delay, settings.drain_spread, room, settings.max_sockets).await;
     };
-    axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+    tokio::select! {
+        ended = &mut server => return ended,
+        () = drained => drop(close),
+    }
+    // Whoever has begun a request and does not end it is cut off.
+    timeout(PATIENCE, server).await.unwrap_or(Ok(()))
 }
 
 /// Whether a balancer should send new sockets here. It says nothing about those that are open.

@@ -14,6 +14,8 @@ use crate::process;
 use crate::wait;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Stands for a clock that a test sets while the process runs.
+pub(super) const CLOCK_TO_SET: &str = "to be set";
 
 /// How to start a replica, again and again.
 #[derive(Debug)]
@@ -21,7 +23,8 @@ pub(super) struct Launch {
     pub(super) number: usize,
     pub(super) folder: PathBuf,
     pub(super) environment: Vec<(String, String)>,
-    pub(super) clock_offset: Option<i64>,
+    /// What `libfaketime` is told about the time; `None` without it.
+    pub(super) clock: Option<String>,
 }
 
 /// A replica that runs, is paused, or has ended and may be started again.
@@ -34,13 +37,14 @@ pub struct Replica {
 #[derive(Debug)]
 struct Process {
     child: Child,
+    program: PathBuf,
     starts: usize,
 }
 
 impl Replica {
-    pub(super) fn start(launch: Launch) -> Self {
-        let child = launch.spawn(0);
-        Self { launch, process: Mutex::new(Process { child, starts: 1 }) }
+    pub(super) fn start(launch: Launch, program: PathBuf) -> Self {
+        let child = launch.spawn(&program, 0);
+        Self { launch, process: Mutex::new(Process { child, program, starts: 1 }) }
     }
 
     /// Changes its environment from the next start on.
@@ -95,12 +99,28 @@ impl Replica {
         process::end(&mut self.lock().child);
     }
 
-    pub(super) fn start_again(&self) {
+    /// Starts again, from now on as `program` if one is given.
+    pub(super) fn start_again(&self, program: Option<&Path>) {
         let mut process = self.lock();
         // Ends what still runs: two processes must not write the same log.
         process::end(&mut process.child);
-        process.child = self.launch.spawn(process.starts);
+        if let Some(program) = program {
+            program.clone_into(&mut process.program);
+        }
+        process.child = self.launch.spawn(&process.program, process.starts);
         process.starts += 1;
+    }
+
+    /// Shows the process another time from now on, in the words of `libfaketime`: `+3600s`, `2038-01-19 03:14:00`.
+    /// Only for a replica of [`Plan::clock_to_set`](super::Plan::clock_to_set).
+    pub fn set_clock(&self, to: &str) {
+        let (new, file) = (self.launch.folder.join("clock.new"), self.launch.clock_file());
+        fs::write(&new, to).and_then(|()| fs::rename(&new, file)).expect("our own folder");
+    }
+
+    /// Whether the process has not ended.
+    pub fn is_running(&self) -> bool {
+        self.lock().child.try_wait().expect("our own child").is_none()
     }
 
     /// Waits until it says that it is ready, and returns its public address.
@@ -137,8 +157,8 @@ impl Drop for Replica {
 }
 
 impl Launch {
-    fn spawn(&self, start: usize) -> Child {
-        let mut command = Command::new(service());
+    fn spawn(&self, program: &Path, start: usize) -> Child {
+        let mut command = Command::new(program);
         command
             .arg("serve")
             .current_dir(&self.folder)
@@ -146,14 +166,23 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(File::create(self.output(start, "out")).expect("a log file"))
             .stderr(File::create(self.output(start, "err")).expect("a log file"));
-        if let Some(seconds) = self.clock_offset {
+        if let Some(clock) = &self.clock {
             command
                 .env("LD_PRELOAD", faketime())
-                .env("FAKETIME", format!("{seconds:+}s"))
                 // Timers must not notice.
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            if clock == CLOCK_TO_SET {
+                // Read again each second, so that the clock may go wrong while the process runs.
+                command.env("FAKETIME_TIMESTAMP_FILE", self.clock_file()).env("FAKETIME_CACHE_DURATION", "1");
+            } else {
+                command.env("FAKETIME", clock);
+            }
         }
         command.spawn().expect("auth-service starts")
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.folder.join("clock")
     }
 
     fn output(&self, start: usize, stream: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ impl Device {
 
     /// What it went through so far.
     pub fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().expect("nobody panics with this lock")
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends nothing new from now on.
@@ -164,6 +164,6 @@ impl Life {
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().expect("nobody panics with this lock")
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A socket may have to wait for its token to expire.
+const END_PATIENCE: Duration = Duration::from_secs(20);
 
 /// An open socket. Pings are answered while something is awaited.
 #[derive(Debug)]
@@ -139,13 +141,16 @@ impl Socket {
 
     /// Skips frames until the service ends the socket.
     pub async fn closed(&mut self) -> (u16, String) {
-        loop {
-            match self.next().await {
-                Event::Said(_) => {}
-                Event::Closed(code, reason) => return (code, reason),
-                Event::Broken => panic!("the connection broke without a word"),
+        let end = timeout(END_PATIENCE, async {
+            loop {
+                match self.next().await {
+                    Event::Said(_) => {}
+                    Event::Closed(code, reason) => return (code, reason),
+                    Event::Broken => panic!("the connection broke without a word"),
+                }
             }
-        }
+        });
+        end.await.unwrap_or_else(|_| panic!("waited {END_PATIENCE:?} in vain: the service ends the socket"))
     }
 
     /// What comes next, however long it takes. May be dropped and called again.

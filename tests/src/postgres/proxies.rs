@@ -91,12 +91,7 @@ impl Haproxy {
             &[
                 ("    bind ", format!("    bind 127.0.0.1:{port}")),
                 ("    server primary ", format!("    server primary 127.0.0.1:{primary} check")),
-                (
-                    "    server standby ",
-                    format!(
-                        "    server standby 127.0.0.1:{standby} check backup on-marked-up shutdown-backup-sessions"
-                    ),
-                ),
+                ("    server standby ", format!("    server standby 127.0.0.1:{standby} check backup")),
             ],
         );
         let file = dir.path().join("haproxy.cfg");

@@ -13,7 +13,6 @@ use tests::wait;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use crate::fleet::Fleet;
 use crate::{REPLICAS, Scene};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +26,7 @@ async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lo
     let cheap_logins =
         |plan: tests::cluster::Plan| plan.set("hash_memory_kib", "7168").set("hash_iterations", "5");
     let scene = Scene::set_with(cheap_logins, &environment).await;
-    let fleet = Fleet::start(&scene, (USERS, DEVICES), (1, Duration::from_secs(2))).await;
+    let fleet = scene.fleet((USERS, DEVICES), (1, Duration::from_secs(2))).await;
     let spread = scene.live.relay().connections();
     println!("sockets by replica: {spread:?}");
     assert_eq!(spread.iter().sum::<usize>(), USERS * DEVICES);
@@ -65,7 +64,7 @@ async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lo
 async fn killed_replicas_lose_no_acknowledged_message() {
     let random = Random::announced("live-kill");
     let scene = Scene::set().await;
-    let fleet = Fleet::start(&scene, (6, 9), (9, Duration::from_millis(200))).await;
+    let fleet = scene.fleet((6, 9), (9, Duration::from_millis(200))).await;
     fleet.acknowledge(100).await;
     // Two of the three, in any order, and the third carries on.
     let first = random.below(REPLICAS);
@@ -127,7 +126,7 @@ async fn nothing_is_lost_while_no_replica_listens_to_the_database() {
 async fn database_that_stops_and_freezes_loses_no_acknowledged_message() {
     let postgres: &'static Postgres = Box::leak(Box::new(Postgres::start()));
     let scene = Scene::set_on(postgres.create_database(), |plan| plan, &[]).await;
-    let fleet = Fleet::start(&scene, (3, 6), (6, Duration::from_millis(200))).await;
+    let fleet = scene.fleet((3, 6), (6, Duration::from_millis(200))).await;
     fleet.acknowledge(50).await;
 
     postgres.stop(Stop::Immediate);

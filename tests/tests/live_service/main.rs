@@ -1,14 +1,15 @@
 //! `examples/live-service`: three replicas on one PostgreSQL behind a balancer that knows nothing of users.
 
-mod fleet;
 mod input;
 mod loss;
 mod messages;
 mod tokens;
 
+use std::time::Duration;
+
 use tests::client::Tokens;
 use tests::cluster::{Cluster, Plan};
-use tests::live::{LiveService, Socket};
+use tests::live::{Fleet, LiveService, Socket};
 use tests::postgres::{Database, Postgres};
 
 const REPLICAS: usize = 3;
@@ -57,6 +58,11 @@ impl Scene {
     async fn open(&self, number: usize, token: &str) -> Socket {
         let address = self.live.replicas()[number].address();
         Socket::open(address, token, None).await.expect("a socket")
+    }
+
+    /// New users with so many devices each, connected through the balancer; see [`Fleet::start`].
+    async fn fleet(&self, shape: (usize, usize), sending: (usize, Duration)) -> Fleet {
+        Fleet::start(&self.cluster, self.live.relay().address(), shape, sending).await
     }
 
     /// A socket at each replica.

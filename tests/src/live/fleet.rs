@@ -1,40 +1,42 @@
 //! Many devices of several users, and what must be true of all of them at the end.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tests::clock;
-use tests::live::{Device, Event};
-use tests::wait;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::Scene;
+use super::{Device, Event};
+use crate::clock;
+use crate::cluster::Cluster;
+use crate::wait;
 
 /// Devices come in groups of this size: a client that is refused because all come at once comes back, but it is counted as a
 /// connection meanwhile.
 const GROUP: usize = 100;
 
 /// Devices, of which two share a session, as two windows of a browser do.
-pub(crate) struct Fleet {
+#[derive(Debug)]
+pub struct Fleet {
     /// By user.
     devices: BTreeMap<String, Vec<Device>>,
 }
 
 impl Fleet {
-    /// Logs so many users in on so many devices each, of which `senders` send a message every `period`, and waits until
-    /// all are connected.
-    pub(crate) async fn start(
-        scene: &Scene,
+    /// Makes so many users and logs each in on so many devices, of which `senders` send a message every `period`. Waits
+    /// until all are connected at `address`.
+    pub async fn start(
+        cluster: &Cluster,
+        address: SocketAddr,
         (users, devices): (usize, usize),
         (senders, period): (usize, Duration),
     ) -> Self {
-        let names = scene.cluster.create_users("user", users, &[]).await;
+        let names = cluster.create_users("user", users, &[]).await;
         let start = clock::instant();
-        let tokens = log_in(scene, &names, devices.div_ceil(2)).await;
+        let tokens = log_in(cluster, &names, devices.div_ceil(2)).await;
         println!("{} logins after {:?}", users * devices.div_ceil(2), start.elapsed());
-        let address = scene.live.relay().address();
         let mut fleet = Self { devices: BTreeMap::new() };
         // Users take turns, so that the devices of each are spread over the replicas.
         for number in 0..users * devices {
@@ -51,7 +53,8 @@ impl Fleet {
         fleet
     }
 
-    pub(crate) fn devices(&self) -> impl Iterator<Item = &Device> {
+    /// All of them.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values().flatten()
     }
 
@@ -63,7 +66,7 @@ impl Fleet {
     }
 
     /// Waits until every socket that ended was opened again.
-    pub(crate) async fn back(&self, within: Duration) {
+    pub async fn back(&self, within: Duration) {
         wait::until("all devices are back", within, async || {
             let is_back = |device: &Device| {
                 let record = device.record();
@@ -75,12 +78,12 @@ impl Fleet {
     }
 
     /// How many messages were acknowledged.
-    pub(crate) fn acknowledged(&self) -> usize {
+    pub fn acknowledged(&self) -> usize {
         self.devices().map(|device| device.record().acknowledged.len()).sum()
     }
 
     /// Waits for so many acknowledgements more.
-    pub(crate) async fn acknowledge(&self, more: usize) {
+    pub async fn acknowledge(&self, more: usize) {
         let enough = self.acknowledged() + more;
         wait::until("messages are acknowledged", Duration::from_mins(1), async || {
             (self.acknowledged() >= enough).then_some(())
@@ -89,12 +92,12 @@ impl Fleet {
     }
 
     /// How the sockets ended so far.
-    pub(crate) fn ends(&self) -> Vec<Event> {
+    pub fn ends(&self) -> Vec<Event> {
         self.devices().flat_map(|device| device.record().ends.clone()).collect()
     }
 
     /// Ends the sending, and checks that every device of a user got all that was acknowledged to any of them, in order and once.
-    pub(crate) async fn judge(&self) {
+    pub async fn judge(&self) {
         self.devices().for_each(Device::hush);
         wait::until("the last messages are acknowledged", Duration::from_mins(1), async || {
             self.devices().all(|device| !device.record().is_waiting).then_some(())
@@ -126,14 +129,13 @@ impl Fleet {
 }
 
 /// So many sessions of each user.
-async fn log_in(scene: &Scene, users: &[String], sessions: usize) -> BTreeMap<String, Vec<String>> {
+async fn log_in(cluster: &Cluster, users: &[String], sessions: usize) -> BTreeMap<String, Vec<String>> {
     let turns = Arc::new(Semaphore::new(8));
     let mut logins = JoinSet::new();
     for user in users {
         for _ in 0..sessions {
             let turn = Arc::clone(&turns).acquire_owned().await.expect("never closed");
-            let (client, user, password) =
-                (scene.cluster.client(), user.clone(), scene.cluster.user_password());
+            let (client, user, password) = (cluster.client(), user.clone(), cluster.user_password());
             logins.spawn(async move {
                 let tokens = client.login(&user, password).await.expect("an answer").tokens();
                 drop(turn);

@@ -1,0 +1,337 @@
+//! What must be true of every ledger, whatever was done to the service meanwhile.
+//!
+//! | | no such thing as |
+//! |---|---|
+//! | L1 | a false refusal: a token that was issued, is in date and was not revoked, and yet refused |
+//! | L2 | a false acceptance: after the end of a token, or of its session, and the time this may take to be known |
+//! | L3 | a double spend: two lines of refresh tokens that both go on from one |
+//! | L4 | a lost logout: acknowledged, and the session still refreshes |
+//! | L5 | a lost acknowledgement: a user, a password or a key that was confirmed and is gone |
+//! | L6 | two signers, a late or changed key, a private member in public |
+//! | L7 | a crash, a panic, growing memory, files left open |
+//!
+//! A checker returns one line for each violation, so that a failure shows all of them.
+
+mod keys;
+mod process;
+mod sessions;
+mod tokens;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+pub use sessions::forks;
+
+use crate::jwt::Peek;
+use crate::ledger::{Call, Entry, Grant, Outcome};
+
+/// What a run allows for. The defaults fit [`keys_of_seconds`](crate::cluster::Plan::keys_of_seconds).
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// A refusal closer than this to the end of a token is not counted: the clocks may tell another second.
+    pub margin: Duration,
+    /// The verifiers' leeway.
+    pub leeway: Duration,
+    /// How long a connected verifier may take to hear of the end of a session, or of a key.
+    pub reach: Duration,
+    /// How long a key is published everywhere before it signs.
+    pub lead: Duration,
+    /// How long a retry may be answered with an old `iat` and a newer key.
+    pub retry: Duration,
+    /// How long after a key was said to be stolen it may still sign.
+    pub last_signature: Duration,
+    /// How much a process may grow from the second third of its life to the last one.
+    pub rss_growth_kib: u64,
+    /// How many more files it may have open.
+    pub files_growth: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            margin: Duration::from_secs(1),
+            leeway: Duration::from_secs(2),
+            reach: Duration::from_secs(1),
+            // Announced 8 s ahead, less one poll; caches may need three quarters of that.
+            lead: Duration::from_secs(6),
+            retry: Duration::from_secs(10),
+            last_signature: Duration::from_secs(1),
+            rss_growth_kib: 16 * 1024,
+            files_growth: 64,
+        }
+    }
+}
+
+/// The violations in `entries`, by the name of the rule. Rules without any are listed, too.
+pub fn check(entries: &[Entry], bounds: &Bounds) -> BTreeMap<&'static str, Vec<String>> {
+    let history = History::of(entries);
+    BTreeMap::from([
+        ("L1", tokens::false_refusals(&history, bounds)),
+        ("L2", tokens::false_acceptances(&history, bounds)),
+        ("L3", sessions::double_spends(&history)),
+        ("L4", sessions::lost_ends(&history)),
+        ("L5", sessions::lost_things(&history)),
+        ("L6", keys::faults(&history, bounds)),
+        ("L7", process::faults(&history, bounds)),
+        ("must", musts(&history)),
+    ])
+}
+
+/// Everything that must always work and did not.
+fn musts(history: &History<'_>) -> Vec<String> {
+    let failed = history.entries.iter().filter_map(|entry| match (&entry.call, &entry.outcome) {
+        (Call::Must(what), Outcome::Fail(_)) => Some(what.clone()),
+        _ => None,
+    });
+    failed.collect()
+}
+
+/// The entries, and what they say together.
+struct History<'l> {
+    entries: &'l [Entry],
+    /// Access tokens by [`Peek::id`].
+    issued: HashMap<String, &'l Peek>,
+    /// Sessions that were ended, by id.
+    ended: HashMap<&'l str, End>,
+    /// Keys that were said to be stolen, by name.
+    compromised: HashMap<&'l str, End>,
+    /// Refresh tokens that were shown, and when for the first time.
+    shown: HashMap<&'l str, Duration>,
+    /// What a refresh token was answered with.
+    successors: HashMap<&'l str, Vec<&'l str>>,
+    /// In answer to which refresh token one was given.
+    parents: HashMap<&'l str, &'l str>,
+}
+
+/// When something ended.
+#[derive(Clone, Copy)]
+struct End {
+    /// From here on it may be over.
+    asked_at: Duration,
+    /// From here on it is.
+    known_at: Option<Duration>,
+}
+
+impl<'l> History<'l> {
+    fn of(entries: &'l [Entry]) -> Self {
+        let mut history = Self {
+            entries,
+            issued: HashMap::new(),
+            ended: HashMap::new(),
+            compromised: HashMap::new(),
+            shown: HashMap::new(),
+            successors: HashMap::new(),
+            parents: HashMap::new(),
+        };
+        for entry in entries {
+            match &entry.call {
+                Call::Login(Some(grant)) => history.add_grant(grant),
+                Call::Refresh { presented, grant, .. } => {
+                    let first = history.shown.entry(presented).or_insert(entry.sent);
+                    *first = entry.sent.min(*first);
+                    if let Some(grant) = grant {
+                        history.add_grant(grant);
+                        history.parents.insert(&grant.refresh, presented);
+                        let successors = history.successors.entry(presented).or_default();
+                        if !successors.contains(&grant.refresh.as_str()) {
+                            successors.push(&grant.refresh);
+                        }
+                    }
+                }
+                Call::End { session } => add_end(&mut history.ended, session, entry),
+                Call::Compromise { kid } => add_end(&mut history.compromised, kid, entry),
+                _ => {}
+            }
+        }
+        history.add_ends_by_reuse();
+        history
+    }
+
+    fn add_grant(&mut self, grant: &'l Grant) {
+        self.issued.entry(grant.access.id()).or_insert(&grant.access);
+    }
+
+    /// A refresh token that was refused because its holder had moved past it may have ended its session.
+    fn add_ends_by_reuse(&mut self) {
+        for entry in self.entries {
+            let Call::Refresh { session, presented, .. } = &entry.call else { continue };
+            if matches!(entry.outcome, Outcome::Fail(_)) && self.is_moved_past(presented, entry.answered) {
+                let end = End { asked_at: entry.sent, known_at: None };
+                let earliest = self.ended.entry(session).or_insert(end);
+                earliest.asked_at = earliest.asked_at.min(entry.sent);
+            }
+        }
+    }
+
+    /// Whether before `at` a successor of `presented` had been shown, or another token that was given in its place.
+    fn is_moved_past(&self, presented: &str, at: Duration) -> bool {
+        let given_for = |token| self.successors.get(token).map(Vec::as_slice).unwrap_or_default();
+        let parent = self.parents.get(presented).copied().unwrap_or_default();
+        let siblings = given_for(parent).iter().filter(|sibling| **sibling != presented);
+        let mut newer = given_for(presented).iter().chain(siblings);
+        newer.any(|token| self.shown.get(token).is_some_and(|shown| *shown < at))
+    }
+
+    /// Whether the session may have been over at `at`.
+    fn may_have_ended(&self, session: &str, at: Duration) -> bool {
+        self.ended.get(session).is_some_and(|end| end.asked_at <= at)
+    }
+
+    /// What was given in answer to `entry`.
+    fn grants(&self) -> impl Iterator<Item = (&'l Entry, &'l Grant)> {
+        self.entries.iter().filter_map(|entry| match &entry.call {
+            Call::Login(Some(grant)) | Call::Refresh { grant: Some(grant), .. } => Some((entry, grant)),
+            _ => None,
+        })
+    }
+}
+
+fn add_end<'l>(ends: &mut HashMap<&'l str, End>, what: &'l str, entry: &Entry) {
+    if matches!(entry.outcome, Outcome::Fail(_)) {
+        return;
+    }
+    let known_at = (entry.outcome == Outcome::Ok).then_some(entry.answered);
+    let end = ends.entry(what).or_insert(End { asked_at: entry.sent, known_at });
+    end.asked_at = end.asked_at.min(entry.sent);
+    end.known_at = match (end.known_at, known_at) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+}
+
+/// Whole seconds since the epoch.
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(seconds.try_into().unwrap_or_default())
+}
+
+/// Panics if a rule does not hold for `entries`.
+#[track_caller]
+pub fn assert_hold(entries: &[Entry], bounds: &Bounds) {
+    for (rule, violations) in check(entries, bounds) {
+        none(rule, &violations);
+    }
+}
+
+/// How much is in a ledger: a test that did nothing proves nothing.
+#[derive(Debug)]
+pub struct Volume<'l> {
+    /// How often tokens were given out.
+    pub grants: usize,
+    /// How often a verifier took one.
+    pub accepted: usize,
+    /// The keys that signed them.
+    pub kids: BTreeSet<&'l str>,
+}
+
+impl<'l> Volume<'l> {
+    /// Counts what `entries` hold.
+    pub fn of(entries: &'l [Entry]) -> Self {
+        let history = History::of(entries);
+        let is_accepted =
+            |entry: &&Entry| matches!(entry.call, Call::Verify { .. }) && entry.outcome == Outcome::Ok;
+        Self {
+            grants: history.grants().count(),
+            accepted: entries.iter().filter(is_accepted).count(),
+            kids: history.grants().map(|(_, grant)| grant.access.kid.as_str()).collect(),
+        }
+    }
+}
+
+/// Panics with all `violations`, at most 20 of them in full.
+#[track_caller]
+fn none(what: &str, violations: &[String]) {
+    let shown = &violations[..violations.len().min(20)];
+    assert!(violations.is_empty(), "{what}: {} violations\n{}", violations.len(), shown.join("\n"));
+}
+
+#[cfg(test)]
+mod made_up {
+    //! Ledgers for the tests of the checkers; times are seconds after 1000.
+
+    use super::*;
+
+    pub(super) fn at(second: i64) -> Duration {
+        seconds(1000 + second)
+    }
+
+    pub(super) fn entry(second: i64, outcome: Outcome, call: Call) -> Entry {
+        Entry { sent: at(second), answered: at(second), outcome, call }
+    }
+
+    pub(super) fn ok(second: i64, call: Call) -> Entry {
+        entry(second, Outcome::Ok, call)
+    }
+
+    pub(super) fn refused(second: i64, call: Call) -> Entry {
+        entry(second, Outcome::Fail("401".to_owned()), call)
+    }
+
+    /// Tokens of session `s` issued at `second` for 20 s, signed by `kid`.
+    pub(super) fn grant(second: i64, refresh: &str, kid: &str) -> Grant {
+        let iat = 1000 + second;
+        let jti = format!("jti-{refresh}");
+        let access = Peek { kid: kid.into(), jti, sid: "s".into(), iat, exp: iat + 20 };
+        Grant { refresh: refresh.to_owned(), access }
+    }
+
+    pub(super) fn login(second: i64, refresh: &str) -> Entry {
+        ok(second, Call::Login(Some(grant(second, refresh, "kid"))))
+    }
+
+    pub(super) fn refresh(second: i64, presented: &str, given: &str) -> Entry {
+        let grant = Some(grant(second, given, "kid"));
+        ok(second, Call::Refresh { session: "s".to_owned(), presented: presented.to_owned(), grant })
+    }
+
+    pub(super) fn refresh_refused(second: i64, presented: &str) -> Entry {
+        let presented = presented.to_owned();
+        refused(second, Call::Refresh { session: "s".to_owned(), presented, grant: None })
+    }
+
+    pub(super) fn end(second: i64) -> Entry {
+        ok(second, Call::End { session: "s".to_owned() })
+    }
+
+    pub(super) fn verify(refresh: &str) -> Call {
+        Call::Verify { token: grant(0, refresh, "kid").access.id(), connected: true }
+    }
+
+    /// How many violations of each rule there are, without the rules that are kept.
+    pub(super) fn violations(entries: &[Entry]) -> Vec<(&'static str, usize)> {
+        let found = check(entries, &Bounds::default());
+        found
+            .into_iter()
+            .filter(|(_, lines)| !lines.is_empty())
+            .map(|(rule, lines)| (rule, lines.len()))
+            .collect()
+    }
+
+    /// A run in which all is well, with everything that the rules speak about.
+    pub(super) fn good() -> Vec<Entry> {
+        vec![
+            login(0, "a"),
+            ok(1, verify("a")),
+            ok(1, Call::Make { thing: "user x".to_owned() }),
+            refresh(2, "a", "b"),
+            refresh(3, "a", "b"),
+            ok(4, Call::Find { thing: "user x".to_owned() }),
+            refresh(5, "b", "c"),
+            end(6),
+            refused(7, verify("c")),
+            refresh_refused(8, "c"),
+            refused(25, verify("a")),
+        ]
+    }
+
+    #[test]
+    fn good_run_violates_nothing() {
+        assert_eq!(violations(&good()), []);
+    }
+
+    #[test]
+    fn thing_that_must_work_and_does_not_is_told() {
+        let mut entries = good();
+        entries.push(refused(30, Call::Must("the key set".to_owned())));
+        assert_eq!(violations(&entries), [("must", 1)]);
+    }
+}

@@ -1,0 +1,152 @@
+//! L1 and L2: tokens that were refused and should not have been, and the other way round.
+
+use super::{Bounds, History, seconds};
+use crate::ledger::{Call, Outcome};
+
+/// L1. Counts an access token that a verifier refused or could not judge, a refresh token that was refused although nobody
+/// had moved past it, and a login with the right password.
+pub(super) fn false_refusals(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
+    let mut faults = Vec::new();
+    for entry in history.entries {
+        let (at, outcome) = (entry.answered, &entry.outcome);
+        match &entry.call {
+            Call::Verify { token, .. } if *outcome != Outcome::Ok => {
+                let Some(issued) = history.issued.get(token) else { continue };
+                let is_in_date = at + bounds.margin < seconds(issued.exp);
+                let is_stolen =
+                    history.compromised.get(issued.kid.as_str()).is_some_and(|end| end.asked_at <= at);
+                if is_in_date && !is_stolen && !history.may_have_ended(&issued.sid, at) {
+                    faults.push(format!("{outcome:?} at {at:?}: {issued:?}"));
+                }
+            }
+            Call::Refresh { session, presented, .. }
+                if matches!(outcome, Outcome::Fail(_))
+                    && !history.may_have_ended(session, at)
+                    && !history.is_moved_past(presented, at) =>
+            {
+                faults.push(format!("session {session} was lost at {at:?}: {outcome:?}"));
+            }
+            Call::Login(_) if matches!(outcome, Outcome::Fail(_)) => {
+                faults.push(format!("login at {at:?}: {outcome:?}"));
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+/// L2. Counts a token that was accepted after its end and the leeway, by a connected verifier after its session's end or its
+/// key's, or without ever having been issued; and a token that a stolen key signed after everyone had to know.
+pub(super) fn false_acceptances(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
+    let mut faults = Vec::new();
+    for entry in history.entries.iter().filter(|entry| entry.outcome == Outcome::Ok) {
+        let Call::Verify { token, connected } = &entry.call else { continue };
+        let Some(issued) = history.issued.get(token) else {
+            faults.push(format!("{token} was accepted and never issued"));
+            continue;
+        };
+        let ends = [history.ended.get(issued.sid.as_str()), history.compromised.get(issued.kid.as_str())];
+        let known_at = ends.into_iter().flatten().filter_map(|end| end.known_at).min();
+        if entry.sent >= seconds(issued.exp) + bounds.leeway {
+            faults.push(format!("accepted at {:?}, after its end: {issued:?}", entry.sent));
+        } else if *connected && known_at.is_some_and(|known_at| entry.sent > known_at + bounds.reach) {
+            faults.push(format!("accepted at {:?}, revoked at {known_at:?}: {issued:?}", entry.sent));
+        }
+    }
+    for (entry, grant) in history.grants() {
+        let stolen = history.compromised.get(grant.access.kid.as_str()).and_then(|end| end.known_at);
+        if stolen.is_some_and(|stolen| entry.sent > stolen + bounds.last_signature) {
+            faults.push(format!("a stolen key signed at {:?}: {:?}", entry.sent, grant.access));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up::*;
+    use super::*;
+
+    #[test]
+    fn living_token_that_is_refused_or_not_judged_is_a_false_refusal() {
+        for outcome in [Outcome::Fail("no".to_owned()), Outcome::Info("no keys".to_owned())] {
+            let mut entries = good();
+            entries.insert(2, entry(1, outcome, verify("a")));
+            assert_eq!(violations(&entries), [("L1", 1)]);
+        }
+    }
+
+    #[test]
+    fn refusal_after_the_end_or_within_the_margin_of_it_is_right() {
+        let entries = [login(0, "a"), refused(18, verify("a"))];
+        assert_eq!(violations(&entries), [("L1", 1)]);
+        let entries = [login(0, "a"), refused(19, verify("a")), refused(21, verify("a"))];
+        assert_eq!(violations(&entries), []);
+    }
+
+    #[test]
+    fn session_that_is_refused_though_nobody_moved_past_it_is_lost() {
+        let mut entries = good();
+        entries.insert(4, refresh_refused(4, "b"));
+        assert_eq!(violations(&entries), [("L1", 1)]);
+        // A late duplicate of a token whose successor was shown is rightly refused.
+        let mut entries = good();
+        entries.insert(7, refresh_refused(5, "a"));
+        entries[7].answered = at(6);
+        assert_eq!(violations(&entries), []);
+    }
+
+    #[test]
+    fn of_two_tokens_given_for_one_the_other_is_void_once_one_is_shown() {
+        let mut entries = vec![login(0, "a"), refresh(1, "a", "lost"), refresh(2, "a", "found")];
+        entries.push(refresh_refused(3, "lost"));
+        assert_eq!(violations(&entries), [("L1", 1)]);
+        entries.insert(3, refresh(3, "found", "next"));
+        entries[4] = refresh_refused(4, "lost");
+        assert_eq!(violations(&entries), []);
+    }
+
+    #[test]
+    fn refused_login_is_counted_and_an_unanswered_one_is_not() {
+        let mut entries = good();
+        entries.push(entry(9, Outcome::Info("reset".to_owned()), Call::Login(None)));
+        assert_eq!(violations(&entries), []);
+        entries.push(refused(9, Call::Login(None)));
+        assert_eq!(violations(&entries), [("L1", 1)]);
+    }
+
+    #[test]
+    fn token_accepted_after_its_end_is_counted_from_the_leeway_on() {
+        let entries = [login(0, "a"), ok(21, verify("a"))];
+        assert_eq!(violations(&entries), []);
+        let entries = [login(0, "a"), ok(22, verify("a"))];
+        assert_eq!(violations(&entries), [("L2", 1)]);
+    }
+
+    #[test]
+    fn token_accepted_after_the_end_of_its_session_is_counted_from_the_reach_on() {
+        let mut entries = good();
+        entries.push(ok(7, verify("c")));
+        assert_eq!(violations(&entries), []);
+        entries.push(ok(8, verify("c")));
+        assert_eq!(violations(&entries), [("L2", 1)]);
+        // A verifier that is cut off cannot know.
+        entries.pop();
+        let Call::Verify { token, .. } = verify("c") else { unreachable!("it is one") };
+        entries.push(ok(8, Call::Verify { token, connected: false }));
+        assert_eq!(violations(&entries), []);
+    }
+
+    #[test]
+    fn token_that_nobody_issued_must_not_be_accepted() {
+        assert_eq!(violations(&[ok(1, verify("forged"))]), [("L2", 1)]);
+    }
+
+    #[test]
+    fn stolen_key_must_stop_signing_and_being_believed() {
+        let stolen = || ok(1, Call::Compromise { kid: "kid".to_owned() });
+        assert_eq!(violations(&[login(0, "a"), stolen(), refused(5, verify("a"))]), []);
+        assert_eq!(violations(&[login(0, "a"), stolen(), ok(5, verify("a"))]), [("L2", 1)]);
+        assert_eq!(violations(&[login(0, "a"), stolen(), login(5, "b")]), [("L2", 1)]);
+    }
+}

@@ -1,0 +1,71 @@
+//! R6: the key that signs is in other hands, again and again, and twenty verifiers listen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use verifier::{NoExtra, Reason, Verifier, VerifyError};
+
+use super::Run;
+use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
+use crate::clock;
+use crate::cluster::Cluster;
+use crate::histogram::Histogram;
+use crate::jwt::Peek;
+use crate::ledger::{Call, Outcome};
+use crate::postgres::Postgres;
+use crate::wait;
+
+const VERIFIERS: usize = 20;
+const RATES: Rates = Rates { logins: 2, refreshes: 40, verifies: 400, logouts: 1 };
+/// How exactly the moment of a refusal is told.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// A heartbeat of the feed, and 5 s.
+const LONGEST_REACH: Duration = Duration::from_secs(2 + 5);
+
+pub(super) async fn play(run: &mut Run) {
+    let compromises = run.size.pick(3, 15);
+    run.bounds.reach = LONGEST_REACH;
+    let database = Postgres::shared().create_database();
+    let cluster = Arc::new(Cluster::start(plan(database.url())).await);
+    let clients = Clients::start(run, &cluster, 60).await;
+    let verifiers = verifiers(VERIFIERS, &cluster).await;
+    let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
+    traffic.watch(&cluster, &run.ledger, &[0, 1, 2]);
+
+    let mut reach = Histogram::default();
+    for _ in 0..compromises {
+        wait::let_pass(Duration::from_secs(3)).await;
+        let stolen = cluster.client().login(&clients.users()[0], cluster.user_password()).await;
+        let stolen = stolen.expect("an answer").tokens().access;
+        compromise(run, &cluster, &Peek::into(&stolen).kid).await;
+        let acknowledged_at = clock::instant();
+        for verifier in &verifiers {
+            wait::until("a verifier refuses the key", Duration::from_secs(30), async || {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                refuses(verifier, &stolen).then_some(())
+            })
+            .await;
+            reach.record(acknowledged_at.elapsed());
+        }
+    }
+    traffic.stop().await;
+    run.close(&cluster).await;
+    run.few_failures(1.0);
+    run.within("from the answer to the last refusal", reach.max(), LONGEST_REACH);
+    run.within("p50 of that", reach.percentile(50.0), Duration::from_secs(1));
+}
+
+/// Says at any replica that the key is in other hands.
+pub(super) async fn compromise(run: &Run, cluster: &Cluster, kid: &str) {
+    let admin = cluster.admin_at(run.random.below(cluster.replicas().len())).await;
+    let sent = clock::since_epoch();
+    let path = format!("/admin/v1/keys/{kid}/compromise");
+    let answer = admin.post(&path, &serde_json::json!({})).await;
+    run.ledger.write(sent, Outcome::of(&answer), Call::Compromise { kid: kid.to_owned() });
+    assert_eq!(Outcome::of(&answer), Outcome::Ok);
+}
+
+fn refuses(verifier: &Verifier, token: &str) -> bool {
+    let answer = verifier.verify_now::<NoExtra>(token);
+    matches!(answer, Err(VerifyError::Invalid(Reason::RevokedKey | Reason::UnknownKey)))
+}

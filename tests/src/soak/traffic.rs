@@ -1,0 +1,293 @@
+//! What the clients of a cluster do all day: log in, refresh, check tokens, log out.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::Run;
+use crate::arrivals::{Schedule, Tally};
+use crate::checking::{Checks, Pool, ready_verifier};
+use crate::client::{Client, Tokens};
+use crate::clock;
+use crate::cluster::{Cluster, Plan};
+use crate::ledger::{Call, Ledger, Outcome};
+use crate::load::Load;
+use crate::process;
+use crate::random::Random;
+use crate::wait;
+
+/// Sessions that are kept going; beyond that, the one that was longest unused is forgotten.
+const MOST_SESSIONS: usize = 1000;
+const USERS: usize = 20;
+const WATCH_PERIOD: Duration = Duration::from_millis(200);
+const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
+/// All sessions have a call under way: the driver has too few of them.
+const NONE: &str = "no session";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the end of a session may remain unknown to a verifier whose stream was cut several times in a row: it waits up to
+/// 8 s before a further attempt.
+pub(super) const REACH_WHEN_CUT: Duration = Duration::from_secs(8);
+
+/// How often each thing is done, per second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    pub(super) logins: u32,
+    pub(super) refreshes: u32,
+    pub(super) verifies: u32,
+    pub(super) logouts: u32,
+}
+
+/// Everything one client application needs; shared by its calls.
+#[derive(Debug)]
+pub(super) struct Clients {
+    client: Client,
+    ledger: Arc<Ledger>,
+    pub(super) pool: Arc<Pool>,
+    users: Vec<String>,
+    password: &'static str,
+    random: Random,
+    living: Mutex<VecDeque<Tokens>>,
+    /// Those for whose end there was no answer.
+    doubtful: Mutex<VecDeque<Tokens>>,
+    ended: Mutex<VecDeque<Tokens>>,
+}
+
+/// Calls that go on until they are stopped.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    load: Load,
+    pub(super) clients: Arc<Clients>,
+}
+
+/// A plan for three replicas, with keys and tokens that live for seconds, and as many sessions a user as clients like.
+pub(super) fn plan(database_url: impl Into<String>) -> Plan {
+    Plan::new(3, database_url)
+        .keys_of_seconds()
+        .set("access_token_ttl", "20s")
+        .set("max_sessions_per_user", "0")
+}
+
+/// Keys that are announced 5 s before they sign, and followed as soon as they do.
+///
+/// It obeys K1: ¾ × 5 s ≥ 1 s max-age + 1 s stale-while-revalidate at most + 0.1 s poll + 2 × 1 s clock bound.
+pub(super) fn hurried(plan: Plan) -> Plan {
+    plan.set("key_publish_ahead", "5s")
+        .set("key_rotation_period", "5s")
+        .set("key_poll_interval", "100ms")
+        .set("jwks_max_age", "1s")
+}
+
+/// So many verifiers that trust the cluster.
+pub(super) async fn verifiers(count: usize, cluster: &Cluster) -> Vec<Arc<verifier::Verifier>> {
+    let mut verifiers = Vec::new();
+    for _ in 0..count {
+        verifiers.push(ready_verifier(&cluster.issuer()).await);
+    }
+    verifiers
+}
+
+impl Clients {
+    /// Makes users and so many sessions.
+    pub(super) async fn start(run: &Run, cluster: &Cluster, sessions: usize) -> Arc<Self> {
+        let users = cluster.create_users("client", USERS, &["ping"]).await;
+        let clients = Arc::new(Self {
+            client: cluster.client(),
+            ledger: Arc::clone(&run.ledger),
+            pool: Pool::new(&run.random),
+            users,
+            password: cluster.user_password(),
+            random: Random::from_seed(run.random.next()),
+            living: Mutex::default(),
+            doubtful: Mutex::default(),
+            ended: Mutex::default(),
+        });
+        for _ in 0..sessions {
+            clients.log_in().await.expect("the first logins");
+        }
+        clients
+    }
+
+    /// Their names.
+    pub(super) fn users(&self) -> &[String] {
+        &self.users
+    }
+
+    /// Copies of the newest tokens of some sessions.
+    pub(super) fn some_living(&self, count: usize) -> Vec<Tokens> {
+        lock(&self.living).iter().take(count).cloned().collect()
+    }
+
+    /// A new session of any user.
+    pub(super) async fn log_in(&self) -> Result<(), String> {
+        let user = self.random.pick(&self.users).expect("some users");
+        let sent = clock::since_epoch();
+        let answer = self.client.login(user, self.password).await;
+        if let Some(tokens) = self.ledger.login(sent, &answer) {
+            self.keep(tokens);
+        }
+        Outcome::kind(&answer)
+    }
+
+    /// Refreshes the session that was longest unused. Without an answer the same token is shown again.
+    pub(super) async fn refresh(&self) -> Result<(), String> {
+        let Some(shown) = lock(&self.living).pop_front() else { return Err(NONE.to_owned()) };
+        let answer = self.ledger.refresh(&self.client, &shown).await;
+        let tokens = answer.as_ref().ok().and_then(crate::client::Answer::find_tokens);
+        match (tokens, Outcome::of(&answer)) {
+            (Some(tokens), _) => self.keep(tokens),
+            (None, Outcome::Info(_)) => self.show_again(shown),
+            // Refused: the checkers will ask whether it should have been.
+            (None, _) => {}
+        }
+        Outcome::kind(&answer)
+    }
+
+    /// Ends a session. Without an answer the same is asked again, next time.
+    pub(super) async fn log_out(&self) -> Result<(), String> {
+        let again = lock(&self.doubtful).pop_front();
+        let Some(shown) = again.or_else(|| lock(&self.living).pop_back()) else {
+            return Err(NONE.to_owned());
+        };
+        let answer = self.ledger.logout(&self.client, &shown).await;
+        let place = if Outcome::of(&answer) == Outcome::Ok { &self.ended } else { &self.doubtful };
+        lock(place).push_back(shown);
+        Outcome::kind(&answer)
+    }
+
+    /// Shows the refresh token of a session that has ended, which must be refused.
+    pub(super) async fn show_ended(&self) -> Result<(), String> {
+        let Some(shown) = lock(&self.ended).pop_front() else { return Ok(()) };
+        let answer = self.ledger.refresh(&self.client, &shown).await;
+        lock(&self.ended).push_back(shown);
+        // Whether it was accepted is for the checkers to say.
+        if matches!(Outcome::of(&answer), Outcome::Info(_)) { Outcome::kind(&answer) } else { Ok(()) }
+    }
+
+    /// Shows the refresh tokens of ended sessions once more, and takes up all living ones.
+    pub(super) async fn look_back(&self) {
+        let ended: Vec<Tokens> = lock(&self.ended).drain(..).collect();
+        for shown in ended.iter().rev().take(100) {
+            let _ = self.ledger.refresh(&self.client, shown).await;
+        }
+        let living: Vec<Tokens> = lock(&self.living).drain(..).collect();
+        for shown in living.iter().rev().take(100) {
+            wait::until("a session goes on", PATIENCE, async || {
+                let answer = self.ledger.refresh(&self.client, shown).await;
+                // Whether a refusal is right is for the checkers to say.
+                (!matches!(Outcome::of(&answer), Outcome::Info(_))).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// At once, as a client that waits for the answer does, or long after, as one does that was in a tunnel.
+    fn show_again(&self, shown: Tokens) {
+        let mut living = lock(&self.living);
+        if self.random.below(2) == 0 { living.push_front(shown) } else { living.push_back(shown) }
+    }
+
+    fn keep(&self, tokens: Tokens) {
+        self.pool.push(&tokens.access);
+        let mut living = lock(&self.living);
+        living.push_back(tokens);
+        if living.len() > MOST_SESSIONS {
+            living.pop_front();
+        }
+    }
+}
+
+impl Traffic {
+    /// Starts calls at `rates`; tokens are checked by `verifiers`.
+    pub(super) fn start(
+        run: &mut Run,
+        clients: &Arc<Clients>,
+        verifiers: &[Arc<verifier::Verifier>],
+        rates: Rates,
+    ) -> Self {
+        let mut load = Load::default();
+        let mut arrive = |rate: u32, tally: &Arc<Tally>, work: Work| {
+            let clients = Arc::clone(clients);
+            if rate > 0 {
+                load.arrive(Schedule::per_second(rate), tally, move || work.of(Arc::clone(&clients)));
+            }
+        };
+        arrive(rates.logins, &run.tally("login"), Work::LogIn);
+        arrive(rates.refreshes, &run.tally("refresh"), Work::Refresh);
+        arrive(rates.logouts, &run.tally("logout"), Work::LogOut);
+        arrive(rates.logouts, &run.tally("show ended"), Work::ShowEnded);
+        let checks = Checks::new(verifiers.to_vec(), &clients.pool, &run.ledger);
+        checks.arrive(&mut load, rates.verifies, &run.tally("verify"));
+        Self { load, clients: Arc::clone(clients) }
+    }
+
+    /// Also looks at the key set of each of `replicas` several times a second, and at the processes.
+    pub(super) fn watch(&mut self, cluster: &Arc<Cluster>, ledger: &Arc<Ledger>, replicas: &[usize]) {
+        for &replica in replicas {
+            let (client, ledger) = (cluster.client().at_replica(replica), Arc::clone(ledger));
+            self.load.repeat(WATCH_PERIOD, move || {
+                let (client, ledger) = (client.clone(), Arc::clone(&ledger));
+                async move {
+                    // A replica that is down publishes nothing.
+                    let Ok(answer) = client.jwks().await else { return };
+                    if answer.status == StatusCode::OK {
+                        ledger.key_set(replica, &answer.json());
+                    }
+                }
+            });
+        }
+        let (cluster, ledger) = (Arc::clone(cluster), Arc::clone(ledger));
+        self.load.repeat(SAMPLE_PERIOD, move || {
+            let (cluster, ledger) = (Arc::clone(&cluster), Arc::clone(&ledger));
+            async move { sample(&cluster, &ledger) }
+        });
+    }
+
+    /// Stops and waits for what is under way.
+    pub(super) async fn pause(self) {
+        self.load.stop().await;
+    }
+
+    /// Stops, waits for what is under way, and looks once more at what was ended and at what must go on.
+    pub(super) async fn stop(self) {
+        self.load.stop().await;
+        self.clients.look_back().await;
+    }
+}
+
+/// One kind of call.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    LogIn,
+    Refresh,
+    LogOut,
+    ShowEnded,
+}
+
+impl Work {
+    async fn of(self, clients: Arc<Clients>) -> Result<(), String> {
+        match self {
+            Self::LogIn => clients.log_in().await,
+            Self::Refresh => clients.refresh().await,
+            Self::LogOut => clients.log_out().await,
+            Self::ShowEnded => clients.show_ended().await,
+        }
+    }
+}
+
+/// Writes down what each process uses.
+pub(super) fn sample(cluster: &Cluster, ledger: &Ledger) {
+    for replica in cluster.replicas() {
+        let process = replica.id();
+        if let Some((rss_kib, files)) = process::usage(process) {
+            let call = Call::Process { replica: replica.number(), process, rss_kib, files };
+            ledger.note(Outcome::Ok, call);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics with this lock")
+}
