@@ -105,7 +105,7 @@ impl Clients {
             ended: Mutex::default(),
         });
         for _ in 0..sessions {
-            clients.log_in().await.expect("the first logins");
+            wait::until("the first logins", PATIENCE, async || clients.log_in().await.ok()).await;
         }
         clients
     }
