@@ -24,7 +24,7 @@ pub async fn run(app: &App) {
         let outcome = with_one_connection(BEAT_LIMIT, beat(app)).await;
         match &outcome {
             Err(error) if !was_wrong => {
-                warn!(%error, "the list of replicas cannot be written; this one goes on")
+                warn!(%error, "the list of replicas cannot be written; this one goes on");
             }
             Ok(()) if was_wrong => info!("the list of replicas is written again"),
             _ => {}

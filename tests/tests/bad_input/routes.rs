@@ -22,6 +22,7 @@ impl Listener {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "four facts that have nothing to do with each other")]
 pub(super) struct Route {
     pub(super) listener: Listener,
     pub(super) method: Method,
