@@ -13,7 +13,7 @@ use crate::store::{StoreError, with_one_connection};
 
 const BEAT: Duration = Duration::from_secs(2);
 /// Whatever became of a beat, the next one makes up for it.
-const BEAT_LIMIT: Duration = Duration::from_secs(10);
+const BEAT_LIMIT: Duration = Duration::from_secs(2);
 /// Nobody waits longer for a replica that ends.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 

@@ -168,6 +168,8 @@ fn describe() {
     gauge!("auth_feed_lag_seconds", "How old this replica's knowledge of revocations is.");
     gauge!("auth_feed_entries", "Revocations that are still to be remembered.");
     gauge!("auth_feed_streams", "Subscribers of the revocation feed.");
+    gauge!("auth_draining", "1 while the replica leaves the rotation.");
+    gauge!("auth_database_pool_connections", "Connections to the database, lent or idle.");
     gauge!("auth_keys", "Signing keys by algorithm and phase.");
     gauge!("auth_key_active_age_seconds", "How long the active key of an algorithm has been signing.");
     gauge!("auth_key_changes", "The change counter of the key table as this replica knows it.");

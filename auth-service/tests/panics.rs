@@ -109,9 +109,8 @@ impl Replica {
             monotonic: Trap::default(),
         });
         let entropy = Arc::new(Randomness { system: SystemEntropy::new(), trap: Trap::default() });
-        let app = start::start(Loaded { config, ..Loaded::default() }, clock.clone(), entropy.clone())
-            .await
-            .unwrap();
+        let loaded = Loaded { config, ..Loaded::default() };
+        let app = start::start(loaded, clock.clone(), entropy.clone()).await.unwrap();
         start::bootstrap(&app).await.unwrap();
         let public = listen(service::public(app.clone())).await;
         let admin = listen(service::admin(app.clone(), Metrics::detached())).await;

@@ -17,7 +17,7 @@ mod process;
 mod sessions;
 mod tokens;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 pub use sessions::forks;
@@ -204,9 +204,42 @@ fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(seconds.try_into().unwrap_or_default())
 }
 
+/// Panics if a rule does not hold for `entries`.
+#[track_caller]
+pub fn assert_hold(entries: &[Entry], bounds: &Bounds) {
+    for (rule, violations) in check(entries, bounds) {
+        none(rule, &violations);
+    }
+}
+
+/// How much is in a ledger: a test that did nothing proves nothing.
+#[derive(Debug)]
+pub struct Volume<'l> {
+    /// How often tokens were given out.
+    pub grants: usize,
+    /// How often a verifier took one.
+    pub accepted: usize,
+    /// The keys that signed them.
+    pub kids: BTreeSet<&'l str>,
+}
+
+impl<'l> Volume<'l> {
+    /// Counts what `entries` hold.
+    pub fn of(entries: &'l [Entry]) -> Self {
+        let history = History::of(entries);
+        let is_accepted =
+            |entry: &&Entry| matches!(entry.call, Call::Verify { .. }) && entry.outcome == Outcome::Ok;
+        Self {
+            grants: history.grants().count(),
+            accepted: entries.iter().filter(is_accepted).count(),
+            kids: history.grants().map(|(_, grant)| grant.access.kid.as_str()).collect(),
+        }
+    }
+}
+
 /// Panics with all `violations`, at most 20 of them in full.
 #[track_caller]
-pub fn none(what: &str, violations: &[String]) {
+fn none(what: &str, violations: &[String]) {
     let shown = &violations[..violations.len().min(20)];
     assert!(violations.is_empty(), "{what}: {} violations\n{}", violations.len(), shown.join("\n"));
 }

@@ -1,14 +1,17 @@
 //! Resource servers in this process: verifiers that check tokens from a pool, at a steady rate.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use verifier::{FeedState, NoExtra, Seconds, Verifier};
 
+use crate::arrivals::{Schedule, Tally};
 use crate::clock;
 use crate::jwt::Peek;
 use crate::ledger::{Ledger, Outcome};
+use crate::load::Load;
 use crate::random::Random;
 use crate::wait;
 
@@ -72,11 +75,20 @@ impl Checks {
         &self.verifiers
     }
 
+    /// Checks so many tokens a second in the background.
+    pub fn arrive(self, load: &mut Load, per_second: u32, tally: &Arc<Tally>) {
+        let turn = AtomicUsize::new(0);
+        load.arrive(Schedule::per_second(per_second), tally, move || {
+            let (checks, n) = (self.clone(), turn.fetch_add(1, Ordering::Relaxed));
+            async move { checks.check(n).await }
+        });
+    }
+
     /// Check number `n`, at each verifier in turn.
     ///
     /// Every second one is made with the keys in hand only, like a resource server that never fetches because of an unknown
     /// `kid`: it must do without that safety net. A refusal may be right: that is for the checkers to tell.
-    pub async fn check(&self, n: usize) -> Result<(), String> {
+    async fn check(&self, n: usize) -> Result<(), String> {
         let verifier = &self.verifiers[n / 2 % self.verifiers.len()];
         let Some((token, peek)) = self.pool.pick() else { return Err("no token to check".to_owned()) };
         let sent = clock::since_epoch();

@@ -203,10 +203,15 @@ impl Cluster {
         Client::new(&self.balancer.url())
     }
 
-    /// A client of the admin listener of replica `number`, logged in as [`ADMIN`].
+    /// A client of the admin listener of replica `number`, logged in as [`ADMIN`]. Tries again as long as it is told to.
     pub async fn admin_at(&self, number: usize) -> Client {
-        let login = self.client().login_for(ADMIN_AUDIENCE, ADMIN, &self.admin_password).await;
-        let tokens = login.expect("an answer").tokens();
+        let tokens = wait::until("the administrator logs in", Duration::from_secs(20), async || {
+            let login = self.client().login_for(ADMIN_AUDIENCE, ADMIN, &self.admin_password).await;
+            let answer = login.ok()?;
+            assert!(!answer.status.is_client_error(), "{answer}");
+            answer.find_tokens()
+        })
+        .await;
         Client::new(&self.replicas[number].admin_url()).with_bearer(&tokens.access)
     }
 

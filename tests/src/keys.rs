@@ -1,9 +1,12 @@
 //! The schedules of the signing keys, as the admin API tells them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::client::{Answer, Client};
+use crate::wait;
 
 /// One signing key and the seconds at which its phases begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +36,11 @@ pub fn listed(answer: &Answer) -> Vec<Key> {
 pub async fn all(admin: &Client) -> Vec<Key> {
     let (mut keys, mut path) = (Vec::new(), "/admin/v1/keys?limit=200".to_owned());
     loop {
-        let answer = admin.get(&path).await.expect("an answer");
+        let answer = wait::until("the keys are listed", Duration::from_secs(10), async || {
+            let answer = admin.get(&path).await.ok()?;
+            (!answer.status.is_server_error()).then_some(answer)
+        })
+        .await;
         keys.extend(listed(&answer));
         let Some(next) = answer.json()["next"].as_str().map(str::to_owned) else { break };
         path = format!("/admin/v1/keys?limit=200&after={}", next.replace(' ', "%20"));

@@ -2,11 +2,12 @@
 //! are restarted, under steady load and without a failed request.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
+use tests::arrivals::{Schedule, Tally};
 use tests::client::{Answer, Client, Lost};
 use tests::cluster::{Cluster, Plan, service};
 use tests::load::Load;
@@ -16,35 +17,10 @@ use tests::wait;
 const PATIENCE: Duration = Duration::from_secs(20);
 const SESSIONS: usize = 8;
 
-/// What clients saw.
-#[derive(Debug, Default)]
-struct Seen {
-    answered: AtomicUsize,
-    failed: Mutex<Vec<String>>,
-}
-
-impl Seen {
-    fn note(&self, what: &str, answer: &Result<Answer, Lost>) {
-        match answer {
-            Ok(answer) if answer.status == StatusCode::OK => {
-                self.answered.fetch_add(1, Ordering::Relaxed);
-            }
-            // This machine has no CPU left for passwords, restart or not; the client is told to wait.
-            Ok(answer) if what == "login" && answer.code() == "overloaded" => {}
-            Ok(answer) => self.fail(format!("{what} by {:?}: {answer}", answer.served_by())),
-            Err(lost) => self.fail(format!("{what}: {}", lost.why)),
-        }
-    }
-
-    fn fail(&self, line: String) {
-        self.failed.lock().expect("nobody panics with this lock").push(line);
-    }
-}
-
 /// Logins, refreshes, own endpoints, forward authentication and key sets through the balancer, by a schedule: a stall shows as
 /// late answers, and a refusal as a failure. Nothing is sent twice.
-async fn steady_load(cluster: &Cluster) -> (Load, Arc<Seen>) {
-    let (seen, mut load) = (Arc::new(Seen::default()), Load::default());
+async fn steady_load(cluster: &Cluster) -> (Load, Arc<Tally>) {
+    let (tally, mut load) = (Tally::new("all"), Load::default());
     let names = cluster.create_users("rolling", SESSIONS, &["ping"]).await;
     let (client, password) = (cluster.client(), cluster.user_password());
     let mut refresh_tokens = Vec::new();
@@ -56,33 +32,41 @@ async fn steady_load(cluster: &Cluster) -> (Load, Arc<Seen>) {
     }
 
     let (sessions, turn) = (Arc::new(refresh_tokens), Arc::new(AtomicUsize::new(0)));
-    let (refreshing, noted) = (client.clone(), Arc::clone(&seen));
-    load.every(Duration::from_millis(15), move || {
-        let (client, seen, sessions) = (refreshing.clone(), Arc::clone(&noted), Arc::clone(&sessions));
+    let refreshing = client.clone();
+    load.arrive(Schedule::per_second(50), &tally, move || {
+        let (client, sessions) = (refreshing.clone(), Arc::clone(&sessions));
         let place = turn.fetch_add(1, Ordering::Relaxed) % SESSIONS;
         async move {
             let mut token = sessions[place].lock().await;
             let answer = client.refresh(&token).await;
-            seen.note("refresh", &answer);
+            let outcome = judge("refresh", &answer);
             if let Some(tokens) = answer.ok().and_then(|answer| answer.find_tokens()) {
                 *token = tokens.refresh;
             }
+            outcome
         }
     });
-    let (own, noted, name) = (client.clone(), Arc::clone(&seen), names[0].clone());
-    load.every(Duration::from_millis(250), move || {
-        let (client, seen, name) = (own.clone(), Arc::clone(&noted), name.clone());
-        async move { seen.note("login", &client.login(&name, password).await) }
+    let (own, name) = (client.clone(), names[0].clone());
+    load.arrive(Schedule::per_second(3), &tally, move || {
+        let (client, name) = (own.clone(), name.clone());
+        async move { judge("login", &client.login(&name, password).await) }
     });
-    for (path, period) in [("/v1/me", 25), ("/v1/verify?permission=ping", 10), ("/.well-known/jwks.json", 50)]
-    {
-        let (client, noted) = (client.with_bearer(&bearer), Arc::clone(&seen));
-        load.every(Duration::from_millis(period), move || {
-            let (client, seen) = (client.clone(), Arc::clone(&noted));
-            async move { seen.note(path, &client.get(path).await) }
+    for (path, rate) in [("/v1/me", 20), ("/v1/verify?permission=ping", 50), ("/.well-known/jwks.json", 10)] {
+        let client = client.with_bearer(&bearer);
+        load.arrive(Schedule::per_second(rate), &tally, move || {
+            let client = client.clone();
+            async move { judge(path, &client.get(path).await) }
         });
     }
-    (load, seen)
+    (load, tally)
+}
+
+fn judge(what: &str, answer: &Result<Answer, Lost>) -> Result<(), String> {
+    match answer {
+        Ok(answer) if answer.status == StatusCode::OK => Ok(()),
+        Ok(answer) => Err(format!("{what} by {:?}: {answer}", answer.served_by())),
+        Err(lost) => Err(format!("{what}: {}", lost.why)),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,9 +74,9 @@ async fn half_of_the_replicas_at_a_time_are_restarted_and_no_request_fails() {
     let database = Postgres::shared().create_database();
     // Longer than the balancer needs to notice: it asks every 200 ms.
     let cluster = Cluster::start(Plan::new(4, database.url()).set("drain_delay", "2s")).await;
-    let (load, seen) = steady_load(&cluster).await;
+    let (load, tally) = steady_load(&cluster).await;
     let before: Vec<u32> = cluster.replicas().iter().map(tests::cluster::Replica::id).collect();
-    let answered = || seen.answered.load(Ordering::Relaxed);
+    let answered = || tally.counts().ok.count();
     let some_more = async |what: &str| {
         let start = answered();
         wait::until(what, PATIENCE, async || (answered() > start + 200).then_some(())).await;
@@ -105,8 +89,8 @@ async fn half_of_the_replicas_at_a_time_are_restarted_and_no_request_fails() {
         some_more("it runs on all four").await;
     }
     load.stop().await;
-    let failed = seen.failed.lock().expect("the load has stopped");
-    assert_eq!(failed.len(), 0, "of {} requests failed: {failed:#?}", answered() + failed.len());
+    let counts = tally.counts();
+    assert_eq!(counts.ok.count(), counts.due(), "{:#?}", counts.failures);
     for (number, replica) in cluster.replicas().iter().enumerate() {
         assert_ne!(replica.id(), before[number], "replica {number} was restarted");
         assert!(
@@ -183,6 +167,13 @@ async fn a_replica_drained_from_the_command_line_gets_no_requests_until_it_is_pu
     served_by(&client, &[1]).await;
     // Whoever asks it all the same is served.
     client.at_replica(0).me().await.expect("an answer").assert_status(StatusCode::OK);
+    let metrics = Client::new(&cluster.replicas()[0].admin_url()).get("/metrics").await.expect("an answer");
+    let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
+    let has_idle = |line: &str| {
+        line.starts_with("auth_database_pool_connections{state=\"idle\"}") && !line.ends_with(" 0")
+    };
+    assert!(metrics.lines().any(|line| line == "auth_draining 1"), "{metrics}");
+    assert!(metrics.lines().any(has_idle), "{metrics}");
     assert_eq!(run(&["drain", "--undo", &first.id])[0].state, "ready");
     served_by(&client, &[0, 1]).await;
 

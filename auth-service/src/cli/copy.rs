@@ -29,7 +29,7 @@ pub(crate) async fn run(
     loaded: Result<Loaded, ConfigError>,
     arguments: CopyArguments,
 ) -> Result<(), Failure> {
-    let Loaded { config, .. } = load(loaded)?;
+    let config = load(loaded)?.config;
     let Some(Database::Sqlite { path: from }) = Database::from_url(&arguments.from) else {
         return Err("--from: must be a SQLite database, such as sqlite://data/auth.db".into());
     };

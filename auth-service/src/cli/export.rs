@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_service::config::{Config, Loaded};
+use auth_service::config::Config;
 use auth_service::entropy::SystemEntropy;
 use auth_service::flows::start;
 use auth_service::keys::keyring;
@@ -63,7 +63,7 @@ impl Export {
         let source = if let Some(place) = &self.jwks {
             Source::Jwks(place.clone())
         } else {
-            let Loaded { config, .. } = load(Config::load(config))?;
+            let config = load(Config::load(config))?.config;
             let clock = Arc::new(SystemClock::new());
             Source::Database(start::open_store(&config, clock, &SystemEntropy::new()).await?.0)
         };

@@ -33,6 +33,11 @@ fn measure(app: &App) {
     metrics::gauge!("auth_feed_lag_seconds").set(feed_lag(app));
     metrics::gauge!("auth_feed_entries").set(u32::try_from(app.feed.entries()).unwrap_or(u32::MAX));
     metrics::gauge!("auth_feed_streams").set(u32::try_from(app.feed.streams()).unwrap_or(u32::MAX));
+    let (idle, lent) = app.store.connections();
+    for (state, count) in [("idle", idle), ("lent", lent)] {
+        metrics::gauge!("auth_database_pool_connections", "state" => state)
+            .set(u32::try_from(count).unwrap_or(u32::MAX));
+    }
     for algorithm in Algorithm::ALL {
         let keys = snapshot.chain_keys(Chain::Signing(algorithm));
         for phase in [KeyPhase::Pending, KeyPhase::Active, KeyPhase::Retiring] {

@@ -268,6 +268,17 @@ impl Database {
         self.trust.detached(deadline, is_seen_through, operation).await
     }
 
+    /// How many connections are idle, and how many are lent.
+    pub(crate) fn connections(&self) -> (usize, usize) {
+        let count = |size: u32, idle: usize| (idle, (size as usize).saturating_sub(idle));
+        match &self.pools {
+            Pools::Sqlite { writer, readers } => {
+                count(writer.size() + readers.size(), writer.num_idle() + readers.num_idle())
+            }
+            Pools::Postgres(pool) => count(pool.size(), pool.num_idle()),
+        }
+    }
+
     /// Waits until every connection is returned, and closes them.
     pub(crate) async fn close(&self) {
         match &self.pools {

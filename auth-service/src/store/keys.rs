@@ -56,7 +56,8 @@ impl SqlStore {
         self.run(|store| async move {
             let asked_at = store.db.clock().monotonic();
             let sql = format!(
-                "SELECT {{now}}, changes, {COLUMNS} FROM key_ring LEFT JOIN keys ON 1 = 1 ORDER BY chain, generation"
+                "SELECT {{now}}, changes, {COLUMNS} FROM key_ring LEFT JOIN keys ON 1 = 1
+                  WHERE key_ring.id = 1 ORDER BY chain, generation"
             );
             let rows = store.db.read(&sql, Vec::new()).await?;
             let first = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?;

@@ -171,6 +171,11 @@ impl SqlStore {
         self.db.shift_server_clock(seconds);
     }
 
+    /// How many connections are idle, and how many are lent.
+    pub fn connections(&self) -> (usize, usize) {
+        self.db.connections()
+    }
+
     /// Closes all connections once they are idle.
     pub async fn close(&self) {
         self.db.close().await;

@@ -66,8 +66,9 @@ impl SqlStore {
     /// All stored settings.
     pub async fn settings(&self) -> Result<SettingsTable, StoreError> {
         self.run(|store| async move {
+            // The id of the only row, as in the read of revocations: else PostgreSQL expects many and compiles the statement.
             let sql = "SELECT settings_version, name, value, changed_at, changed_by
-                         FROM key_ring LEFT JOIN settings ON 1 = 1 ORDER BY name";
+                         FROM key_ring LEFT JOIN settings ON 1 = 1 WHERE key_ring.id = 1 ORDER BY name";
             read(&store.db.read(sql, Vec::new()).await?)
         })
         .await
@@ -97,7 +98,7 @@ impl SqlStore {
                 tx.fetch("UPDATE key_ring SET id = id", Vec::new()).await?;
                 // A statement of its own: the one above may have waited for the lock, and its clock stood meanwhile.
                 let sql = "SELECT settings_version, name, value, changed_at, changed_by, {now}
-                             FROM key_ring LEFT JOIN settings ON 1 = 1 ORDER BY name";
+                             FROM key_ring LEFT JOIN settings ON 1 = 1 WHERE key_ring.id = 1 ORDER BY name";
                 let rows = tx.fetch(sql, Vec::new()).await?;
                 let before = read(&rows)?;
                 let now = rows.first().ok_or_else(unreadable)?.time(5)?;

@@ -8,6 +8,7 @@ mod logins;
 mod replicas;
 mod revocations;
 mod sessions;
+mod settings;
 mod users;
 
 /// Runs each case on both databases.
@@ -29,6 +30,13 @@ macro_rules! contract {
 }
 
 contract![
+    crate::settings::one_of_64_operators_who_saw_the_same_wins as one_of_64_operators_who_saw_the_same_wins,
+    crate::settings::of_64_changes_that_exclude_each_other_one_kind_is_done
+        as of_64_changes_that_exclude_each_other_one_kind_is_done,
+    crate::settings::a_change_of_settings_is_all_or_nothing_and_counted
+        as a_change_of_settings_is_all_or_nothing_and_counted,
+    crate::settings::longer_lives_and_the_room_for_them_are_one_step
+        as longer_lives_and_the_room_for_them_are_one_step,
     crate::sessions::one_of_64_advances_wins as one_of_64_advances_wins,
     crate::sessions::one_of_64_recoveries_wins as one_of_64_recoveries_wins,
     crate::sessions::one_of_64_fast_forwards_wins as one_of_64_fast_forwards_wins,

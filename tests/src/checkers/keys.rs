@@ -80,12 +80,14 @@ fn unpublished(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<Stri
     let mut faults = Vec::new();
     for key in keys.iter().filter(|key| key.generation > 1) {
         let Some((first_signed, last_end)) = spans.get(key.kid.as_str()) else { continue };
+        // A retry is answered with the `iat` of the first answer, which may be older than the key.
+        let first_signed = first_signed.max(&seconds(key.activates_at)).to_owned();
         let announced = first_signed.saturating_sub(bounds.lead);
         // A theft moves what is planned from then on.
         let is_hurried = history
             .compromised
             .values()
-            .any(|end| end.asked_at + Duration::from_secs(2) >= announced && end.asked_at <= *first_signed);
+            .any(|end| end.asked_at + Duration::from_secs(2) >= announced && end.asked_at <= first_signed);
         if is_hurried || history.compromised.contains_key(key.kid.as_str()) {
             continue;
         }
@@ -184,6 +186,17 @@ mod tests {
         }
         let mut entries = rotation();
         entries.push(published(40, &["kid-2"]));
+        assert_eq!(violations(&entries), []);
+    }
+
+    #[test]
+    fn retry_that_is_signed_by_a_newer_key_than_its_date_is_fine() {
+        let mut entries = rotation();
+        let mut retry = signed(22, "kid-2");
+        let Call::Login(Some(grant)) = &mut retry.call else { unreachable!("it is one") };
+        grant.access.iat -= 8;
+        entries.push(retry);
+        entries.insert(4, published(9, &["kid-1"]));
         assert_eq!(violations(&entries), []);
     }
 

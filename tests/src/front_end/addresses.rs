@@ -48,7 +48,7 @@ impl Addresses {
         self.of(20, number)
     }
 
-    /// The service with WebSockets on node `number`.
+    /// The service with `WebSockets` on node `number`.
     pub fn live(self, number: usize) -> SocketAddr {
         self.of(30, number)
     }

@@ -1,5 +1,7 @@
 //! An application that knows nothing of tokens: it says which request reached it, and echoes over upgraded connections.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,18 +54,18 @@ async fn accept(listener: TcpListener, number: usize, sockets: Arc<AtomicUsize>)
 }
 
 async fn serve(stream: TcpStream, number: usize, sockets: Arc<AtomicUsize>) {
-    let service = service_fn(|request| answer(request, number, &sockets));
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(request, number, &sockets))));
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // An error here is a client that went away.
     drop(connection.with_upgrades().await);
 }
 
-async fn answer(
+fn answer(
     mut request: Request<Incoming>,
     number: usize,
     sockets: &Arc<AtomicUsize>,
-) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+) -> Response<Full<Bytes>> {
     let is_upgrade = request.headers().get(header::UPGRADE).is_some_and(|to| to == "websocket");
     if is_upgrade {
         tokio::spawn(echo(hyper::upgrade::on(&mut request), Arc::clone(sockets)));
@@ -73,7 +75,7 @@ async fn answer(
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_ACCEPT, EXAMPLE_ACCEPT)
             .header("x-replica", number);
-        return Ok(answer.body(Full::default()).expect("fixed headers"));
+        return answer.body(Full::default()).expect("fixed headers");
     }
     let mut headers = Map::new();
     for (name, value) in request.headers() {
@@ -82,7 +84,7 @@ async fn answer(
         values.as_array_mut().expect("made above").push(Value::from(value));
     }
     let seen = json!({ "path": request.uri().path(), "headers": headers });
-    Ok(Response::new(Full::from(seen.to_string())))
+    Response::new(Full::from(seen.to_string()))
 }
 
 /// Sends back what it gets, until the other side closes.

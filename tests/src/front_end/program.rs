@@ -57,8 +57,8 @@ pub fn deployed(file: &str) -> PathBuf {
 
 /// Caddy reads variables itself; the guarded application is added to its file as the comment there says.
 fn caddy(here: &Path) -> Command {
-    let files = ["caddy/Caddyfile", "caddy/guarded.caddyfile"].map(deployed);
-    let text: String = files.iter().map(|file| format!("import {}\n", file.display())).collect();
+    let [front_end, guarded] = ["caddy/Caddyfile", "caddy/guarded.caddyfile"].map(deployed);
+    let text = format!("import {}\nimport {}\n", front_end.display(), guarded.display());
     fs::write(here.join("Caddyfile"), text).expect("a file");
     let mut command = find("caddy", "caddy");
     command.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]);

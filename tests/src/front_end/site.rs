@@ -102,7 +102,7 @@ impl Site {
         &self.cluster
     }
 
-    /// The services with WebSockets.
+    /// The services with `WebSockets`.
     pub fn live(&self) -> &[Plain] {
         &self.live
     }

@@ -122,8 +122,9 @@ impl Caller {
 
     /// Takes the session that waited longest; its newest token goes back to the others.
     async fn refresh_one(&self) -> Result<Answer, Lost> {
-        let taken = self.refresh.lock().expect("nobody panics with this lock").pop_front();
-        let token = taken.ok_or_else(|| Lost { why: "all sessions wait for an answer".to_owned() })?;
+        let longest_waiting = self.refresh.lock().expect("nobody panics with this lock").pop_front();
+        let token =
+            longest_waiting.ok_or_else(|| Lost { why: "all sessions wait for an answer".to_owned() })?;
         let answer = self.client.refresh(&token).await;
         let newest =
             answer.as_ref().ok().and_then(Answer::find_tokens).map_or(token, |tokens| tokens.refresh);

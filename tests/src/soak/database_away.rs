@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Run;
 use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
 use crate::arrivals::Tally;
-use crate::client::{Answer, Client, Lost};
+use crate::client::{Answer, Lost};
 use crate::clock;
 use crate::cluster::Cluster;
 use crate::histogram::Histogram;
@@ -19,7 +19,6 @@ use crate::passage::Passage;
 use crate::postgres::{Postgres, Standby, Stop};
 use crate::wait;
 
-const REPLICAS: usize = 3;
 const LONGEST_REFUSAL: Duration = Duration::from_secs(2);
 const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 
@@ -74,7 +73,7 @@ pub(super) async fn play(run: &mut Run) {
         tokio::task::block_in_place(|| way.end(&postgres, standby, &passage));
         run.ledger.deed("the database is back");
         let ended = clock::instant();
-        everything_works_again(&cluster, &clients).await;
+        cluster.everything_works_again(&clients.users()[1]).await;
         run.within(&format!("{way:?}: normal again"), ended.elapsed(), LONGEST_RECOVERY);
     }
     key_sets.stop().await;
@@ -160,17 +159,4 @@ fn told_to_wait(answer: &Result<Answer, Lost>) -> Result<Duration, String> {
         && (1..=60).contains(&seconds)
         && answer.code() == "unavailable";
     if is_told { Ok(answer.took) } else { Err(format!("while the database was away: {answer}")) }
-}
-
-/// Waits until each replica logs in and refreshes again.
-async fn everything_works_again(cluster: &Cluster, clients: &Clients) {
-    for replica in 0..REPLICAS {
-        let client: Client = cluster.client().at_replica(replica);
-        wait::until(&format!("replica {replica} works again"), Duration::from_mins(1), async || {
-            let login =
-                client.login(&clients.users()[1], cluster.user_password()).await.ok()?.find_tokens()?;
-            client.refresh(&login.refresh).await.ok()?.find_tokens()
-        })
-        .await;
-    }
 }

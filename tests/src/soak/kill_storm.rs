@@ -42,9 +42,13 @@ pub(super) async fn play(run: &mut Run) {
     }
     traffic.stop().await;
     for name in made {
-        let sent = clock::since_epoch();
-        let login = cluster.client().login(&name, cluster.user_password()).await;
-        run.ledger.write(sent, Outcome::of(&login), Call::Find { thing: name });
+        let (sent, found) = wait::until("a user is looked for", Duration::from_secs(20), async || {
+            let sent = clock::since_epoch();
+            let found = Outcome::of(&cluster.client().login(&name, cluster.user_password()).await);
+            (!matches!(found, Outcome::Info(_))).then_some((sent, found))
+        })
+        .await;
+        run.ledger.write(sent, found, Call::Find { thing: name });
     }
     run.close(&cluster).await;
     run.few_failures(2.0);

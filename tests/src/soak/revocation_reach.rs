@@ -103,9 +103,12 @@ async fn slowest_document(cluster: &Cluster) -> Duration {
 }
 
 async fn log_in(run: &Run, cluster: &Cluster, user: &str) -> Tokens {
-    let sent = clock::since_epoch();
-    let login = cluster.client().login(user, cluster.user_password()).await;
-    run.ledger.login(sent, &login).expect("a login")
+    wait::until("a login", Duration::from_secs(20), async || {
+        let sent = clock::since_epoch();
+        let login = cluster.client().login(user, cluster.user_password()).await;
+        run.ledger.login(sent, &login)
+    })
+    .await
 }
 
 /// Ends a session and counts how long each verifier takes to refuse its token.

@@ -40,9 +40,12 @@ pub(super) async fn play(run: &mut Run) {
     let pauses = pauses(&cluster, &run.random);
     let (mut raced, mut posts, mut lost) = (Vec::new(), 0, 0);
     for _ in 0..sessions {
-        let sent = clock::since_epoch();
-        let login = cluster.client().login(&user, cluster.user_password()).await;
-        let mut current = run.ledger.login(sent, &login).expect("the login");
+        let mut current = wait::until("a login", Duration::from_secs(20), async || {
+            let sent = clock::since_epoch();
+            let login = cluster.client().login(&user, cluster.user_password()).await;
+            run.ledger.login(sent, &login)
+        })
+        .await;
         for _ in 0..rounds {
             let answers = racers.race(&current).await;
             posts += answers.len();
@@ -164,7 +167,11 @@ impl Racers {
     }
 
     async fn answered(&self, shown: &Tokens) -> Tokens {
-        self.ledger.refresh(&self.client, shown).await.expect("an answer").tokens()
+        // A retry within the grace gets the same.
+        wait::until("a refresh is answered", GRACE / 2, async || {
+            self.ledger.refresh(&self.client, shown).await.ok()?.find_tokens()
+        })
+        .await
     }
 }
 

@@ -35,8 +35,11 @@ pub(super) async fn play(run: &mut Run) {
     let mut reach = Histogram::default();
     for _ in 0..compromises {
         wait::let_pass(Duration::from_secs(3)).await;
-        let stolen = cluster.client().login(&clients.users()[0], cluster.user_password()).await;
-        let stolen = stolen.expect("an answer").tokens().access;
+        let stolen = wait::until("a thief has a token", Duration::from_secs(20), async || {
+            let login = cluster.client().login(&clients.users()[0], cluster.user_password()).await;
+            Some(login.ok()?.find_tokens()?.access)
+        })
+        .await;
         compromise(run, &cluster, &Peek::into(&stolen).kid).await;
         let acknowledged_at = clock::instant();
         for verifier in &verifiers {

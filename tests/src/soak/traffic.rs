@@ -1,7 +1,6 @@
 //! What the clients of a cluster do all day: log in, refresh, check tokens, log out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -106,7 +105,7 @@ impl Clients {
             ended: Mutex::default(),
         });
         for _ in 0..sessions {
-            clients.log_in().await.expect("the first logins");
+            wait::until("the first logins", PATIENCE, async || clients.log_in().await.ok()).await;
         }
         clients
     }
@@ -220,11 +219,7 @@ impl Traffic {
         arrive(rates.logouts, &run.tally("logout"), Work::LogOut);
         arrive(rates.logouts, &run.tally("show ended"), Work::ShowEnded);
         let checks = Checks::new(verifiers.to_vec(), &clients.pool, &run.ledger);
-        let turn = AtomicUsize::new(0);
-        load.arrive(Schedule::per_second(rates.verifies), &run.tally("verify"), move || {
-            let (checks, n) = (checks.clone(), turn.fetch_add(1, Ordering::Relaxed));
-            async move { checks.check(n).await }
-        });
+        checks.arrive(&mut load, rates.verifies, &run.tally("verify"));
         Self { load, clients: Arc::clone(clients) }
     }
 

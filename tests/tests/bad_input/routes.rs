@@ -30,6 +30,10 @@ pub(super) struct Route {
     around: Option<(&'static str, &'static str)>,
     pub(super) needs_bearer: bool,
     pub(super) is_list: bool,
+    /// It answers every method alike.
+    pub(super) takes_any_method: bool,
+    /// Queries that it refuses.
+    bad_queries: &'static [&'static str],
     /// A body that would work.
     pub(super) good: Option<Value>,
     /// It works without a body, too.
@@ -62,6 +66,8 @@ impl Route {
             around: None,
             needs_bearer: false,
             is_list: false,
+            takes_any_method: false,
+            bad_queries: &[],
             good: None,
             body_is_optional: false,
         }
@@ -77,6 +83,24 @@ impl Route {
 
     fn list(self) -> Self {
         Self { is_list: true, ..self }
+    }
+
+    /// What a proxy asks.
+    fn forward_auth(path: &str) -> Self {
+        let bad_queries = &[
+            "permission=",
+            "permission=%22",
+            "permission=%00",
+            "permission=%ff",
+            "permission=a%20%20b",
+            "permission=orders:write",
+            "permissions=ping",
+            "audience=",
+            "audience=auth-admin",
+            "audience=nobody",
+            "audience=api&audience=nobody",
+        ];
+        Self { takes_any_method: true, bad_queries, ..Self::protected(Method::GET, path) }
     }
 
     fn takes(self, good: Value) -> Self {
@@ -115,6 +139,7 @@ impl Route {
             let ids = ids.iter().filter(|id| !can_be_made || id.contains('%') || id.len() > 100);
             paths.extend(ids.map(|id| format!("{before}{}{after}", id.replace(' ', "%20"))));
         }
+        paths.extend(self.bad_queries.iter().map(|query| format!("{}?{query}", self.path)));
         if self.is_list {
             let limits = ["0", "-1", "201", "1.5", "1e3", "99999999999999999999999", "", CANARY, "%ff"];
             paths.extend(limits.iter().map(|limit| format!("{}?limit={limit}", self.path)));
@@ -151,6 +176,9 @@ fn public(names: &Names<'_>) -> Vec<Route> {
         Route::protected(get, "/v1/me/sessions").list(),
         Route::protected(delete.clone(), "/v1/me/sessions"),
         Route::protected(delete, "").named("/v1/me/sessions/", names.session_id, ""),
+        Route::forward_auth("/v1/verify"),
+        Route::public(Method::GET, "/v1/revocations"),
+        Route::public(Method::GET, "/v1/revocations/stream"),
         Route::public(Method::GET, "/.well-known/jwks.json"),
         Route::public(Method::GET, "/.well-known/openid-configuration"),
         Route::public(Method::GET, "/.well-known/oauth-authorization-server"),
@@ -166,6 +194,9 @@ fn admin(names: &Names<'_>) -> Vec<Route> {
         Route::admin(get.clone(), "/admin/v1/keys").list(),
         Route::admin(post.clone(), "/admin/v1/keys/rotate").may_take(json!({ "alg": "ES256" })),
         Route::admin(post.clone(), "").named("/admin/v1/keys/", names.kid, "/compromise"),
+        Route::admin(get.clone(), "/admin/v1/replicas").list(),
+        Route::admin(post.clone(), "/admin/v1/drain"),
+        Route::admin(delete.clone(), "/admin/v1/drain"),
         Route::admin(get.clone(), "/admin/v1/users").list(),
         Route::admin(post.clone(), "/admin/v1/users").takes(user),
         Route::admin(get.clone(), "").named(users, names.user_id, ""),

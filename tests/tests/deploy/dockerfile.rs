@@ -26,7 +26,7 @@ impl Stage {
         those.map(|(_, arguments)| arguments.as_str()).collect()
     }
 
-    fn only(&self, instruction: &str) -> &str {
+    pub(crate) fn only(&self, instruction: &str) -> &str {
         let found = self.all(instruction);
         assert_eq!(found.len(), 1, "{}: {instruction}", self.name);
         found[0]
@@ -54,7 +54,8 @@ pub(crate) fn stages() -> Vec<Stage> {
     stages
 }
 
-fn stage(name: &str) -> Stage {
+/// The stage of this name.
+pub(crate) fn stage(name: &str) -> Stage {
     stages().into_iter().find(|stage| stage.name == name).unwrap_or_else(|| panic!("a stage {name}"))
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tests::postgres::Postgres;
+use tests::process::built;
 use tests::workdir::Workdir;
 
 use crate::service::{Confined, Environment, check, seconds, setting, with_secrets};
@@ -114,7 +115,10 @@ fn manifests_fit_the_schemas_of_kubernetes() {
         .expect("our own folder");
     let validate = Path::new(env!("CARGO_MANIFEST_DIR")).join(VALIDATE);
     let checked = run(
-        Command::new(validate).args(["--strict", "--quiet"]).arg(file),
+        Command::new(validate)
+            .args(["--strict", "--quiet"])
+            .arg(file)
+            .arg(installation.folder.join("example/ping-service.yaml")),
         "./test installs it, with `python3 -m venv` and pip",
     );
     checked.unwrap_or_else(|why| panic!("{why}"));
@@ -128,7 +132,8 @@ fn every_manifest_is_applied() {
     for entry in fs::read_dir(&installation.folder).expect("our own folder") {
         let name = entry.expect("our own folder").file_name().into_string().expect("a name");
         let is_listed = listed["resources"].as_array().expect("a list").contains(&Value::from(&*name));
-        assert!(is_listed || name == "kustomization.yaml" || name == "secrets", "{name} is not applied");
+        let is_other = ["kustomization.yaml", "secrets", "example"].contains(&&*name);
+        assert!(is_listed || is_other, "{name} is not applied");
     }
 }
 
@@ -150,6 +155,10 @@ fn pods_get_settings_that_the_service_accepts() {
     let objects = installation.objects();
     let environment = with_secrets(&objects.environment(), objects.mounted(), &installation.secrets());
     let effective = check(&[], &environment);
+    for file in objects.environment().values().filter_map(|value| value.strip_prefix(objects.mounted())) {
+        let generated = &objects.only("Secret")["data"][file.trim_start_matches('/')];
+        assert!(generated.is_string(), "{file} is in the Secret");
+    }
 
     for (name, key) in [("public", "public_addr"), ("admin", "admin_addr")] {
         assert_eq!(objects.container_port(&name.into()), port_of(setting(&effective, key)), "{key}");
@@ -254,4 +263,25 @@ fn autoscaler_and_disruption_budget_mean_these_pods() {
     let budget = &objects.only("PodDisruptionBudget")["spec"];
     assert_eq!(budget["selector"], deployment["spec"]["selector"]);
     assert!(scaler["minReplicas"].as_u64() > budget["maxUnavailable"].as_u64());
+}
+
+#[test]
+fn example_gets_variables_that_it_knows_and_is_asked_where_it_listens() {
+    let manifest = fs::read_to_string(crate::deploy().join("kubernetes/example/ping-service.yaml"));
+    let objects = Objects(serde_saphyr::from_multiple(&manifest.expect("the example")).expect("YAML"));
+    let container = objects.container();
+    let mut help = Command::new(built("ping-service", "-p ping-service"));
+    let help = run(help.arg("--help"), "cargo").unwrap_or_else(|why| panic!("{why}")).stdout;
+    for variable in container["env"].as_array().expect("a list") {
+        let name = variable["name"].as_str().expect("a name");
+        assert!(help.contains(&format!("[env: {name}")), "{name}\n{help}");
+    }
+    let image = crate::dockerfile::stage("ping-service");
+    let port = port_of(image.only("ENV").strip_prefix("ADDRESS=").expect("its address"));
+    for probe in ["readinessProbe", "livenessProbe"] {
+        assert_eq!(objects.container_port(&container[probe]["httpGet"]["port"]), port, "{probe}");
+    }
+    let service = &objects.service("ping-service")["spec"];
+    assert_eq!(service["selector"], objects.only("Deployment")["spec"]["template"]["metadata"]["labels"]);
+    assert_eq!(objects.container_port(&service["ports"][0]["targetPort"]), port);
 }

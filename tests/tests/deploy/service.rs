@@ -37,7 +37,9 @@ pub(crate) fn check(arguments: &[&str], environment: &Environment) -> String {
 /// One setting as `config check` shows it.
 pub(crate) fn setting<'a>(effective: &'a str, key: &str) -> &'a str {
     let line = effective.lines().find_map(|line| line.strip_prefix(&format!("{key} = ")));
-    line.unwrap_or_else(|| panic!("{key} is a setting: {effective}")).trim_matches('"')
+    let line = line.unwrap_or_else(|| panic!("{key} is a setting: {effective}"));
+    // Where it comes from follows as a comment.
+    line.split_once(" # ").map_or(line, |(value, _)| value).trim_matches('"')
 }
 
 /// Seconds of a duration that `config check` shows.

@@ -49,7 +49,7 @@ impl Guarded {
         let good = self.tokens().await;
         let passed = forging(&client.with_bearer(&good.access)).get("/anything").await.expect("an answer");
         passed.assert_status(StatusCode::OK);
-        self.assert_told_who_it_is(&passed.json(), &good);
+        assert_told_who_it_is(&passed.json(), &good);
 
         let nobody = client.get("/anything").await.expect("an answer");
         assert_challenged(&nobody, StatusCode::UNAUTHORIZED, missing);
@@ -85,16 +85,6 @@ impl Guarded {
         .await;
     }
 
-    fn assert_told_who_it_is(&self, seen: &Value, tokens: &Tokens) {
-        assert_nothing_forged(seen);
-        let claims = claims(&tokens.access);
-        let headers = &seen["headers"];
-        assert_eq!(headers["x-auth-subject"], json!([claims["sub"]]), "{seen}");
-        assert_eq!(headers["x-auth-session"], json!([tokens.session]), "{seen}");
-        let permissions = headers["x-auth-permissions"][0].as_str().unwrap_or_default();
-        assert_eq!(permissions.split(' ').collect::<Vec<_>>(), ["ping", "pong"], "{seen}");
-    }
-
     /// Signed by the issuer for the admin API.
     async fn admin_token(&self) -> String {
         let client = self.site.client();
@@ -126,13 +116,25 @@ fn bad_tokens(good: &str) -> [(&'static str, String); 8] {
     ]
 }
 
+/// Panics unless the application heard who the bearer of `tokens` is, and nothing else.
+#[track_caller]
+fn assert_told_who_it_is(seen: &Value, tokens: &Tokens) {
+    assert_nothing_forged(seen);
+    let claims = claims(&tokens.access);
+    let headers = &seen["headers"];
+    assert_eq!(headers["x-auth-subject"], json!([claims["sub"]]), "{seen}");
+    assert_eq!(headers["x-auth-session"], json!([tokens.session]), "{seen}");
+    let permissions = headers["x-auth-permissions"][0].as_str().unwrap_or_default();
+    assert_eq!(permissions.split(' ').collect::<Vec<_>>(), ["ping", "pong"], "{seen}");
+}
+
 /// The status, and a challenge that names `error` (RFC 6750 §3.1).
 #[track_caller]
 fn assert_challenged(answer: &Answer, status: StatusCode, error: &str) {
     answer.assert_status(status);
     let challenge = answer.header(header::WWW_AUTHENTICATE);
     assert!(challenge.starts_with("Bearer") && challenge.contains(error), "{challenge:?} of {answer}");
-    assert!(error.is_empty() == !challenge.contains("error="), "{challenge:?} of {answer}");
+    assert!(error.is_empty() != challenge.contains("error="), "{challenge:?} of {answer}");
 }
 
 fn parts(token: &str) -> [&str; 3] {

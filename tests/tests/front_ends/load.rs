@@ -36,9 +36,9 @@ pub(crate) async fn measure(program: Program) -> Figures {
 
     let killed = traffic.run(span(4), kill(&site, 0)).await;
     println!("{name}, node 0 is killed: {killed}");
-    let frozen = traffic.run(span(4), freeze_and_kill(&site, 1)).await;
+    let frozen = traffic.run(span(3), freeze_and_kill(&site, 1)).await;
     println!("{name}, node 1 freezes for 200 ms and is killed: {frozen}");
-    let drained = traffic.run(span(5), drain(&site, 2)).await;
+    let drained = traffic.run(span(4), drain(&site, 2)).await;
     println!("{name}, node 2 is drained: {drained}");
     assert_eq!(drained.failed(), 0);
     for outcome in [&killed, &frozen] {
