@@ -121,6 +121,9 @@ impl Fleet {
                 for (seq, id) in due {
                     assert_eq!(received.get(seq), Some(id), "message {seq} of {user} was acknowledged");
                 }
+                for (seq, id) in &record.acknowledged {
+                    assert_eq!(received.get(seq), Some(id), "{user}'s own message {seq}");
+                }
                 delivered += received.len();
             }
         }

@@ -6,6 +6,7 @@ use http::{StatusCode, header};
 use serde_json::json;
 use tests::clock;
 use tests::live::{Event, Socket};
+use tests::passage::Passage;
 use tests::postgres::{Postgres, Stop};
 use tests::process::allow_open_files;
 use tests::random::Random;
@@ -125,7 +126,9 @@ async fn nothing_is_lost_while_no_replica_listens_to_the_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn database_that_stops_and_freezes_loses_no_acknowledged_message() {
     let postgres: &'static Postgres = Box::leak(Box::new(Postgres::start()));
-    let scene = Scene::set_on(postgres.create_database(), |plan| plan, &[]).await;
+    let database = postgres.create_database();
+    let url = database.url();
+    let scene = Scene::set_on(database, &url, |plan| plan, &[]).await;
     let fleet = scene.fleet((3, 6), (6, Duration::from_millis(200))).await;
     fleet.acknowledge(50).await;
 
@@ -148,6 +151,26 @@ async fn database_that_stops_and_freezes_loses_no_acknowledged_message() {
     }
     fleet.judge().await;
     postgres.stop(Stop::Immediate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_database_that_go_silent_lose_no_acknowledged_message() {
+    let database = Postgres::shared().create_database();
+    let passage = Passage::to(database.port()).await;
+    let url = database.url_at(passage.port());
+    let scene = Scene::set_on(database, &url, |plan| plan, &[]).await;
+    let fleet = scene.fleet((2, 6), (6, Duration::from_millis(200))).await;
+    fleet.acknowledge(30).await;
+    // New connections work again at once; those that stand are dead, and nothing says so.
+    passage.swallow();
+    wait::let_pass(Duration::from_secs(1)).await;
+    passage.let_through();
+    fleet.acknowledge(30).await;
+    fleet.back(Duration::from_secs(20)).await;
+    fleet.judge().await;
+    for replica in scene.live.replicas() {
+        replica.await_ready().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

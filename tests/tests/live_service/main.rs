@@ -29,18 +29,21 @@ impl Scene {
 
     /// With settings of the issuer and of the live-service.
     async fn set_with(plan: impl FnOnce(Plan) -> Plan, environment: &[(&str, &str)]) -> Self {
-        Self::set_on(Postgres::shared().create_database(), plan, environment).await
+        let database = Postgres::shared().create_database();
+        let url = database.url();
+        Self::set_on(database, &url, plan, environment).await
     }
 
-    /// With a database for the live-service.
+    /// With a database for the live-service, which finds it at `url`.
     async fn set_on(
         database: Database<'static>,
+        url: &str,
         plan: impl FnOnce(Plan) -> Plan,
         environment: &[(&str, &str)],
     ) -> Self {
         let issuers_database = Postgres::shared().create_database();
         let cluster = Cluster::start(plan(Plan::new(1, issuers_database.url()))).await;
-        let live = LiveService::start(REPLICAS, &cluster.issuer(), &database.url(), environment).await;
+        let live = LiveService::start(REPLICAS, &cluster.issuer(), url, environment).await;
         Self { live, cluster, database, issuers_database }
     }
 
