@@ -18,7 +18,7 @@ use tests::session::{Refreshed, Session};
 use tests::wait;
 use tests::workdir::Workdir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const SESSIONS: usize = 30_000;
 const COPIED: [&str; 11] = [
     "users",
