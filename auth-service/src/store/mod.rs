@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use verifier::{Clock, Seconds, UnixTime};
 
 pub use audit::{AuditCursor, AuditRow};
@@ -42,6 +43,11 @@ use database::{Database, Row};
 
 /// The time a request may spend on its database work altogether.
 const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
+/// A request that had to wait for something else, such as a password hash, spends less on the database: whoever is told to come back later
+/// must hear it within 2 s.
+const REQUEST_SPAN: Duration = Duration::from_millis(1_900);
+/// Left to the database in any case, so that a long hash is not in vain.
+const LEAST_BUDGET: Duration = Duration::from_millis(400);
 const TRIES: usize = 4;
 
 /// Why the store could not do what was asked.
@@ -118,24 +124,36 @@ tokio::task_local! {
 struct Budget {
     /// For all further work.
     left: Duration,
+    /// When the request should be answered.
+    answer_at: Option<Instant>,
     /// Whether work goes on when its caller has left.
     is_seen_through: bool,
 }
 
-/// Runs a request's future so that all its database work together takes at most 1.5 s.
+/// Runs a request's future so that all its database work together takes at most 1.5 s, and less if something else took long.
 pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
-    BUDGET.scope(Cell::new(Budget::default()), request).await
+    let budget = Budget { answer_at: Some(Instant::now() + REQUEST_SPAN), ..Budget::default() };
+    BUDGET.scope(Cell::new(budget), request).await
 }
 
 /// Runs what a background task does again and again, so that it never has more than one connection: what did not answer within
 /// `limit` is given up, and its connection closed. Only for reads: nobody would know what became of a write.
 pub async fn with_one_connection<T>(limit: Duration, reads: impl Future<Output = T>) -> T {
-    BUDGET.scope(Cell::new(Budget { left: limit, is_seen_through: false }), reads).await
+    let budget = Budget { left: limit, answer_at: None, is_seen_through: false };
+    BUDGET.scope(Cell::new(budget), reads).await
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { left: REQUEST_BUDGET, is_seen_through: true }
+        Self { left: REQUEST_BUDGET, answer_at: None, is_seen_through: true }
+    }
+}
+
+impl Budget {
+    /// How long the next piece of work may take.
+    fn now(&self) -> Duration {
+        let until_answer = |at: Instant| at.saturating_duration_since(Instant::now()).max(LEAST_BUDGET);
+        self.answer_at.map_or(self.left, |at| self.left.min(until_answer(at)))
     }
 }
 
@@ -197,13 +215,13 @@ impl SqlStore {
             }
             work(store).await
         });
-        self.charged(|budget| self.db.detached(budget.left, budget.is_seen_through, tries)).await
+        self.charged(|budget| self.db.detached(budget.now(), budget.is_seen_through, tries)).await
     }
 
     /// Waits for what another task's database work holds up, no longer than the request's budget allows.
     pub async fn wait_for<T>(&self, what: impl Future<Output = T>) -> Result<T, StoreError> {
         let wait = |budget: Budget| async move {
-            tokio::time::timeout(budget.left, what).await.map_err(|_| StoreError::Timeout)
+            tokio::time::timeout(budget.now(), what).await.map_err(|_| StoreError::Timeout)
         };
         self.charged(wait).await
     }
@@ -256,5 +274,29 @@ mod tests {
         // A request's goes on: its outcome counts although nobody waits.
         assert!(matches!(with_budget(read(11)).await, Err(StoreError::Timeout)));
         assert!(Arc::strong_count(&running) > 1);
+    }
+
+    #[tokio::test]
+    async fn what_else_takes_long_leaves_less_for_the_database_but_never_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(verifier::ManualClock::new(UnixTime(1_800_000_000)));
+        let path = folder.path().join("auth.db");
+        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
+        tokio::time::pause();
+        for (hashing, answered) in [
+            (Duration::ZERO, REQUEST_BUDGET),
+            (Duration::from_secs(1), REQUEST_SPAN),
+            (Duration::from_secs(3), Duration::from_secs(3) + LEAST_BUDGET),
+        ] {
+            let started = Instant::now();
+            let request = async {
+                tokio::time::sleep(hashing).await;
+                store.run(async |_| std::future::pending::<Result<(), _>>().await).await
+            };
+            assert!(matches!(with_budget(request).await, Err(StoreError::Timeout)));
+            // Tokio's timer counts in milliseconds and rounds up.
+            let late = started.elapsed().checked_sub(answered).unwrap();
+            assert!(late <= Duration::from_millis(5), "{late:?}");
+        }
     }
 }
