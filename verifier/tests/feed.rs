@@ -281,6 +281,29 @@ async fn stream_that_ends_after_each_snapshot_is_no_reason_for_a_storm() {
     assert!(bench.is_revoked(1));
 }
 
+/// Each replica of a rolling restart ends the streams that it has; the next one may be restarted soon, too.
+#[tokio::test(start_paused = true)]
+async fn streams_that_end_early_are_back_at_once_until_there_are_too_many() {
+    let mut bench = Bench::new();
+    bench.start();
+    for _ in 0..40 {
+        let server = bench.attempts.accept().await;
+        server.send("snapshot", &bench.snapshot([1]));
+        sleep(seconds(1)).await;
+        if bench.script.attempts().len() % 2 == 0 {
+            server.fail(FeedError::transport("reset"));
+        }
+        drop(server);
+    }
+    let attempts = bench.script.attempts();
+    let pauses = attempts.windows(2).map(|pair| pair[1] - pair[0] - seconds(1));
+    let (early, late): (Vec<_>, Vec<_>) = pauses.enumerate().partition(|(number, _)| *number < 6);
+    assert!(early.iter().all(|(_, pause)| *pause <= Duration::from_millis(502)), "{early:?}");
+    let late: Duration = late.iter().map(|(_, pause)| *pause).sum();
+    // On average 4 s; each costs a snapshot.
+    assert!(late > seconds(60), "{late:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn attempt_that_is_not_answered_ends_after_five_seconds() {
     let mut bench = Bench::new();

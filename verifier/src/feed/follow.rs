@@ -24,6 +24,9 @@ const SLOWEST: usize = 128;
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(240));
 /// A stream that lived this long was a good one: the next attempt is the first.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
+/// So many streams in a row may end sooner than that and still be good ones: a rolling restart ends the stream of each replica that a
+/// verifier was sent to. Beyond, something on the way cuts streams, and each costs a whole snapshot.
+const SHORT_LIVES: u32 = 6;
 /// From a 404 to the next look, while the issuer was never heard.
 const OFF_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest wait before the first and before any further attempt.
@@ -33,7 +36,7 @@ const SMALL_DOCUMENT: usize = 64 * 1024;
 
 /// Follows the stream for ever.
 pub(super) async fn follow(listener: Arc<Listener>, source: Arc<dyn FeedSource>) {
-    let (mut failures, mut patience) = (0, PATIENCE.0);
+    let (mut failures, mut short_lives, mut patience) = (0, 0, PATIENCE.0);
     loop {
         // Without keys no document can be read.
         if listener.cache.keys().await.is_err() {
@@ -53,7 +56,10 @@ pub(super) async fn follow(listener: Arc<Listener>, source: Arc<dyn FeedSource>)
             FeedError::NoFeed if listener.revoked.as_of().is_some() => FeedError::Status(404),
             other => other,
         };
-        failures = if started_at.elapsed() >= GOOD_LIFE { 1 } else { failures + 1 };
+        let is_old = started_at.elapsed() >= GOOD_LIFE;
+        let was_cut = connection.has_moved && matches!(error, FeedError::Ended | FeedError::Transport(_));
+        short_lives = if is_old { 0 } else { short_lives + u32::from(was_cut) };
+        failures = if is_old || was_cut && short_lives <= SHORT_LIVES { 1 } else { failures + 1 };
         let pause = match error {
             FeedError::NoFeed => OFF_INTERVAL.mul_f64(1.0 + 0.1 * spread()),
             _ => backoff(failures, spread().abs()),
