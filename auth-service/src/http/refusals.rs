@@ -118,8 +118,9 @@ impl From<ForwardAuthError> for Problem {
         match error {
             ForwardAuthError::Token(VerifyError::Unavailable(_))
             | ForwardAuthError::FeedNotRead
+            | ForwardAuthError::KeysUnusable(_)
             | ForwardAuthError::WrongClock(_) => Self::new(Code::Unavailable).cause(error),
-            ForwardAuthError::Token(_) | ForwardAuthError::SessionEnded => {
+            ForwardAuthError::Token(_) | ForwardAuthError::Revoked => {
                 Self::new(Code::InvalidToken).cause(error)
             }
             ForwardAuthError::Forbidden(needed) => Self::new(Code::InsufficientScope)

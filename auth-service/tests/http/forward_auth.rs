@@ -243,6 +243,46 @@ async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_secon
 }
 
 #[tokio::test]
+async fn what_is_revoked_counts_although_the_keys_cannot_be_read() {
+    let (replica, admin) = with_alice().await;
+    let beside = Beside::start(&replica).await;
+    feed::poll(&beside.app).await.unwrap();
+    let (of_old_key, ended) = (token(&replica, "api").await, replica.login("alice", PASSWORD, "api").await);
+    assert_eq!(beside.ask(VERIFY, &of_old_key).await.0, 200);
+    let kid = replica.app.keyring.snapshot().keys()[0].row.key.kid.to_string();
+    let path = format!("/admin/v1/keys/{kid}/compromise");
+    assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
+    let body = json!({"refresh_token": ended["refresh_token"]});
+    assert_eq!(replica.send(post("/v1/logout").json(&body)).await.status, 204);
+    // An error of the database, which says nothing about the keys.
+    replica.execute("ALTER TABLE keys RENAME TO away").await;
+    feed::poll(&beside.app).await.unwrap_err();
+    assert_eq!(beside.ask(VERIFY, &of_old_key).await.0, 401);
+    assert_eq!(beside.ask(VERIFY, &text(&ended["access_token"])).await.0, 401);
+    assert_eq!(beside.app.feed.entries(), 2);
+    let document = feed::snapshot(&beside.app).await;
+    assert!(document.is_err(), "not signed: perhaps the key is the compromised one");
+    replica.execute("ALTER TABLE away RENAME TO keys").await;
+    feed::poll(&beside.app).await.unwrap();
+    feed::snapshot(&beside.app).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
+    let (replica, admin) = with_alice().await;
+    let beside = Beside::start(&replica).await;
+    feed::poll(&beside.app).await.unwrap();
+    let token = token(&replica, "api").await;
+    let kid = replica.app.keyring.snapshot().keys()[0].row.key.kid.to_string();
+    let path = format!("/admin/v1/keys/{kid}/compromise");
+    assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
+    // Sealed under a master key that `beside` does not have.
+    replica.execute("UPDATE keys SET sealed_key = 'x' || sealed_key").await;
+    feed::poll(&beside.app).await.unwrap_err();
+    assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
+}
+
+#[tokio::test]
 async fn a_replica_that_has_read_no_revocations_yet_says_so_and_is_not_ready() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
