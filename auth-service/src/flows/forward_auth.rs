@@ -7,7 +7,7 @@ use verifier::{NoExtra, Reason, Seconds, Verified, VerifyError};
 use crate::app::App;
 use crate::domain::session::SessionId;
 use crate::domain::user::PermissionSet;
-use crate::keys::keyring::RingError;
+use crate::keys::keyring::{RingError, Unknown};
 
 /// What the service behind the proxy asks of a token.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
     let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), app.clock.now());
     let token = match verify() {
         Err(VerifyError::Invalid(Reason::UnknownKey)) => {
-            app.keyring.look_again(&app.store).await?;
+            app.keyring.look_again(&app.store, Unknown::Kid).await?;
             verify()?
         }
         verified => verified?,

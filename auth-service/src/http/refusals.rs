@@ -32,7 +32,9 @@ impl From<RingError> for Problem {
     fn from(error: RingError) -> Self {
         match error {
             RingError::Store(error) => error.into(),
-            RingError::Open { .. } | RingError::Damaged(_) => Self::new(Code::Unavailable).cause(error),
+            RingError::Open { .. } | RingError::Damaged(_) | RingError::NotConfirmed => {
+                Self::new(Code::Unavailable).cause(error)
+            }
         }
     }
 }

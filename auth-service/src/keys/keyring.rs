@@ -26,12 +26,24 @@ pub struct KeyRing {
     document: ArcSwapOption<Document>,
     /// Monotonic milliseconds when a question was sent whose answer confirmed the snapshot.
     confirmed_at_ms: AtomicU64,
-    key_missed_at_ms: AtomicU64,
+    looks: [Look; 2],
     problem: ArcSwapOption<String>,
     reloading: Mutex<()>,
     master: Arc<MasterKeys>,
     clock: Arc<dyn Clock>,
     publish_ahead: Duration,
+}
+
+/// When the database was last asked for an unknown key. Who holds it asks; the others wait.
+type Look = Mutex<Option<Duration>>;
+
+/// Who names unknown keys. Each kind has its own turn, so that made-up names of one kind delay nobody who names the other.
+#[derive(Clone, Copy, Debug)]
+pub enum Unknown {
+    /// The `kid` of an access token.
+    Kid,
+    /// The id of a refresh token's key.
+    MacKey,
 }
 
 /// The key table as it was read at one instant.
@@ -101,6 +113,9 @@ pub enum RingError {
     /// A secret opened, but is not a key of its algorithm.
     #[error("key {0} is damaged")]
     Damaged(Kid),
+    /// Somebody has just asked the database for an unknown key, without an answer.
+    #[error("the key table was not read within the last second")]
+    NotConfirmed,
 }
 
 /// The JWKS as it is served: rendered once per change.
@@ -137,7 +152,7 @@ impl KeyRing {
             snapshot: ArcSwap::from_pointee(snapshot),
             document: ArcSwapOption::empty(),
             confirmed_at_ms: AtomicU64::new(millis(table.seen.asked_at)),
-            key_missed_at_ms: AtomicU64::new(0),
+            looks: <[Look; 2]>::default(),
             problem: ArcSwapOption::empty(),
             reloading: Mutex::new(()),
             master,
@@ -218,28 +233,30 @@ impl KeyRing {
         }
     }
 
-    /// As [`mac_key`](Self::mac_key); looks into the database for an unknown id, at most once a second.
+    /// As [`mac_key`](Self::mac_key); looks into the database for an unknown id, as [`look_again`](Self::look_again) does.
     pub async fn find_mac_key(&self, store: &SqlStore, id: u32) -> Result<Option<hmac::Key>, RingError> {
         if let Some(key) = self.mac_key(id) {
             return Ok(Some(key));
         }
-        self.look_again(store).await?;
+        self.look_again(store, Unknown::MacKey).await?;
         Ok(self.mac_key(id))
     }
 
-    /// Looks into the database after someone named a key that we do not know, at most once a second.
-    pub async fn look_again(&self, store: &SqlStore) -> Result<(), RingError> {
-        let now = millis(self.clock.monotonic());
-        let last = self.key_missed_at_ms.load(Ordering::Acquire);
-        let is_due = last == 0 || now.saturating_sub(last) >= millis(UNKNOWN_KEY_PAUSE);
-        let is_ours = is_due
-            && self
-                .key_missed_at_ms
-                .compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire)
-                .is_ok();
-        if is_ours {
+    /// Looks into the database after someone named a key that we do not know, at most once a second. Who comes during a look waits
+    /// for it.
+    ///
+    /// A key that is unknown afterwards is one that did not exist within the last second; who cannot be told so gets an error.
+    pub async fn look_again(&self, store: &SqlStore, unknown: Unknown) -> Result<(), RingError> {
+        let mut asked_at = store.wait_for(self.looks[unknown as usize].lock()).await?;
+        let now = self.clock.monotonic();
+        if asked_at.is_none_or(|at| now.saturating_sub(at) >= UNKNOWN_KEY_PAUSE) {
+            *asked_at = Some(now);
             let seen = store.key_changes().await?;
             self.catch_up(store, &seen).await?;
+            return Ok(());
+        }
+        if self.confirmed_for() > UNKNOWN_KEY_PAUSE {
+            return Err(RingError::NotConfirmed);
         }
         Ok(())
     }
