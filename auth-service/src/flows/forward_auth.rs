@@ -45,6 +45,9 @@ pub enum ForwardAuthError {
     /// Our clock would refuse good tokens, or accept expired ones.
     #[error("this replica's clock is {} s away from the database's", .0.0)]
     WrongClock(Seconds),
+    /// What we know of keys and revocations was read too long ago to decide.
+    #[error("the keys and the revocations were read too long ago")]
+    TooOld,
     /// The newest key table could not be taken over.
     #[error("the newest keys cannot be used: {0}")]
     KeysUnusable(Arc<String>),
@@ -65,8 +68,8 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
     if let Some(problem) = app.keyring.problem() {
         return Err(ForwardAuthError::KeysUnusable(problem));
     }
-    let expected = app.expected_for(&needed.audiences);
-    let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), app.clock.now());
+    let (expected, now) = (app.expected_for(&needed.audiences), app.clock.now());
+    let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), now);
     let token = match verify() {
         Err(VerifyError::Invalid(Reason::UnknownKey)) => {
             app.keyring.look_again(&app.store, Unknown::Kid).await?;
@@ -74,6 +77,9 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
         }
         verified => verified?,
     };
+    if !app.keyring.counts(token.kid(), now).ok_or(ForwardAuthError::TooOld)? {
+        return Err(VerifyError::Invalid(Reason::UnknownKey).into());
+    }
     let session_id = token.session_id().and_then(SessionId::parse).ok_or(ForwardAuthError::Revoked)?;
     if app.feed.is_revoked(session_id, token.kid()).ok_or(ForwardAuthError::FeedNotRead)? {
         return Err(ForwardAuthError::Revoked);

@@ -121,6 +121,7 @@ impl From<ForwardAuthError> for Problem {
             ForwardAuthError::Token(VerifyError::Unavailable(_))
             | ForwardAuthError::FeedNotRead
             | ForwardAuthError::KeysUnusable(_)
+            | ForwardAuthError::TooOld
             | ForwardAuthError::WrongClock(_) => Self::new(Code::Unavailable).cause(error),
             ForwardAuthError::Token(_) | ForwardAuthError::Revoked => {
                 Self::new(Code::InvalidToken).cause(error)

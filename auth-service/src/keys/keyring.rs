@@ -293,6 +293,18 @@ impl KeyRing {
         document
     }
 
+    /// Whether a token of this key counts at `now`. `None`: the key has ended as far as we know, but it may have been given more time
+    /// since the ring was confirmed, as for [`document`](Self::document).
+    pub fn counts(&self, kid: &Kid, now: UnixTime) -> Option<bool> {
+        let snapshot = self.snapshot.load();
+        let key = snapshot.find(kid.as_str());
+        let counts_at = |at| key.is_some_and(|key| is_published(&key.row, at));
+        if counts_at(now) {
+            return Some(true);
+        }
+        (!counts_at(now - seconds(self.confirmed_for()))).then_some(false)
+    }
+
     /// How long a cache may keep the JWKS (rule K8): `longest`, but not beyond the lease.
     pub fn cache_life(&self, longest: Seconds, clock_bound: Seconds) -> CacheLife {
         let lease_left = seconds(self.publish_ahead.saturating_sub(self.confirmed_for())) - clock_bound * 2;
@@ -347,7 +359,7 @@ impl Snapshot {
         self.keys.iter().find(|key| key.row.key.kid.as_str() == kid)
     }
 
-    /// The keys that verify our own tokens.
+    /// The keys that verify our own tokens, as of the read. Some may have ended since.
     pub fn key_set(&self) -> &KeySet {
         &self.key_set
     }
@@ -389,14 +401,16 @@ impl Snapshot {
 
 /// The public keys to be known at `now` by whoever verifies.
 pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, changes: i64, now: UnixTime) -> JwkSet {
-    // A compromised key goes at once, also where the clock is behind the database's.
-    let published = rows
-        .into_iter()
-        .filter(|row| row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published());
+    let published = rows.into_iter().filter(|row| is_published(row, now));
     JwkSet {
         keys: published.filter_map(|row| row.public_jwk.clone()).collect(),
         auth_ring: u64::try_from(changes).ok(),
     }
+}
+
+fn is_published(row: &KeyRow, now: UnixTime) -> bool {
+    // A compromised key goes at once, also where the clock is behind the database's.
+    row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published()
 }
 
 /// Parses a key once; one that an earlier snapshot holds is taken over.

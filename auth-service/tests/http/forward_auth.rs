@@ -310,6 +310,21 @@ async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
 }
 
 #[tokio::test]
+async fn a_token_of_a_key_that_has_ended_since_the_ring_was_read_is_refused() {
+    let (replica, _) = with_alice().await;
+    let token = token(&replica, "api").await;
+    replica.execute("UPDATE keys SET retires_at = activates_at + 1, expires_at = 1772366460; UPDATE key_ring SET changes = changes + 1").await;
+    feed::poll(&replica.app).await.unwrap();
+    assert_eq!(replica.clock.now().0 + 60, 1_772_366_460);
+    replica.clock.advance(Seconds(59));
+    assert_eq!(ask(&replica, "", &token).await.status, 200);
+    replica.clock.advance(Seconds(1));
+    ask(&replica, "", &token).await.assert_problem(503, "unavailable");
+    feed::poll(&replica.app).await.unwrap();
+    ask(&replica, "", &token).await.assert_problem(401, "invalid_token");
+}
+
+#[tokio::test]
 async fn a_replica_that_has_read_no_revocations_yet_says_so_and_is_not_ready() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
