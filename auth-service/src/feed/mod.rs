@@ -18,14 +18,14 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, error, info, warn};
-use verifier::Seconds;
+use verifier::{Kid, Seconds};
 
 use crate::app::App;
 use crate::domain::revocation::Revocation;
 use crate::domain::session::SessionId;
 use crate::keys::keyring::{LeaseError, RingError};
 use crate::keys::signer::{Kind, SignatureError};
-use crate::store::with_one_connection;
+use crate::store::{Confirmation, with_one_connection};
 use publisher::{Draft, Publisher};
 use stream::Event;
 
@@ -71,6 +71,8 @@ struct State {
     last: Option<Bytes>,
     /// `None` while the replica drains.
     events: Option<broadcast::Sender<Bytes>>,
+    /// The read that the key ring has followed.
+    followed: Option<Confirmation>,
 }
 
 /// A signed snapshot.
@@ -111,6 +113,7 @@ impl Feed {
             snapshot: None,
             last: None,
             events: Some(broadcast::Sender::new(BACKLOG)),
+            followed: None,
         };
         Self {
             state: Mutex::new(state),
@@ -146,9 +149,11 @@ impl Feed {
         self.lock().publisher.seen().is_some()
     }
 
-    /// Whether this session is known to have ended. `None` before the first read: nobody can tell.
-    pub fn is_revoked(&self, session: SessionId) -> Option<bool> {
-        self.lock().publisher.is_revoked(&Revocation::Session(session))
+    /// Whether this session is known to have ended, or this key to be compromised. `None` before the first read: nobody can tell.
+    pub fn is_revoked(&self, session: SessionId, kid: &Kid) -> Option<bool> {
+        let (session, key) = (Revocation::Session(session), Revocation::Key(kid.clone()));
+        let publisher = &self.lock().publisher;
+        Some(publisher.is_revoked(&session)? || publisher.is_revoked(&key)?)
     }
 
     /// Unix milliseconds before which every revocation is known. `None` before the first read.
@@ -165,6 +170,11 @@ impl State {
     fn send(&self, event: Bytes) {
         // Without subscribers there is nobody to tell.
         let _ = self.events.as_ref().map(|events| events.send(event));
+    }
+
+    /// The last read, if the key ring has followed it.
+    fn followed(&self) -> Option<Confirmation> {
+        self.publisher.seen().filter(|seen| self.followed == Some(*seen))
     }
 
     fn complete_snapshot(&self) -> Option<Arc<Snapshot>> {
@@ -214,8 +224,9 @@ async fn keep_beating(app: &App) {
 
 /// Reads what is new, and tells the subscribers.
 ///
-/// The key ring follows first: no document is signed by a key that was compromised by then, and who subscribes hears of a new key
-/// before the first document that it signs.
+/// What is revoked counts here from the read on, whether or not the keys can be followed. To sign, the key ring must have followed the
+/// same read: so no document is signed by a key that was compromised by then, and who subscribes hears of a new key before the
+/// first document that it signs.
 pub async fn poll(app: &App) -> Result<(), RingError> {
     let feed = &app.feed;
     let from = feed.lock().publisher.read_from(app.clock.monotonic());
@@ -223,9 +234,7 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     let limit = if from.is_some() { READ_LIMIT } else { READ_ALL_LIMIT };
     let table = with_one_connection(limit, app.store.revocations(from)).await?;
     app.clock_guard.observe(&table.seen, &*app.clock);
-    with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &table.seen)).await?;
-    announce_keys(app);
-    let version = table.settings;
+    let (seen, version) = (table.seen, table.settings);
     let clock_is_right = app.clock_guard.off_by(app.config.clock_bound).is_none();
     let (has_news, outgrew, entries) = {
         let publisher = &mut feed.lock().publisher;
@@ -237,6 +246,9 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
         Some(false) => info!(entries, "the revocations fit into one document again"),
         None => {}
     }
+    with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &seen)).await?;
+    announce_keys(app);
+    feed.lock().followed = Some(seen);
     if has_news {
         publish(app).await;
     }
@@ -314,7 +326,7 @@ pub async fn snapshot(app: &App) -> Result<Arc<Snapshot>, FeedError> {
 }
 
 async fn sign(app: &App, draft: Draft) -> Result<String, FeedError> {
-    let seen = app.feed.lock().publisher.seen().ok_or(LeaseError::Expired)?;
+    let seen = app.feed.lock().followed().ok_or(LeaseError::Expired)?;
     let key = app.keyring.active(&[app.settings().signing_algorithm], &seen)?;
     let passed = app.clock.monotonic().saturating_sub(seen.asked_at);
     let iat = seen.now + Seconds(i64::try_from(passed.as_secs()).unwrap_or(i64::MAX));

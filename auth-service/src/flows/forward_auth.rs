@@ -1,11 +1,13 @@
 //! Whether a proxy may let a request through to a service that cannot check tokens itself.
 
+use std::sync::Arc;
+
 use verifier::{NoExtra, Reason, Seconds, Verified, VerifyError};
 
 use crate::app::App;
 use crate::domain::session::SessionId;
 use crate::domain::user::PermissionSet;
-use crate::keys::keyring::RingError;
+use crate::keys::keyring::{RingError, Unknown};
 
 /// What the service behind the proxy asks of a token.
 #[derive(Clone, Debug)]
@@ -31,9 +33,9 @@ pub enum ForwardAuthError {
     /// The token is not good.
     #[error(transparent)]
     Token(#[from] VerifyError),
-    /// The session has ended since the token was issued.
-    #[error("the session has ended")]
-    SessionEnded,
+    /// Since the token was issued its session has ended, or its key was compromised.
+    #[error("the session has ended, or the key is compromised")]
+    Revoked,
     /// The token is good, and does not have all of these permissions.
     #[error("not all of these permissions are in the token: {0}")]
     Forbidden(PermissionSet),
@@ -43,6 +45,12 @@ pub enum ForwardAuthError {
     /// Our clock would refuse good tokens, or accept expired ones.
     #[error("this replica's clock is {} s away from the database's", .0.0)]
     WrongClock(Seconds),
+    /// What we know of keys and revocations was read too long ago to decide.
+    #[error("the keys and the revocations were read too long ago")]
+    TooOld,
+    /// The newest key table could not be taken over.
+    #[error("the newest keys cannot be used: {0}")]
+    KeysUnusable(Arc<String>),
     /// The token names a key that we do not know, and the key table cannot be read.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -57,18 +65,24 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
     if let Some(off_by) = app.clock_guard.off_by(app.config.clock_bound) {
         return Err(ForwardAuthError::WrongClock(off_by));
     }
-    let expected = app.expected_for(&needed.audiences);
-    let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), app.clock.now());
+    if let Some(problem) = app.keyring.problem() {
+        return Err(ForwardAuthError::KeysUnusable(problem));
+    }
+    let (expected, now) = (app.expected_for(&needed.audiences), app.clock.now());
+    let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), now);
     let token = match verify() {
         Err(VerifyError::Invalid(Reason::UnknownKey)) => {
-            app.keyring.look_again(&app.store).await?;
+            app.keyring.look_again(&app.store, Unknown::Kid).await?;
             verify()?
         }
         verified => verified?,
     };
-    let session_id = token.session_id().and_then(SessionId::parse).ok_or(ForwardAuthError::SessionEnded)?;
-    if app.feed.is_revoked(session_id).ok_or(ForwardAuthError::FeedNotRead)? {
-        return Err(ForwardAuthError::SessionEnded);
+    if !app.keyring.counts(token.kid(), now).ok_or(ForwardAuthError::TooOld)? {
+        return Err(VerifyError::Invalid(Reason::UnknownKey).into());
+    }
+    let session_id = token.session_id().and_then(SessionId::parse).ok_or(ForwardAuthError::Revoked)?;
+    if app.feed.is_revoked(session_id, token.kid()).ok_or(ForwardAuthError::FeedNotRead)? {
+        return Err(ForwardAuthError::Revoked);
     }
     if !needed.permissions.iter().all(|permission| token.has_permission(permission.as_str())) {
         return Err(ForwardAuthError::Forbidden(needed.permissions.clone()));

@@ -32,7 +32,9 @@ impl From<RingError> for Problem {
     fn from(error: RingError) -> Self {
         match error {
             RingError::Store(error) => error.into(),
-            RingError::Open { .. } | RingError::Damaged(_) => Self::new(Code::Unavailable).cause(error),
+            RingError::Open { .. } | RingError::Damaged(_) | RingError::NotConfirmed => {
+                Self::new(Code::Unavailable).cause(error)
+            }
         }
     }
 }
@@ -118,8 +120,10 @@ impl From<ForwardAuthError> for Problem {
         match error {
             ForwardAuthError::Token(VerifyError::Unavailable(_))
             | ForwardAuthError::FeedNotRead
+            | ForwardAuthError::KeysUnusable(_)
+            | ForwardAuthError::TooOld
             | ForwardAuthError::WrongClock(_) => Self::new(Code::Unavailable).cause(error),
-            ForwardAuthError::Token(_) | ForwardAuthError::SessionEnded => {
+            ForwardAuthError::Token(_) | ForwardAuthError::Revoked => {
                 Self::new(Code::InvalidToken).cause(error)
             }
             ForwardAuthError::Forbidden(needed) => Self::new(Code::InsufficientScope)

@@ -26,12 +26,24 @@ pub struct KeyRing {
     document: ArcSwapOption<Document>,
     /// Monotonic milliseconds when a question was sent whose answer confirmed the snapshot.
     confirmed_at_ms: AtomicU64,
-    key_missed_at_ms: AtomicU64,
+    looks: [Look; 2],
     problem: ArcSwapOption<String>,
     reloading: Mutex<()>,
     master: Arc<MasterKeys>,
     clock: Arc<dyn Clock>,
     publish_ahead: Duration,
+}
+
+/// When the database was last asked for an unknown key. Who holds it asks; the others wait.
+type Look = Mutex<Option<Duration>>;
+
+/// Who names unknown keys. Each kind has its own turn, so that made-up names of one kind delay nobody who names the other.
+#[derive(Clone, Copy, Debug)]
+pub enum Unknown {
+    /// The `kid` of an access token.
+    Kid,
+    /// The id of a refresh token's key.
+    MacKey,
 }
 
 /// The key table as it was read at one instant.
@@ -101,6 +113,9 @@ pub enum RingError {
     /// A secret opened, but is not a key of its algorithm.
     #[error("key {0} is damaged")]
     Damaged(Kid),
+    /// Somebody has just asked the database for an unknown key, without an answer.
+    #[error("the key table was not read within the last second")]
+    NotConfirmed,
 }
 
 /// The JWKS as it is served: rendered once per change.
@@ -137,7 +152,7 @@ impl KeyRing {
             snapshot: ArcSwap::from_pointee(snapshot),
             document: ArcSwapOption::empty(),
             confirmed_at_ms: AtomicU64::new(millis(table.seen.asked_at)),
-            key_missed_at_ms: AtomicU64::new(0),
+            looks: <[Look; 2]>::default(),
             problem: ArcSwapOption::empty(),
             reloading: Mutex::new(()),
             master,
@@ -218,28 +233,30 @@ impl KeyRing {
         }
     }
 
-    /// As [`mac_key`](Self::mac_key); looks into the database for an unknown id, at most once a second.
+    /// As [`mac_key`](Self::mac_key); looks into the database for an unknown id, as [`look_again`](Self::look_again) does.
     pub async fn find_mac_key(&self, store: &SqlStore, id: u32) -> Result<Option<hmac::Key>, RingError> {
         if let Some(key) = self.mac_key(id) {
             return Ok(Some(key));
         }
-        self.look_again(store).await?;
+        self.look_again(store, Unknown::MacKey).await?;
         Ok(self.mac_key(id))
     }
 
-    /// Looks into the database after someone named a key that we do not know, at most once a second.
-    pub async fn look_again(&self, store: &SqlStore) -> Result<(), RingError> {
-        let now = millis(self.clock.monotonic());
-        let last = self.key_missed_at_ms.load(Ordering::Acquire);
-        let is_due = last == 0 || now.saturating_sub(last) >= millis(UNKNOWN_KEY_PAUSE);
-        let is_ours = is_due
-            && self
-                .key_missed_at_ms
-                .compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire)
-                .is_ok();
-        if is_ours {
+    /// Looks into the database after someone named a key that we do not know, at most once a second. Who comes during a look waits
+    /// for it.
+    ///
+    /// A key that is unknown afterwards is one that did not exist within the last second; who cannot be told so gets an error.
+    pub async fn look_again(&self, store: &SqlStore, unknown: Unknown) -> Result<(), RingError> {
+        let mut asked_at = store.wait_for(self.looks[unknown as usize].lock()).await?;
+        let now = self.clock.monotonic();
+        if asked_at.is_none_or(|at| now.saturating_sub(at) >= UNKNOWN_KEY_PAUSE) {
+            *asked_at = Some(now);
             let seen = store.key_changes().await?;
             self.catch_up(store, &seen).await?;
+            return Ok(());
+        }
+        if self.confirmed_for() > UNKNOWN_KEY_PAUSE {
+            return Err(RingError::NotConfirmed);
         }
         Ok(())
     }
@@ -274,6 +291,18 @@ impl KeyRing {
         let document = Arc::new(snapshot.render(now));
         self.document.store(Some(Arc::clone(&document)));
         document
+    }
+
+    /// Whether a token of this key counts at `now`. `None`: the key has ended as far as we know, but it may have been given more time
+    /// since the ring was confirmed, as for [`document`](Self::document).
+    pub fn counts(&self, kid: &Kid, now: UnixTime) -> Option<bool> {
+        let snapshot = self.snapshot.load();
+        let key = snapshot.find(kid.as_str());
+        let counts_at = |at| key.is_some_and(|key| is_published(&key.row, at));
+        if counts_at(now) {
+            return Some(true);
+        }
+        (!counts_at(now - seconds(self.confirmed_for()))).then_some(false)
     }
 
     /// How long a cache may keep the JWKS (rule K8): `longest`, but not beyond the lease.
@@ -330,7 +359,7 @@ impl Snapshot {
         self.keys.iter().find(|key| key.row.key.kid.as_str() == kid)
     }
 
-    /// The keys that verify our own tokens.
+    /// The keys that verify our own tokens, as of the read. Some may have ended since.
     pub fn key_set(&self) -> &KeySet {
         &self.key_set
     }
@@ -372,14 +401,16 @@ impl Snapshot {
 
 /// The public keys to be known at `now` by whoever verifies.
 pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, changes: i64, now: UnixTime) -> JwkSet {
-    // A compromised key goes at once, also where the clock is behind the database's.
-    let published = rows
-        .into_iter()
-        .filter(|row| row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published());
+    let published = rows.into_iter().filter(|row| is_published(row, now));
     JwkSet {
         keys: published.filter_map(|row| row.public_jwk.clone()).collect(),
         auth_ring: u64::try_from(changes).ok(),
     }
+}
+
+fn is_published(row: &KeyRow, now: UnixTime) -> bool {
+    // A compromised key goes at once, also where the clock is behind the database's.
+    row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published()
 }
 
 /// Parses a key once; one that an earlier snapshot holds is taken over.

@@ -9,11 +9,13 @@ use auth_service::entropy::SeededEntropy;
 use auth_service::feed;
 use auth_service::flows::start;
 use auth_service::http::Listener;
+use auth_service::keys::keyring::Unknown;
 use auth_service::store::Confirmation;
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
 use http::{Method, Request};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -44,6 +46,13 @@ fn text(value: &Value) -> String {
 
 async fn ask(replica: &Replica, query: &str, token: &str) -> Answer {
     replica.send(get(&format!("{VERIFY}{query}")).bearer(token)).await
+}
+
+/// Compromises the key that signs; another one takes its place.
+async fn compromise(replica: &Replica, admin: &str) {
+    let kid = replica.app.keyring.snapshot().keys()[0].row.key.kid.to_string();
+    let path = format!("/admin/v1/keys/{kid}/compromise");
+    assert_eq!(replica.send(admin_post(&path).bearer(admin)).await.status, 200);
 }
 
 #[tokio::test]
@@ -191,9 +200,7 @@ async fn an_ended_session_is_refused_from_memory_as_soon_as_the_feed_has_it() {
 async fn a_token_of_a_compromised_key_is_refused_and_one_of_its_successor_passes() {
     let (replica, admin) = with_alice().await;
     let before = token(&replica, "api").await;
-    let kid = replica.app.keyring.snapshot().keys()[0].row.key.kid.to_string();
-    let path = format!("/admin/v1/keys/{kid}/compromise");
-    assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
+    compromise(&replica, &admin).await;
     ask(&replica, "", &before).await.assert_problem(401, "invalid_token");
     assert_eq!(ask(&replica, "", &token(&replica, "api").await).await.status, 200);
 }
@@ -227,9 +234,7 @@ async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_secon
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
     feed::poll(&beside.app).await.unwrap();
-    let kid = replica.app.keyring.snapshot().keys()[0].row.key.kid.to_string();
-    let path = format!("/admin/v1/keys/{kid}/compromise");
-    assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
+    compromise(&replica, &admin).await;
     let token = token(&replica, "api").await;
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200, "although it has not polled");
     // The next unknown key within the second costs nothing, whatever the database does.
@@ -238,8 +243,85 @@ async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_secon
     let unknown = format!("{header}.{}", token.split_once('.').unwrap().1);
     assert_eq!(beside.ask(VERIFY, &unknown).await, (401, false));
     replica.clock.advance(Seconds(2));
-    assert_eq!(beside.ask(VERIFY, &unknown).await, (503, true), "it cannot tell");
+    for _ in 0..2 {
+        assert_eq!(beside.ask(VERIFY, &unknown).await, (503, true), "it cannot tell, nor can who asks next");
+    }
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
+}
+
+#[tokio::test]
+async fn all_who_bring_a_new_key_at_once_pass() {
+    let (replica, admin) = with_alice().await;
+    let beside = Beside::start(&replica).await;
+    feed::poll(&beside.app).await.unwrap();
+    compromise(&replica, &admin).await;
+    let token = token(&replica, "api").await;
+    let asked = join_all((0..5).map(|_| beside.ask(VERIFY, &token))).await;
+    assert_eq!(asked, [(200, false); 5]);
+}
+
+#[tokio::test]
+async fn made_up_kids_delay_no_look_for_a_refresh_token_s_key() {
+    let (replica, admin) = with_alice().await;
+    let app = Beside::start(&replica).await.app;
+    app.keyring.look_again(&app.store, Unknown::Kid).await.unwrap();
+    compromise(&replica, &admin).await;
+    let newest = replica.app.keyring.snapshot().changes();
+    app.keyring.look_again(&app.store, Unknown::Kid).await.unwrap();
+    assert_ne!(app.keyring.snapshot().changes(), newest, "once a second");
+    assert!(app.keyring.find_mac_key(&app.store, 1_000).await.unwrap().is_none());
+    assert_eq!(app.keyring.snapshot().changes(), newest);
+}
+
+#[tokio::test]
+async fn what_is_revoked_counts_although_the_keys_cannot_be_read() {
+    let (replica, admin) = with_alice().await;
+    let beside = Beside::start(&replica).await;
+    feed::poll(&beside.app).await.unwrap();
+    let (of_old_key, ended) = (token(&replica, "api").await, replica.login("alice", PASSWORD, "api").await);
+    assert_eq!(beside.ask(VERIFY, &of_old_key).await.0, 200);
+    compromise(&replica, &admin).await;
+    let body = json!({"refresh_token": ended["refresh_token"]});
+    assert_eq!(replica.send(post("/v1/logout").json(&body)).await.status, 204);
+    // An error of the database, which says nothing about the keys.
+    replica.execute("ALTER TABLE keys RENAME TO away").await;
+    feed::poll(&beside.app).await.unwrap_err();
+    assert_eq!(beside.ask(VERIFY, &of_old_key).await.0, 401);
+    assert_eq!(beside.ask(VERIFY, &text(&ended["access_token"])).await.0, 401);
+    assert_eq!(beside.app.feed.entries(), 2);
+    let document = feed::snapshot(&beside.app).await;
+    assert!(document.is_err(), "not signed: perhaps the key is the compromised one");
+    replica.execute("ALTER TABLE away RENAME TO keys").await;
+    feed::poll(&beside.app).await.unwrap();
+    feed::snapshot(&beside.app).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
+    let (replica, admin) = with_alice().await;
+    let beside = Beside::start(&replica).await;
+    feed::poll(&beside.app).await.unwrap();
+    let token = token(&replica, "api").await;
+    compromise(&replica, &admin).await;
+    // Sealed under a master key that `beside` does not have.
+    replica.execute("UPDATE keys SET sealed_key = 'x' || sealed_key").await;
+    feed::poll(&beside.app).await.unwrap_err();
+    assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
+}
+
+#[tokio::test]
+async fn a_token_of_a_key_that_has_ended_since_the_ring_was_read_is_refused() {
+    let (replica, _) = with_alice().await;
+    let token = token(&replica, "api").await;
+    replica.execute("UPDATE keys SET retires_at = activates_at + 1, expires_at = 1772366460; UPDATE key_ring SET changes = changes + 1").await;
+    feed::poll(&replica.app).await.unwrap();
+    assert_eq!(replica.clock.now().0 + 60, 1_772_366_460);
+    replica.clock.advance(Seconds(59));
+    assert_eq!(ask(&replica, "", &token).await.status, 200);
+    replica.clock.advance(Seconds(1));
+    ask(&replica, "", &token).await.assert_problem(503, "unavailable");
+    feed::poll(&replica.app).await.unwrap();
+    ask(&replica, "", &token).await.assert_problem(401, "invalid_token");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use auth_service::app::App;
-use auth_service::config::{Config, Loaded};
+use auth_service::config::{Config, Database, Loaded};
 use auth_service::entropy::SeededEntropy;
 use auth_service::feed;
 use auth_service::flows::{rotate_keys, start};
@@ -72,6 +72,16 @@ impl Replica {
         self.app.keyring.catch_up(&self.app.store, &seen).await.unwrap();
         rotate_keys::rotate_if_due(&self.app).await.unwrap();
         feed::poll(&self.app).await.unwrap();
+    }
+
+    /// Runs a statement past the service.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        use sqlx::Connection as _;
+        let Database::Sqlite { path } = self.app.config.database() else { panic!("a file") };
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Sends a request, and holds the answer to the contract.

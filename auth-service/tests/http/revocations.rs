@@ -397,25 +397,13 @@ async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itse
     job.abort();
 }
 
-/// Runs a statement past the service.
-async fn execute(replica: &Replica, sql: &'static str) {
-    use sqlx::Connection as _;
-    let Database::Sqlite { path } = replica.app.config.database() else { panic!("a file") };
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-}
-
 #[tokio::test]
 async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minute_later() {
     let (replica, _) = with_alice().await;
     // Too old for any read but that of everything.
-    execute(
-        &replica,
-        "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)",
-    )
-    .await;
+    replica
+        .execute("INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
+        .await;
     replica.clock.advance(Seconds(60));
     feed::poll(&replica.app).await.unwrap_err();
     let tokens = replica.login("alice", PASSWORD, "api").await;
@@ -432,18 +420,16 @@ async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minut
 #[tokio::test]
 async fn nothing_is_claimed_before_everything_was_read_once() {
     let (replica, _) = with_alice().await;
-    execute(
-        &replica,
-        "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)",
-    )
-    .await;
+    replica
+        .execute("INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
+        .await;
     let mut fresh = replica.app.clone();
     fresh.feed = Arc::new(feed::Feed::new(0));
     for _ in 0..3 {
         feed::poll(&fresh).await.unwrap_err();
         assert_eq!(fresh.feed.as_of(), None);
     }
-    execute(&replica, "DELETE FROM revocations").await;
+    replica.execute("DELETE FROM revocations").await;
     feed::poll(&fresh).await.unwrap();
     assert!(fresh.feed.as_of().is_some());
 }
@@ -455,7 +441,7 @@ async fn a_key_that_a_replica_of_the_release_before_compromised_is_found_by_tidy
     let path = format!("/admin/v1/keys/{}/compromise", kid.as_str().unwrap());
     assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
     // That release would have written no such row.
-    execute(&replica, "DELETE FROM revocations").await;
+    replica.execute("DELETE FROM revocations").await;
     feed::poll(&replica.app).await.unwrap();
     assert_eq!(snapshot(&replica).await["kids"], json!([]));
     auth_service::jobs::tidy_once(&replica.app).await.unwrap();
@@ -466,7 +452,7 @@ async fn a_key_that_a_replica_of_the_release_before_compromised_is_found_by_tidy
 #[tokio::test]
 async fn what_a_newer_release_revokes_beyond_sessions_and_keys_is_passed_over() {
     let (replica, _) = with_alice().await;
-    execute(&replica, "INSERT INTO revocations VALUES ('planet', 'pluto', 1772366400, NULL)").await;
+    replica.execute("INSERT INTO revocations VALUES ('planet', 'pluto', 1772366400, NULL)").await;
     feed::poll(&replica.app).await.unwrap();
     assert_eq!(replica.app.feed.entries(), 0);
 }
@@ -478,7 +464,7 @@ async fn a_hundred_thousand_ended_sessions_fit_into_one_document() {
     events.next_named("snapshot").await;
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
         INSERT INTO revocations SELECT 'session', printf('00000000-0000-4000-8000-%012x', i), 1772366400, 1772366800 FROM n";
-    execute(&replica, many).await;
+    replica.execute(many).await;
     feed::poll(&replica.app).await.unwrap();
     let delta = events.next_named("delta").await;
     let document = replica.send(get(SNAPSHOT)).await.text();
