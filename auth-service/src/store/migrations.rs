@@ -179,9 +179,14 @@ mod tests {
             tx.command(migration.sql).await.unwrap();
         }
         tx.commit().await.unwrap();
-        for (name, before, is_full) in
-            [("admin", EIGHT, true), ("more", &more, true), ("less", &less, false), ("none", "", false)]
-        {
+        for (name, before, is_full) in [
+            ("admin", EIGHT, true),
+            ("more", &more, true),
+            ("less", &less, false),
+            ("none", "", false),
+            // Not full when it was made.
+            ("later", EIGHT, false),
+        ] {
             let after = store.find_role(name).await.unwrap().unwrap();
             let is_full_now = ADMIN_PERMISSIONS.iter().all(|permission| after.contains(permission));
             assert_eq!(is_full_now, is_full, "{name}");
@@ -190,3 +195,7 @@ mod tests {
         }
     }
 }
+            if migration.version == 7 {
+                let sql = "INSERT INTO roles (name, permissions) VALUES ('later', $1)";
+                tx.fetch(sql, arguments![EIGHT]).await.unwrap();
+            }
