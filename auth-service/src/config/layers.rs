@@ -105,7 +105,7 @@ impl Layers {
         }
         if problems.is_empty() {
             settings.derive_defaults(|key| applied.contains_key(key) || self.given.contains_key(key));
-            problems = self.config.problems(&settings);
+            problems = self.config.problems_with(&settings);
         }
         if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
     }
@@ -253,6 +253,18 @@ mod tests {
         ]);
         let settings = layers(&[]).usable(&values);
         assert_eq!((settings.signing_algorithm, settings.password_min_length), (Algorithm::EdDSA, 12));
+    }
+
+    #[test]
+    fn what_is_fixed_is_checked_at_the_start_only() {
+        let loaded = source::load(None, std::iter::empty()).unwrap();
+        // As if the memory had shrunk since.
+        let config = Config { hash_permits: 513, ..loaded.config.clone() };
+        assert!(config.check(&loaded.settings).is_err());
+        let layers = Layers::new(Arc::new(config), loaded);
+        assert!(layers.over(&stored(&[("password_min_length", "20")])).is_ok());
+        let refused = layers.over(&stored(&[("jwks_max_age", "\"1h\"")])).unwrap_err();
+        assert!(refused.problems[0].starts_with("key_publish_ahead: "), "it is combined with what is fixed");
     }
 
     #[test]
