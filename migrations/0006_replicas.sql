@@ -23,7 +23,8 @@ CREATE TABLE replicas (
     drain_wanted_at BIGINT
 );
 
--- Whoever held every admin permission there was holds the new ones, too.
+-- A role that held every admin permission there was holds the new ones, too. Roles that do so only together are left alone: whoever has
+-- one of them may have none of the others.
 UPDATE roles SET permissions = permissions || ' replicas:read replicas:write'
  WHERE ' ' || permissions || ' ' LIKE '% audit:read %' AND ' ' || permissions || ' ' LIKE '% keys:read %'
    AND ' ' || permissions || ' ' LIKE '% keys:write %' AND ' ' || permissions || ' ' LIKE '% roles:read %'

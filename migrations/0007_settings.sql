@@ -15,9 +15,10 @@ ALTER TABLE keys ADD COLUMN life BIGINT;
 -- Nobody knows any more what was configured when these began to sign. No access token lives longer than an hour.
 UPDATE keys SET life = 3600 WHERE retires_at IS NULL AND chain <> 'refresh-mac';
 
--- Whoever held every permission of the admin API still does.
+-- A role that held every permission of the admin API still does. Roles that do so only together are left alone, as before.
 UPDATE roles SET permissions = permissions || ' settings:read settings:write'
  WHERE ' ' || permissions || ' ' LIKE '% audit:read %' AND ' ' || permissions || ' ' LIKE '% keys:read %'
    AND ' ' || permissions || ' ' LIKE '% keys:write %' AND ' ' || permissions || ' ' LIKE '% roles:read %'
    AND ' ' || permissions || ' ' LIKE '% roles:write %' AND ' ' || permissions || ' ' LIKE '% sessions:write %'
+   AND ' ' || permissions || ' ' LIKE '% replicas:read %' AND ' ' || permissions || ' ' LIKE '% replicas:write %'
    AND ' ' || permissions || ' ' LIKE '% users:read %' AND ' ' || permissions || ' ' LIKE '% users:write %';

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -16,11 +17,15 @@ use auth_service::store::SqlStore;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::Value;
 use verifier::{Jwk, JwkSet, SystemClock};
 
 use super::{Failure, jwks, load, print};
+
+/// Long enough for a proxy to take new keys over; a command that hangs must not keep the next change from it.
+const EXEC_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 pub(crate) struct Export {
@@ -40,7 +45,8 @@ pub(crate) struct Export {
     /// Seconds between two looks.
     #[arg(long, requires = "watch", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     every: u64,
-    /// A command for `sh -c`: run at the start and after each change; while it fails, again after each look.
+    /// A command for `sh -c`: run at the start and after each change; while it fails, again after each look. After 30 s it is killed,
+    /// which counts as a failure.
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
 }
@@ -65,7 +71,7 @@ impl Export {
         } else {
             let config = load(Config::load(config))?.config;
             let clock = Arc::new(SystemClock::new());
-            Source::Database(start::open_store(&config, clock, &SystemEntropy::new()).await?.0)
+            Source::Database(start::open_store_to_read(&config, clock, &SystemEntropy::new()).await?)
         };
         fs::create_dir_all(&self.dir).map_err(|cause| format!("{}: {cause}", self.dir.display()))?;
         let mut mirror = Mirror { export: &self, source, newest: None, must_exec: self.exec.is_some() };
@@ -94,7 +100,7 @@ struct Mirror<'a> {
 }
 
 impl Mirror<'_> {
-    /// Makes the folder what the key set says now. Whatever fails leaves the files as they are.
+    /// Makes the folder what the key set says now. A key set that cannot be read leaves the files as they are.
     async fn refresh(&mut self) -> Result<(), Failure> {
         let set = self.source.read().await?;
         if set.auth_ring < self.newest {
@@ -105,19 +111,16 @@ impl Mirror<'_> {
         if wanted.is_empty() {
             return Err("the key set has no key that can be used; the files stay as they are".into());
         }
-        self.must_exec |= write(&self.export.dir, &wanted)? && self.export.exec.is_some();
-        if self.must_exec {
-            self.exec().await?;
-            self.must_exec = false;
+        let mut changed = false;
+        let outcome = write(&self.export.dir, &wanted, &mut changed);
+        // Also when it went wrong half-way: the next look finds the files that were changed as they should be.
+        self.must_exec |= changed;
+        outcome?;
+        if let Some(command) = self.export.exec.as_deref().filter(|_| self.must_exec) {
+            exec(command, EXEC_LIMIT).await?;
         }
+        self.must_exec = false;
         Ok(())
-    }
-
-    async fn exec(&self) -> Result<(), Failure> {
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(self.export.exec.as_deref().unwrap_or_default());
-        let status = tokio::task::spawn_blocking(move || command.status()).await??;
-        if status.success() { Ok(()) } else { Err(format!("the command of --exec failed: {status}").into()) }
     }
 }
 
@@ -167,9 +170,27 @@ fn pem(key: &Jwk) -> String {
     pem + "-----END PUBLIC KEY-----\n"
 }
 
-/// Adds and replaces what is wanted, then removes what no longer is. Whether anything changed.
-fn write(folder: &Path, wanted: &BTreeMap<String, String>) -> Result<bool, Failure> {
-    let mut changed = false;
+/// Runs a command, for so long at most.
+async fn exec(command: &str, limit: Duration) -> Result<(), Failure> {
+    let mut shell = Command::new("sh");
+    // A group of its own: what the shell started is killed with it.
+    let mut child = shell.arg("-c").arg(command).process_group(0).spawn()?;
+    let group = Pid::from_child(&child);
+    let mut ending = tokio::task::spawn_blocking(move || child.wait());
+    let Ok(ended) = tokio::time::timeout(limit, &mut ending).await else {
+        // It may have ended just now.
+        let _ = kill_process_group(group, Signal::KILL);
+        ending.await??;
+        return Err(
+            format!("the command of --exec did not end within {} s and was killed", limit.as_secs()).into()
+        );
+    };
+    let status = ended??;
+    if status.success() { Ok(()) } else { Err(format!("the command of --exec failed: {status}").into()) }
+}
+
+/// Adds and replaces what is wanted, then removes what no longer is. Sets `changed` with the first file.
+fn write(folder: &Path, wanted: &BTreeMap<String, String>, changed: &mut bool) -> Result<(), Failure> {
     let failed = |path: &Path, cause: io::Error| format!("{}: {cause}", path.display());
     for (name, content) in wanted {
         let path = folder.join(name);
@@ -177,19 +198,19 @@ fn write(folder: &Path, wanted: &BTreeMap<String, String>) -> Result<bool, Failu
             continue;
         }
         replace(&path, content).map_err(|cause| failed(&path, cause))?;
+        *changed = true;
         print(&format!("wrote {name}"))?;
-        changed = true;
     }
     let entries = fs::read_dir(folder).map_err(|cause| failed(folder, cause))?;
     for entry in entries.collect::<Result<Vec<_>, _>>().map_err(|cause| failed(folder, cause))? {
         let name = entry.file_name().to_string_lossy().into_owned();
         if is_ours(&name) && !wanted.contains_key(&name) {
             fs::remove_file(entry.path()).map_err(|cause| failed(&entry.path(), cause))?;
+            *changed = true;
             print(&format!("removed {name}"))?;
-            changed = true;
         }
     }
-    Ok(changed)
+    Ok(())
 }
 
 /// A reader finds the old file or the new one, and after a crash of the machine too.
@@ -224,6 +245,41 @@ mod tests {
         names
     }
 
+    /// Whether anything was written or removed.
+    fn changes(folder: &Path, wanted: &BTreeMap<String, String>) -> bool {
+        let mut changed = false;
+        write(folder, wanted, &mut changed).unwrap();
+        changed
+    }
+
+    #[test]
+    fn what_changed_before_an_error_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = files(&set(&[1, 2]));
+        let (last, content) = wanted.last_key_value().unwrap();
+        // Something that cannot be replaced by a file.
+        fs::create_dir(folder.path().join(last)).unwrap();
+        let mut changed = false;
+        assert!(write(folder.path(), &wanted, &mut changed).is_err());
+        assert!(changed);
+        fs::remove_dir(folder.path().join(last)).unwrap();
+        fs::write(folder.path().join(last), content).unwrap();
+        assert!(!changes(folder.path(), &wanted), "the look after it finds nothing to do");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_killed_with_all_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let late = folder.path().join("late");
+        let command = format!("(sleep 2; : > '{}') & wait", late.display());
+        let failure = exec(&command, Duration::from_millis(200)).await.unwrap_err().to_string();
+        assert!(failure.ends_with("and was killed"), "{failure}");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!late.exists());
+        assert!(exec("true", EXEC_LIMIT).await.is_ok());
+        assert!(exec("exit 3", EXEC_LIMIT).await.is_err());
+    }
+
     #[test]
     fn the_folder_follows_the_key_set_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
@@ -233,15 +289,15 @@ mod tests {
             fs::write(folder.path().join(other), "mine").unwrap();
         }
         let (first, second) = (files(&set(&[1, 2])), files(&set(&[2, 3])));
-        for (wanted, changes) in [(&first, true), (&first, false), (&second, true), (&second, false)] {
-            assert_eq!(write(folder.path(), wanted).unwrap(), changes);
+        for (wanted, is_new) in [(&first, true), (&first, false), (&second, true), (&second, false)] {
+            assert_eq!(changes(folder.path(), wanted), is_new);
             let mut expected: Vec<String> = wanted.keys().cloned().chain(others.map(str::to_owned)).collect();
             expected.sort_unstable();
             assert_eq!(names(folder.path()), expected);
         }
         let (name, content) = second.first_key_value().unwrap();
         fs::write(folder.path().join(name), "altered").unwrap();
-        assert!(write(folder.path(), &second).unwrap());
+        assert!(changes(folder.path(), &second));
         assert_eq!(&fs::read_to_string(folder.path().join(name)).unwrap(), content);
         assert_eq!(fs::read_to_string(folder.path().join("ca.pem")).unwrap(), "mine");
     }

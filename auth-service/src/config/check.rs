@@ -16,7 +16,7 @@ const RESERVED_CLAIMS: &str = "iss sub aud exp nbf iat jti sid client_id scope r
      at_hash c_hash cnf act may_act events sub_id typ token_use";
 
 impl Config {
-    /// Refuses values that cannot work, all at once: at start ([`Config::load`] has done it already), and before settings change.
+    /// Refuses values that cannot work, all at once, as at the start ([`Config::load`] has done it already).
     pub fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
         let problems = self.problems(settings);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
@@ -27,16 +27,24 @@ impl Config {
         self.check_issuer(&mut problems);
         self.check_listeners(&mut problems);
         self.check_storage(&mut problems);
+        self.check_clocks(&mut problems);
+        self.check_hashing(&mut problems);
+        self.check_origins(&mut problems);
+        self.check_log(&mut problems);
+        problems.0.extend(self.problems_with(settings));
+        problems.0
+    }
+
+    /// What is wrong with settings, alone and beside what is fixed. The rest was checked at the start: it looks at the machine, which
+    /// takes time and may have changed since, and no setting could be blamed for it.
+    pub(super) fn problems_with(&self, settings: &Settings) -> Vec<String> {
+        let mut problems = Problems(Vec::new());
         settings.check_audiences(&mut problems);
         settings.check_algorithms(&mut problems);
         settings.check_lifetimes(&mut problems);
-        self.check_clocks(&mut problems);
         self.check_key_schedule(settings, &mut problems);
         settings.check_passwords(&mut problems);
-        self.check_hashing(&mut problems);
         settings.check_extra_claims(&mut problems);
-        self.check_origins(&mut problems);
-        self.check_log(&mut problems);
         problems.0
     }
 

@@ -50,11 +50,19 @@ impl Layers {
     /// As much of what is stored as can be used together: for a start on settings that do not fit this release or this replica's file.
     pub fn usable(&self, stored: &Stored) -> Settings {
         let mut used = Stored::new();
-        for (name, value) in stored {
-            used.insert(name.clone(), value.clone());
-            if self.over(&used).is_err() {
-                used.remove(name);
-            }
+        let mut left: Vec<_> = stored.iter().collect();
+        // Again and again: what waits for another one may stand before it. Two at once: an algorithm and the list that must contain it
+        // fit only together.
+        while let Some(more) = left
+            .iter()
+            .enumerate()
+            .flat_map(|(i, one)| left[i..].iter().map(move |other| [*one, *other]))
+            .map(|both| both.map(|(name, value)| (name.clone(), value.clone())))
+            .map(|both| used.clone().into_iter().chain(both).collect())
+            .find(|more| self.over(more).is_ok())
+        {
+            used = more;
+            left.retain(|(name, _)| !used.contains_key(*name));
         }
         self.over(&used).unwrap_or_else(|_| self.local.clone())
     }
@@ -97,7 +105,7 @@ impl Layers {
         }
         if problems.is_empty() {
             settings.derive_defaults(|key| applied.contains_key(key) || self.given.contains_key(key));
-            problems = self.config.problems(&settings);
+            problems = self.config.problems_with(&settings);
         }
         if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
     }
@@ -150,6 +158,8 @@ fn find(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use verifier::Algorithm;
+
     use super::*;
 
     fn stored(values: &[(&str, &str)]) -> Stored {
@@ -220,6 +230,41 @@ mod tests {
         assert!(!settings.refresh_recovery);
         assert_eq!((settings.access_token_ttl.0, settings.jwks_max_age.0), (300, 300));
         assert_eq!(settings.audiences, ["api"]);
+    }
+
+    #[test]
+    fn a_start_uses_settings_that_fit_only_after_others_or_only_together() {
+        let values = stored(&[
+            ("access_token_ttl", "\"2h\""),
+            ("audience_algorithms", "{ \"billing\" = \"RS256\" }"),
+            ("audiences", "[\"api\", \"billing\"]"),
+            ("refresh_absolute_ttl", "\"2h\""),
+            ("refresh_idle_ttl", "\"1h\""),
+            ("signing_algorithms", "[\"ES256\", \"RS256\"]"),
+        ]);
+        let settings = layers(&[]).usable(&values);
+        assert_eq!(settings.audience_algorithms.get("billing"), Some(&Algorithm::RS256));
+        assert_eq!((settings.refresh_absolute_ttl.0, settings.refresh_idle_ttl.0), (7_200, 3_600));
+        assert_eq!(settings.access_token_ttl.0, 300);
+        let values = stored(&[
+            ("password_min_length", "7"),
+            ("signing_algorithm", "\"EdDSA\""),
+            ("signing_algorithms", "[\"EdDSA\"]"),
+        ]);
+        let settings = layers(&[]).usable(&values);
+        assert_eq!((settings.signing_algorithm, settings.password_min_length), (Algorithm::EdDSA, 12));
+    }
+
+    #[test]
+    fn what_is_fixed_is_checked_at_the_start_only() {
+        let loaded = source::load(None, std::iter::empty()).unwrap();
+        // As if the memory had shrunk since.
+        let config = Config { hash_permits: 513, ..loaded.config.clone() };
+        assert!(config.check(&loaded.settings).is_err());
+        let layers = Layers::new(Arc::new(config), loaded);
+        assert!(layers.over(&stored(&[("password_min_length", "20")])).is_ok());
+        let refused = layers.over(&stored(&[("jwks_max_age", "\"1h\"")])).unwrap_err();
+        assert!(refused.problems[0].starts_with("key_publish_ahead: "), "it is combined with what is fixed");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::fmt;
 
 use verifier::{Algorithm, Kid, Seconds, UnixTime};
 
+use super::revocation::LONGEST_ACCESS_TOKEN;
+
 /// What a key may be used for at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPhase {
@@ -50,7 +52,8 @@ pub struct KeySchedule {
     /// Empty until a successor is announced: a key never retires without one.
     pub end: Option<KeyEnd>,
     /// The longest life that anything it signs may have. It only grows, so that whoever sets the end knows what may still be out.
-    /// Empty: announced by the release before, which does not say.
+    /// Empty: announced by the release before, which does not say. During a rolling upgrade its replicas still sign, with a token life of
+    /// their own: only the longest that is allowed is sure to be no less.
     pub life: Option<Seconds>,
 }
 
@@ -96,7 +99,7 @@ impl KeySchedule {
     /// What the key signs may live for the life of `policy` as well; its end, if it has one, leaves room for that.
     #[must_use]
     pub fn covering(self, policy: &RotationPolicy) -> Self {
-        let life = self.life.map_or(policy.life, |life| life.max(policy.life));
+        let life = self.life.unwrap_or(LONGEST_ACCESS_TOKEN).max(policy.life);
         let end = self.end.map(|end| KeyEnd {
             expires_at: end.expires_at.max(end.retires_at + life + policy.margin),
             ..end
@@ -557,8 +560,18 @@ mod tests {
     fn key_of_the_release_before_says_nothing_of_lives_until_it_is_covered() {
         let mut chain = founded();
         chain[0].schedule.life = None;
+        assert_eq!(chain[0].schedule.life_of(LONGER.life), LONGER.life);
         chain = apply(&chain, cover(&chain, &POLICY, NOW), NOW);
-        assert_eq!(chain[0].schedule.life, Some(POLICY.life));
+        assert_eq!(chain[0].schedule.life, Some(LONGEST_ACCESS_TOKEN));
+    }
+
+    #[test]
+    fn key_of_the_release_before_stays_published_for_the_longest_token_of_a_replica_of_that_release() {
+        let mut chain = founded();
+        chain[0].schedule.life = None;
+        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
+        let end = chain[0].schedule.end.unwrap();
+        assert_eq!(end.expires_at - end.retires_at, LONGEST_ACCESS_TOKEN + POLICY.margin);
     }
 
     /// An algorithm that is no longer configured: its last key was wound down, at the given time.

@@ -104,6 +104,28 @@ pub async fn open_store(
     Ok((store, applied))
 }
 
+/// Opens the database for a program that only reads: nothing is created, and the schema is taken as it is or refused.
+pub async fn open_store_to_read(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: &dyn Entropy,
+) -> Result<SqlStore, StartError> {
+    let replica = random_name("replica", entropy)?;
+    let keep_for = config.keep_revocations_for();
+    let store = match config.database() {
+        Database::Sqlite { path } => {
+            fs::metadata(&path).map_err(|cause| StartError::File { path: path.clone(), cause })?;
+            SqlStore::open_sqlite_to_read(&path, clock, &replica, keep_for).await?
+        }
+        Database::Postgres => {
+            let url = config.database_url.expose_secret();
+            SqlStore::connect_postgres(url, clock, &replica, keep_for).await?
+        }
+    };
+    store.check_schema().await?;
+    Ok(store)
+}
+
 /// Builds everything a request may use: opens the database, founds or continues the key chains, takes over the keys.
 pub async fn start(
     loaded: Loaded,

@@ -183,14 +183,18 @@ impl Database {
     }
 
     /// Opens a file that must exist, and never writes to it. One connection only: so what it sees of others is told by one counter.
-    pub(crate) async fn open_sqlite_to_read(path: &Path, like: &Self) -> Result<Self, StoreError> {
+    pub(crate) async fn open_sqlite_to_read(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        keep_revocations_for: Seconds,
+    ) -> Result<Self, StoreError> {
         let options =
             SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(SQLITE_BUSY_TIMEOUT);
         let trust = Trust::new(0);
         let only = trust.pool::<Sqlite>().max_connections(1).idle_timeout(None).max_lifetime(None);
         let only = only.connect_with(options).await?;
         let pools = Pools::Sqlite { writer: only.clone(), readers: only };
-        Ok(Self::new(pools, trust, Arc::clone(&like.clock), like.keep_revocations_for))
+        Ok(Self::new(pools, trust, clock, keep_revocations_for))
     }
 
     /// Connects to a server.
@@ -231,8 +235,8 @@ impl Database {
         matches!(self.pools, Pools::Postgres(_))
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// Is notified after each commit of a transaction that revoked something.

@@ -1,6 +1,7 @@
 //! Brings the schema up to date. Append-only; a migration tolerates the previous release.
 
 use ring::digest;
+use sqlx::error::DatabaseError;
 
 use super::database::{Transaction, arguments};
 use super::{SqlStore, StoreError};
@@ -61,6 +62,26 @@ impl SqlStore {
         Ok(applied)
     }
 
+    /// Refuses a schema that this program cannot read, without changing it.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        let mut tx = self.db.snapshot().await?;
+        let missing = match missing(&mut tx).await {
+            Err(StoreError::Database(sqlx::Error::Database(error))) if is_missing_table(&*error) => {
+                let what = "the database holds no installation: start the service on it first";
+                return Err(StoreError::Schema(what.to_owned()));
+            }
+            answer => answer?,
+        };
+        tx.commit().await?;
+        missing.first().map_or(Ok(()), |migration| {
+            Err(StoreError::Schema(format!(
+                "the schema is older than this program: it lacks migration {}. Start this release of the service, or run \
+                 `auth-service migrate`",
+                migration.name
+            )))
+        })
+    }
+
     /// Lets nobody else migrate until the transaction ends.
     pub(super) async fn lock_schema(&self, tx: &mut Transaction) -> Result<(), StoreError> {
         if self.db.is_postgres() {
@@ -76,31 +97,8 @@ impl SqlStore {
 
     /// Applies what is missing, under the lock.
     pub(super) async fn apply_missing(&self, tx: &mut Transaction) -> Result<Vec<&'static str>, StoreError> {
-        match first_intolerant(tx).await? {
-            None => {}
-            Some(UNFINISHED_COPY) => {
-                return Err(StoreError::Schema(
-                    "this database is the target of a copy that is not finished: run `auth-service copy` again until it is".to_owned(),
-                ));
-            }
-            Some(version) => {
-                return Err(StoreError::Schema(format!(
-                    "migration {version} of a newer release is not fit for this one, which knows {NEWEST}. Start the newer release"
-                )));
-            }
-        }
         let mut applied = Vec::new();
-        for migration in &MIGRATIONS {
-            match recorded(tx, migration).await? {
-                Some(digest) if digest == digest_of(migration.sql) => continue,
-                Some(_) => {
-                    return Err(StoreError::Schema(format!(
-                        "migration {} was applied to this database with another content than this program has",
-                        migration.name
-                    )));
-                }
-                None => {}
-            }
+        for migration in missing(tx).await? {
             tx.command(&self.translated(migration.sql)).await?;
             tx.fetch(
                 "INSERT INTO schema_migrations (version, tolerates, name, digest) VALUES ($1, $2, $3, $4)",
@@ -116,6 +114,41 @@ impl SqlStore {
     fn translated(&self, sql: &str) -> String {
         if self.db.is_postgres() { sql.replace(POSTGRES_ONLY, "") } else { sql.to_owned() }
     }
+}
+
+/// The migrations that are still to be applied. Refuses a schema that is not fit for this release.
+async fn missing(tx: &mut Transaction) -> Result<Vec<&'static Migration>, StoreError> {
+    match first_intolerant(tx).await? {
+        None => {}
+        Some(UNFINISHED_COPY) => {
+            return Err(StoreError::Schema(
+                "this database is the target of a copy that is not finished: run `auth-service copy` again until it is".to_owned(),
+            ));
+        }
+        Some(version) => {
+            return Err(StoreError::Schema(format!(
+                "migration {version} of a newer release is not fit for this one, which knows {NEWEST}. Start the newer release"
+            )));
+        }
+    }
+    let mut missing = Vec::new();
+    for migration in &MIGRATIONS {
+        match recorded(tx, migration).await? {
+            Some(digest) if digest == digest_of(migration.sql) => {}
+            Some(_) => {
+                return Err(StoreError::Schema(format!(
+                    "migration {} was applied to this database with another content than this program has",
+                    migration.name
+                )));
+            }
+            None => missing.push(migration),
+        }
+    }
+    Ok(missing)
+}
+
+fn is_missing_table(error: &dyn DatabaseError) -> bool {
+    error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
 }
 
 /// Whether the schema is exactly that of this release.
@@ -159,6 +192,32 @@ mod tests {
         "audit:read keys:read keys:write roles:read roles:write sessions:write users:read users:write";
 
     #[tokio::test]
+    async fn a_program_that_only_reads_refuses_another_schema_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.db");
+        let clock = || Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
+        let reads = async || SqlStore::open_sqlite_to_read(&path, clock(), "reader", Seconds(1)).await;
+        assert!(reads().await.is_err());
+        assert!(!path.exists());
+        let store = SqlStore::open_sqlite(&path, clock(), "replica", Seconds(1)).await.unwrap();
+        let reader = reads().await.unwrap();
+        let refusal = async || reader.check_schema().await.unwrap_err().to_string();
+        assert!(refusal().await.starts_with("the database holds no installation"));
+        store.migrate().await.unwrap();
+        reader.check_schema().await.unwrap();
+        let change = async |sql: &str| {
+            let mut tx = store.db.begin().await.unwrap();
+            tx.command(sql).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        change("DELETE FROM schema_migrations WHERE version = 7").await;
+        assert!(refusal().await.contains("lacks migration 0007_settings"));
+        assert!(refusal().await.contains("lacks migration 0007_settings"), "it was not applied");
+        change("INSERT INTO schema_migrations VALUES (99, 98, 'later', 'x')").await;
+        assert!(refusal().await.starts_with("migration 99 of a newer release"));
+    }
+
+    #[tokio::test]
     async fn who_held_every_admin_permission_before_replicas_were_listed_holds_the_new_ones() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
@@ -176,12 +235,21 @@ mod tests {
             tx.fetch(sql, arguments![name, permissions]).await.unwrap();
         }
         for migration in after {
+            if migration.version == 7 {
+                let sql = "INSERT INTO roles (name, permissions) VALUES ('later', $1)";
+                tx.fetch(sql, arguments![EIGHT]).await.unwrap();
+            }
             tx.command(migration.sql).await.unwrap();
         }
         tx.commit().await.unwrap();
-        for (name, before, is_full) in
-            [("admin", EIGHT, true), ("more", &more, true), ("less", &less, false), ("none", "", false)]
-        {
+        for (name, before, is_full) in [
+            ("admin", EIGHT, true),
+            ("more", &more, true),
+            ("less", &less, false),
+            ("none", "", false),
+            // Not full when it was made.
+            ("later", EIGHT, false),
+        ] {
             let after = store.find_role(name).await.unwrap().unwrap();
             let is_full_now = ADMIN_PERMISSIONS.iter().all(|permission| after.contains(permission));
             assert_eq!(is_full_now, is_full, "{name}");

@@ -67,7 +67,7 @@ pub enum StoreError {
         /// What about it cannot be read; never a secret.
         what: String,
     },
-    /// The schema is newer than this program, or was changed by hand.
+    /// The schema is newer than this program, was changed by hand, or is too old for a program that must not change it.
     #[error("{0}")]
     Schema(String),
 }
@@ -167,6 +167,16 @@ impl SqlStore {
         keep_revocations_for: Seconds,
     ) -> Result<Self, StoreError> {
         Ok(Self::new(Database::open_sqlite(path, clock, keep_revocations_for).await?, replica))
+    }
+
+    /// Opens a SQLite file that must exist, and never writes to it; the rest as for [`open_sqlite`](Self::open_sqlite).
+    pub async fn open_sqlite_to_read(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        replica: &str,
+        keep_revocations_for: Seconds,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::new(Database::open_sqlite_to_read(path, clock, keep_revocations_for).await?, replica))
     }
 
     /// Connects to PostgreSQL; the rest as for [`open_sqlite`](Self::open_sqlite).

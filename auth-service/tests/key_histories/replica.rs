@@ -89,7 +89,11 @@ impl Ring {
     }
 
     pub(crate) fn sign(&self, key: Name, iat: UnixTime, at: Millis, ttl: Seconds, plan: &Plan) -> Token {
-        let schedule: KeySchedule = self.table.find(key).expect("it was found in this table").place.schedule;
+        let mut schedule: KeySchedule =
+            self.table.find(key).expect("it was found in this table").place.schedule;
+        if plan.without == Without::K2Lives {
+            schedule.life = None;
+        }
         let exp = if plan.without == Without::K2AndExpiry {
             iat + ttl
         } else {

@@ -55,11 +55,12 @@ impl Table {
         self.chains[chain].iter().filter(|key| key.place.schedule.phase(now).may_sign()).count()
     }
 
-    /// The same table if keys did not say how long what they sign may live.
+    /// The same table if keys did not say how long what they sign may live: nobody makes room for more than their own
+    /// configuration says. See `Ring::sign` for the other half.
     pub(crate) fn without_lives(&self) -> Rc<Self> {
         let mut other = self.clone();
         for key in other.chains.iter_mut().flatten() {
-            key.place.schedule.life = None;
+            key.place.schedule.life = Some(Seconds(0));
         }
         Rc::new(other)
     }

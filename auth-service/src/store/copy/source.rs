@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use ring::digest;
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
+use verifier::Seconds;
 
 use super::table::{Column, Table};
 use super::{CopyError, TABLES};
@@ -49,7 +51,7 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) async fn open(path: &Path, like: &Database) -> Result<Self, CopyError> {
-        let database = Database::open_sqlite_to_read(path, like).await?;
+        let database = Database::open_sqlite_to_read(path, Arc::clone(like.clock()), Seconds(0)).await?;
         let version = version(&database).await?;
         let mut snapshot = database.snapshot().await?;
         if !is_current(&mut snapshot).await? {
