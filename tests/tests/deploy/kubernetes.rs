@@ -300,6 +300,10 @@ fn autoscaler_and_disruption_budget_mean_these_pods() {
     // Applying the manifests again must not undo what it decided; and it counts in shares of the requested CPU.
     assert!(deployment["spec"]["replicas"].is_null());
     assert!(objects.container()["resources"]["requests"]["cpu"].is_string());
+    // 17 connections each must fit into what a PostgreSQL with default settings gives to ordinary roles.
+    let most = scaler["maxReplicas"].as_u64().expect("a number");
+    let surge = deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"].as_u64().expect("a number");
+    assert!((most + surge) * 17 <= 100 - 3, "{most} replicas, and {surge} more during an update");
     let budget = &objects.only("PodDisruptionBudget")["spec"];
     assert_eq!(budget["selector"], deployment["spec"]["selector"]);
     assert!(scaler["minReplicas"].as_u64() > budget["maxUnavailable"].as_u64());
