@@ -51,8 +51,9 @@ async fn open(
     // A client that is ahead of the table has seen one that was since restored from a backup.
     let seen = after.map_or(inbox.last, |after| i64::try_from(after).unwrap_or(i64::MAX).min(inbox.last));
     let place = Place { _room: room, news, seen, last: inbox.last };
-    let upgrade =
-        upgrade.protocols([protocol::NAME]).max_message_size(MAX_FRAME).read_buffer_size(READ_BUFFER);
+    // A message may come in several frames; and a frame is buffered as far as it announces, unless that is refused.
+    let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
+    let upgrade = upgrade.protocols([protocol::NAME]).read_buffer_size(READ_BUFFER);
     Ok(upgrade.on_upgrade(async move |socket| Socket::new(socket, app, user, place).live(&guard).await))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -107,6 +108,11 @@ impl Socket {
     /// Sends anything. `false` when the connection is broken.
     pub async fn send(&mut self, message: Message) -> bool {
         self.stream.send(message).await.is_ok()
+    }
+
+    /// Sends bytes past the protocol. `false` when the connection is broken.
+    pub async fn send_raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.get_mut().write_all(bytes).await.is_ok()
     }
 
     /// Sends a frame and waits for the answer. Messages that come before it are kept for later.

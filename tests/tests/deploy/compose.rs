@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
+use tests::postgres::Postgres;
 use tests::process::built;
 use tests::workdir::Workdir;
 
@@ -93,8 +94,46 @@ fn database_lets_the_replicas_in() {
         let given = fs::read_to_string(&composition.environment(replica)["AUTH_DATABASE_URL_FILE"]);
         assert_eq!(given.expect("a secret"), url, "{name}");
     }
-    for (name, replica) in composition.replicas("live-service") {
-        assert_eq!(composition.environment(replica)["DATABASE_URL"], url, "{name}");
+}
+
+/// The init script of the container, run as the superuser that its image makes of `POSTGRES_USER`.
+#[test]
+fn example_has_a_database_of_its_own_and_cannot_enter_the_issuers() {
+    let composition = Composition::new();
+    let given = composition.service("postgres");
+    let mounts = given["volumes"].as_array().expect("a list").iter().filter_map(Value::as_str);
+    let mut scripts = mounts.filter_map(|mount| mount.split_once(":/docker-entrypoint-initdb.d/"));
+    let (script, _) = scripts.next().expect("a script for the empty volume");
+    let environment = composition.environment(given);
+
+    let postgres = Postgres::start();
+    let issuers = postgres.create_database();
+    issuers.query("ALTER ROLE auth SUPERUSER");
+    let issuers_url = issuers.url();
+    let (_, name) = issuers_url.rsplit_once('/').expect("a database");
+    let port = issuers.port().to_string();
+    let mut set_up = Command::new(script);
+    set_up.envs(&environment).env("POSTGRES_DB", name);
+    set_up.env("PGHOST", "127.0.0.1").env("PGPORT", &port).env("PGPASSWORD", issuers.password());
+    run(&mut set_up, "it is in deploy/").unwrap_or_else(|why| panic!("{why}"));
+
+    let issuer = &composition.replicas("auth-service")[0];
+    let issuer = fs::read_to_string(&composition.environment(issuer.1)["AUTH_DATABASE_URL_FILE"]);
+    let issuer = issuer.expect("a secret");
+    let query = |url: &str, sql: &str| {
+        let mut psql = Command::new("psql");
+        run(psql.args(["-X", "-w", "-c", sql]).arg(url), "apt-get install postgresql-client")
+    };
+    for (replica, described) in composition.replicas("live-service") {
+        let url = &composition.environment(described)["DATABASE_URL"];
+        assert_ne!(*url, issuer, "{replica}");
+        assert_ne!(url.split('@').next(), issuer.split('@').next(), "{replica}");
+        let url = url.replace("@postgres/", &format!("@127.0.0.1:{port}/"));
+        query(&url, "CREATE TABLE IF NOT EXISTS own (id BIGINT)").unwrap_or_else(|why| panic!("{why}"));
+        let (server, _) = url.rsplit_once('/').expect("a database");
+        let refused = query(&format!("{server}/{name}"), "SELECT 1").err();
+        let refused = refused.unwrap_or_else(|| panic!("{replica} may not enter the issuer's database"));
+        assert!(refused.contains("permission denied for database"), "{refused}");
     }
 }
 

@@ -67,6 +67,16 @@ impl Objects {
         found.unwrap_or_else(|| panic!("a Service {name}"))
     }
 
+    fn ingresses(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(|object| object["kind"] == "Ingress")
+    }
+
+    /// The paths of all of them.
+    fn paths(&self) -> Vec<&Value> {
+        let rules = self.ingresses().map(|ingress| &ingress["spec"]["rules"][0]["http"]["paths"]);
+        rules.flat_map(|paths| paths.as_array().expect("a list")).collect()
+    }
+
     fn pod(&self) -> &Value {
         &self.only("Deployment")["spec"]["template"]["spec"]
     }
@@ -163,8 +173,11 @@ fn pods_get_settings_that_the_service_accepts() {
     for (name, key) in [("public", "public_addr"), ("admin", "admin_addr")] {
         assert_eq!(objects.container_port(&name.into()), port_of(setting(&effective, key)), "{key}");
     }
-    let host = objects.only("Ingress")["spec"]["rules"][0]["host"].as_str().expect("a host");
-    assert_eq!(setting(&effective, "issuer"), format!("https://{host}"), "the issuer is the Ingress");
+    for ingress in objects.ingresses() {
+        let host = ingress["spec"]["rules"][0]["host"].as_str().expect("a host");
+        assert_eq!(setting(&effective, "issuer"), format!("https://{host}"), "the issuer is the Ingress");
+        assert_eq!(ingress["spec"]["tls"][0]["hosts"][0], host);
+    }
 
     // Drained before it is killed: preStop, drain_delay, 30 s for requests in flight, 2 s for the database.
     let before = objects.container()["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("seconds");
@@ -211,9 +224,9 @@ fn readiness_and_liveness_are_not_mixed_up() {
 #[test]
 fn keys_and_feed_are_served_by_replicas_that_are_not_ready_and_the_rest_is_not() {
     let objects = Installation::new().objects();
-    let rule = &objects.only("Ingress")["spec"]["rules"][0]["http"];
     let mut from_memory = Vec::new();
-    for path in rule["paths"].as_array().expect("a list") {
+    let mut issuing = Vec::new();
+    for path in objects.paths() {
         let backend = &path["backend"]["service"];
         let service = objects.service(backend["name"].as_str().expect("a name"));
         let ports = service["spec"]["ports"].as_array().expect("a list");
@@ -223,10 +236,37 @@ fn keys_and_feed_are_served_by_replicas_that_are_not_ready_and_the_rest_is_not()
         if service["spec"]["publishNotReadyAddresses"] == true {
             from_memory.push(path["path"].as_str().expect("a path"));
         } else {
-            assert_eq!(path["path"], "/");
+            issuing.push(path["path"].as_str().expect("a path"));
         }
     }
     assert_eq!(from_memory, ["/.well-known", "/v1/revocations", "/v1/verify"]);
+    assert_eq!(issuing, ["/", "/v1/refresh", "/v1/logout"]);
+}
+
+/// What ingress-nginx does with a request that was sent and not answered.
+#[test]
+fn only_what_may_be_done_twice_is_sent_twice_and_nothing_waits_for_long() {
+    let objects = Installation::new().objects();
+    let mut repeated = Vec::new();
+    for ingress in objects.ingresses() {
+        let annotation = |name: &str| {
+            let value = &ingress["metadata"]["annotations"][format!("nginx.ingress.kubernetes.io/{name}")];
+            value.as_str().unwrap_or_else(|| panic!("{name} is set"))
+        };
+        assert_eq!(annotation("proxy-read-timeout"), "10");
+        assert_eq!(annotation("proxy-next-upstream-tries"), "2");
+        let causes: Vec<&str> = annotation("proxy-next-upstream").split(' ').collect();
+        assert_eq!(causes[..2], ["error", "timeout"]);
+        if causes.len() > 2 {
+            assert_eq!(causes[2..], ["http_503", "non_idempotent"]);
+            assert_eq!(annotation("proxy-next-upstream-timeout"), "1");
+            repeated.extend(ingress["spec"]["rules"][0]["http"]["paths"].as_array().expect("a list"));
+        }
+    }
+    let repeated: Vec<(&Value, &Value)> =
+        repeated.into_iter().map(|path| (&path["path"], &path["pathType"])).collect();
+    let exact = Value::from("Exact");
+    assert_eq!(repeated, [(&"/v1/refresh".into(), &exact), (&"/v1/logout".into(), &exact)]);
 }
 
 #[test]
@@ -246,7 +286,7 @@ fn admin_port_is_reached_by_chosen_pods_only() {
             assert!(chosen.as_object().is_some_and(|labels| !labels.is_empty()), "{rule:#}");
         }
     }
-    for path in objects.only("Ingress")["spec"]["rules"][0]["http"]["paths"].as_array().expect("a list") {
+    for path in objects.paths() {
         assert_ne!(path["backend"]["service"]["name"], "auth-service-admin");
     }
 }
@@ -260,6 +300,10 @@ fn autoscaler_and_disruption_budget_mean_these_pods() {
     // Applying the manifests again must not undo what it decided; and it counts in shares of the requested CPU.
     assert!(deployment["spec"]["replicas"].is_null());
     assert!(objects.container()["resources"]["requests"]["cpu"].is_string());
+    // 17 connections each must fit into what a PostgreSQL with default settings gives to ordinary roles.
+    let most = scaler["maxReplicas"].as_u64().expect("a number");
+    let surge = deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"].as_u64().expect("a number");
+    assert!((most + surge) * 17 <= 100 - 3, "{most} replicas, and {surge} more during an update");
     let budget = &objects.only("PodDisruptionBudget")["spec"];
     assert_eq!(budget["selector"], deployment["spec"]["selector"]);
     assert!(scaler["minReplicas"].as_u64() > budget["maxUnavailable"].as_u64());

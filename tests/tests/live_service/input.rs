@@ -59,6 +59,19 @@ async fn frames_that_are_no_text_or_far_too_large_end_the_socket() {
     scene.open(0, &token).await.deliver("x", "hello").await;
 }
 
+/// Else each of many sockets could make the service hold as much as it announces.
+#[tokio::test(flavor = "multi_thread")]
+async fn frame_that_announces_too_much_ends_the_socket_before_it_comes() {
+    let scene = Scene::set().await;
+    let user = scene.user("alice", &[]).await;
+    let token = scene.log_in(&user).await.access;
+    let mut socket = scene.open(0, &token).await;
+    // A masked text of 1 MiB, of which there is only the header.
+    let header = [&[0x81, 0xff][..], &1_048_576_u64.to_be_bytes(), &[0; 4]].concat();
+    assert!(socket.send_raw(&header).await);
+    assert_eq!(socket.closed().await.0, 1009);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_query_opens_no_socket() {
     let scene = Scene::set().await;
