@@ -61,6 +61,9 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
     /// A row holds what no version of the service writes.
     #[error("unreadable row in {table}: {what}")]
+    /// The server is a standby, or a primary that was demoted. What it says may be minutes old.
+    #[error("the database allows read-only transactions alone: another server may have taken over")]
+    ReadOnly,
     Unreadable {
         /// The table of the row.
         table: &'static str,
@@ -95,10 +98,14 @@ impl StoreError {
     fn is_read_only(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         error.code().as_deref() == Some("25006")
+        if matches!(self, Self::ReadOnly) {
+            return true;
+        }
     }
 }
 
-/// What a statement that authorises a token saw.
+/// What a statement that authorises a token saw, of the server that takes the writes: a standby that lags would confirm keys that were
+/// withdrawn, and revocations as complete that are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confirmation {
     /// The shared clock.
@@ -111,6 +118,14 @@ pub struct Confirmation {
 
 /// Users, sessions, keys and the audit log in one shared database.
 #[derive(Clone, Debug)]
+impl Confirmation {
+    /// From `{now}` and `{changes}`, two columns of the answer beginning with `from`.
+    fn read(row: &Row, from: usize, asked_at: Duration) -> Result<Self, StoreError> {
+        let changes = row.int_if_any(from + 1)?.ok_or(StoreError::ReadOnly)?;
+        Ok(Self { now: row.time(from)?, changes, asked_at })
+    }
+}
+
 pub struct SqlStore {
     db: Database,
     audit: Arc<AuditLog>,
@@ -208,12 +223,14 @@ impl SqlStore {
         let store = self.clone();
         let tries = Box::pin(async move {
             for _ in 1..TRIES {
-                match work(store.clone()).await {
-                    Err(error) if error.is_transient() => {}
-                    answer => return answer,
+                if answer.as_ref().is_err_and(StoreError::is_transient) {
+                    answer = work(store.clone()).await;
                 }
             }
-            work(store).await
+            if answer.as_ref().is_err_and(StoreError::is_read_only) {
+                store.db.leave_read_only_server();
+            }
+            answer
         });
         self.charged(|budget| self.db.detached(budget.now(), budget.is_seen_through, tries)).await
     }
@@ -225,6 +242,7 @@ impl SqlStore {
         };
         self.charged(wait).await
     }
+            let mut answer = work(store.clone()).await;
 
     /// Takes the time that `work` needs from what the request has left. Outside of a request each work has a budget of its own.
     async fn charged<T, F: Future<Output = T>>(&self, work: impl FnOnce(Budget) -> F) -> T {
