@@ -48,6 +48,8 @@ const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
 const REQUEST_SPAN: Duration = Duration::from_millis(1_900);
 /// Left to the database in any case, so that a long hash is not in vain.
 const LEAST_BUDGET: Duration = Duration::from_millis(400);
+/// Longer than PostgreSQL lets a statement take, and than SQLite waits for its lock.
+const PATIENCE: Duration = Duration::from_secs(6);
 const TRIES: usize = 4;
 
 /// Why the store could not do what was asked.
@@ -152,7 +154,8 @@ pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
 }
 
 /// Runs what a background task does again and again, so that it never has more than one connection: what did not answer within
-/// `limit` is given up, and its connection closed. Only for reads: nobody would know what became of a write.
+/// `limit` is given up, and all connections are closed before they are used again. Only for reads, because nobody would know what
+/// became of a write, and not of what may be locked for so long: see [`with_patience`].
 pub async fn with_one_connection<T>(limit: Duration, reads: impl Future<Output = T>) -> T {
     let budget = Budget { left: limit, answer_at: None, is_seen_through: false };
     BUDGET.scope(Cell::new(budget), reads).await
@@ -167,6 +170,12 @@ impl Default for Budget {
 impl Budget {
     /// How long the next piece of work may take.
     fn now(&self) -> Duration {
+/// Runs background work that nothing waits for, a write or what others may lock: the database itself says no after 5 s, and the
+/// connection is kept. Only a database that says nothing at all loses it.
+pub async fn with_patience<T>(work: impl Future<Output = T>) -> T {
+    BUDGET.scope(Cell::new(Budget { left: PATIENCE, ..Budget::default() }), work).await
+}
+
         let until_answer = |at: Instant| at.saturating_duration_since(Instant::now()).max(LEAST_BUDGET);
         self.answer_at.map_or(self.left, |at| self.left.min(until_answer(at)))
     }
