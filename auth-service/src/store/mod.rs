@@ -61,11 +61,11 @@ pub enum StoreError {
     /// The database failed or cannot be reached.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
-    /// A row holds what no version of the service writes.
-    #[error("unreadable row in {table}: {what}")]
     /// The server is a standby, or a primary that was demoted. What it says may be minutes old.
     #[error("the database allows read-only transactions alone: another server may have taken over")]
     ReadOnly,
+    /// A row holds what no version of the service writes.
+    #[error("unreadable row in {table}: {what}")]
     Unreadable {
         /// The table of the row.
         table: &'static str,
@@ -98,11 +98,11 @@ impl StoreError {
 
     /// We are connected to a standby: another server has taken over.
     fn is_read_only(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        error.code().as_deref() == Some("25006")
         if matches!(self, Self::ReadOnly) {
             return true;
         }
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().as_deref() == Some("25006")
     }
 }
 
@@ -118,8 +118,6 @@ pub struct Confirmation {
     pub asked_at: Duration,
 }
 
-/// Users, sessions, keys and the audit log in one shared database.
-#[derive(Clone, Debug)]
 impl Confirmation {
     /// From `{now}` and `{changes}`, two columns of the answer beginning with `from`.
     fn read(row: &Row, from: usize, asked_at: Duration) -> Result<Self, StoreError> {
@@ -128,6 +126,8 @@ impl Confirmation {
     }
 }
 
+/// Users, sessions, keys and the audit log in one shared database.
+#[derive(Clone, Debug)]
 pub struct SqlStore {
     db: Database,
     audit: Arc<AuditLog>,
@@ -153,12 +153,27 @@ pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
     BUDGET.scope(Cell::new(budget), request).await
 }
 
+/// Says that the request has arrived as a whole: the time that its client took to send it is not the request's.
+pub fn restart_span() {
+    let _ = BUDGET.try_with(|it| {
+        let budget = it.get();
+        let answer_at = budget.answer_at.map(|_| Instant::now() + REQUEST_SPAN);
+        it.set(Budget { answer_at, ..budget });
+    });
+}
+
 /// Runs what a background task does again and again, so that it never has more than one connection: what did not answer within
 /// `limit` is given up, and all connections are closed before they are used again. Only for reads, because nobody would know what
 /// became of a write, and not of what may be locked for so long: see [`with_patience`].
 pub async fn with_one_connection<T>(limit: Duration, reads: impl Future<Output = T>) -> T {
     let budget = Budget { left: limit, answer_at: None, is_seen_through: false };
     BUDGET.scope(Cell::new(budget), reads).await
+}
+
+/// Runs background work that nothing waits for, a write or what others may lock: the database itself says no after 5 s, and the
+/// connection is kept. Only a database that says nothing at all loses it.
+pub async fn with_patience<T>(work: impl Future<Output = T>) -> T {
+    BUDGET.scope(Cell::new(Budget { left: PATIENCE, ..Budget::default() }), work).await
 }
 
 impl Default for Budget {
@@ -170,12 +185,6 @@ impl Default for Budget {
 impl Budget {
     /// How long the next piece of work may take.
     fn now(&self) -> Duration {
-/// Runs background work that nothing waits for, a write or what others may lock: the database itself says no after 5 s, and the
-/// connection is kept. Only a database that says nothing at all loses it.
-pub async fn with_patience<T>(work: impl Future<Output = T>) -> T {
-    BUDGET.scope(Cell::new(Budget { left: PATIENCE, ..Budget::default() }), work).await
-}
-
         let until_answer = |at: Instant| at.saturating_duration_since(Instant::now()).max(LEAST_BUDGET);
         self.answer_at.map_or(self.left, |at| self.left.min(until_answer(at)))
     }
@@ -231,6 +240,7 @@ impl SqlStore {
     {
         let store = self.clone();
         let tries = Box::pin(async move {
+            let mut answer = work(store.clone()).await;
             for _ in 1..TRIES {
                 if answer.as_ref().is_err_and(StoreError::is_transient) {
                     answer = work(store.clone()).await;
@@ -251,7 +261,6 @@ impl SqlStore {
         };
         self.charged(wait).await
     }
-            let mut answer = work(store.clone()).await;
 
     /// Takes the time that `work` needs from what the request has left. Outside of a request each work has a budget of its own.
     async fn charged<T, F: Future<Output = T>>(&self, work: impl FnOnce(Budget) -> F) -> T {
@@ -301,6 +310,25 @@ mod tests {
         // A request's goes on: its outcome counts although nobody waits.
         assert!(matches!(with_budget(read(11)).await, Err(StoreError::Timeout)));
         assert!(Arc::strong_count(&running) > 1);
+    }
+
+    #[tokio::test]
+    async fn a_slow_body_leaves_the_database_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(verifier::ManualClock::new(UnixTime(1_800_000_000)));
+        let path = folder.path().join("auth.db");
+        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
+        tokio::time::pause();
+        let request = async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            restart_span();
+            let work = async |_| {
+                tokio::time::sleep(Duration::from_millis(1_400)).await;
+                Ok(())
+            };
+            store.run(work).await
+        };
+        with_budget(request).await.unwrap();
     }
 
     #[tokio::test]
