@@ -81,7 +81,7 @@ impl HashPool {
         let pool = Self { shared, entropy, policy };
         for number in 0..permits {
             let shared = Arc::clone(&pool.shared);
-            thread::Builder::new().name(format!("hash-{number}")).spawn(move || shared.work())?;
+            thread::Builder::new().name(format!("hash-{number}")).spawn(move || shared.work(&policy))?;
         }
         metrics::gauge!("auth_hash_permits").set(u32::try_from(permits).unwrap_or(u32::MAX));
         Ok(pool)
@@ -224,7 +224,7 @@ impl Shared {
     }
 
     /// The life of one thread.
-    fn work(&self) {
+    fn work(&self, policy: &HashPolicy) {
         lower_priority();
         while let Some(job) = self.next() {
             if job.is_abandoned() {
@@ -237,6 +237,7 @@ impl Shared {
             if catch_unwind(AssertUnwindSafe(job.run)).is_err() {
                 tracing::error!("a password hash crashed");
             }
+            policy.give_back_more();
             metrics::gauge!("auth_hash_running").decrement(1);
             self.running.fetch_sub(1, Ordering::Relaxed);
         }

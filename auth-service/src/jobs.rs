@@ -1,4 +1,5 @@
-//! What a replica does by itself: follow the key table, rotate keys, follow revocations, tell of itself, tidy up.
+//! What a replica does by itself: follow the key table, rotate keys, follow revocations and settings, tell of
+//! itself, tidy up.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::domain::login::FORGET_AFTER;
 use crate::domain::replica;
 use crate::flows::rotate_keys;
 use crate::store::with_one_connection;
-use crate::{feed, replicas};
+use crate::{feed, replicas, settings};
 
 /// A loop that crashed begins anew after this long, so that one which crashes at once does not fill the log.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ pub async fn run(app: App) {
     tokio::join!(
         keep_alive("keys", &app, |app| async move { follow_keys(&app).await }),
         keep_alive("feed", &app, |app| async move { feed::run(&app).await }),
+        keep_alive("settings", &app, |app| async move { settings::follow(&app).await }),
         keep_alive("replicas", &app, |app| async move { replicas::run(&app).await }),
         keep_alive("tidy", &app, |app| async move { tidy(&app).await }),
     );

@@ -9,19 +9,17 @@ use verifier::{Algorithm, Seconds};
 use crate::app::App;
 use crate::domain::key::Chain;
 use crate::domain::replica::{KeyGenerations, ReplicaReport, ReplicaState};
-use crate::store::{StoreError, with_one_connection};
+use crate::store::{StoreError, with_patience};
 
 const BEAT: Duration = Duration::from_secs(2);
-/// Whatever became of a beat, the next one makes up for it.
-const BEAT_LIMIT: Duration = Duration::from_secs(2);
 /// Nobody waits longer for a replica that ends.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Beats until the task is aborted, at once after a change of ours.
+/// Beats until the task is aborted, at once after a change of ours. The next beat waits for the one before, and makes up for it.
 pub async fn run(app: &App) {
     let mut was_wrong = false;
     loop {
-        let outcome = with_one_connection(BEAT_LIMIT, beat(app)).await;
+        let outcome = with_patience(beat(app)).await;
         match &outcome {
             Err(error) if !was_wrong => {
                 warn!(%error, "the list of replicas cannot be written; this one goes on");
@@ -49,8 +47,8 @@ pub async fn beat(app: &App) -> Result<(), StoreError> {
 
 /// Takes this replica off the list, as well as that can be done.
 pub async fn leave(app: &App) {
-    if let Err(error) = with_one_connection(LEAVE_LIMIT, app.store.forget_replica(app.store.replica())).await
-    {
+    let forgotten = timeout(LEAVE_LIMIT, app.store.forget_replica(app.store.replica())).await;
+    if let Err(error) = forgotten.unwrap_or(Err(StoreError::Timeout)) {
         warn!(%error, "this replica stays on the list until it is forgotten");
     }
 }

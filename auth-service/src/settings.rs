@@ -1,13 +1,19 @@
 //! The settings of this replica: a snapshot of what operators stored, under its own file and environment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::app::App;
 use crate::config::{ConfigError, Layers, Settings};
-use crate::store::{SettingsTable, SqlStore, StoreError};
+use crate::store::{SettingsTable, SqlStore, StoreError, with_patience};
+
+/// What cannot be read now is asked for again so soon.
+const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// What applies now, and how it came about.
 #[derive(Debug)]
@@ -15,6 +21,8 @@ pub struct LiveSettings {
     layers: Layers,
     applied: ArcSwap<Applied>,
     reading: Mutex<()>,
+    /// The version that was heard of last.
+    heard: watch::Sender<i64>,
 }
 
 /// A version of the stored settings, and what became of it here.
@@ -41,7 +49,12 @@ impl LiveSettings {
             }
         };
         let applied = Applied { version: table.version, settings: Arc::new(settings), refused };
-        Self { layers, applied: ArcSwap::from_pointee(applied), reading: Mutex::new(()) }
+        Self {
+            layers,
+            applied: ArcSwap::from_pointee(applied),
+            reading: Mutex::new(()),
+            heard: watch::Sender::new(table.version),
+        }
     }
 
     /// The values of this moment. A flow takes them once.
@@ -59,13 +72,18 @@ impl LiveSettings {
         &self.layers
     }
 
+    /// Tells [`follow`] which version is stored, and does not wait for it.
+    pub fn hear(&self, version: i64) {
+        self.heard.send_replace(version);
+    }
+
     /// Takes over the stored settings if their version is another one than was read last. While they cannot be read or used, the last
     /// ones go on. Answers whether there was something to read.
     pub async fn catch_up(&self, store: &SqlStore, version: i64) -> Result<bool, StoreError> {
         if self.applied.load().version == version {
             return Ok(false);
         }
-        let _turn = self.reading.lock().await;
+        let _turn = store.wait_for(self.reading.lock()).await?;
         // Read while we waited, by someone who saw the same change.
         if self.applied.load().version != version {
             self.take(&store.settings().await?);
@@ -86,5 +104,28 @@ impl LiveSettings {
             }
         };
         self.applied.store(Arc::new(Applied { version, settings, refused }));
+    }
+}
+
+/// Takes over the stored settings whenever another version is heard of, until the task is aborted. What is heard comes with each read
+/// of revocations; those must not wait for a table of settings that is locked, or that this replica may not read.
+pub async fn follow(app: &App) {
+    let mut heard = app.settings.heard.subscribe();
+    let mut was_wrong = false;
+    // Each time, not only when it is another version: the last one may not have been taken over.
+    while heard.changed().await.is_ok() {
+        let version = *heard.borrow_and_update();
+        let outcome = with_patience(app.settings.catch_up(&app.store, version)).await;
+        match &outcome {
+            Err(error) if !was_wrong => {
+                warn!(%error, "changed settings cannot be read; the last ones go on");
+            }
+            Ok(_) if was_wrong => info!("settings are read again"),
+            _ => {}
+        }
+        was_wrong = outcome.is_err();
+        if was_wrong {
+            sleep(AGAIN_AFTER_FAILURE).await;
+        }
     }
 }

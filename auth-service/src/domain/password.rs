@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::user::fold;
 
 thread_local! {
-    /// What the last hash on this thread worked in. Kept for the next one: taken from the heap each time, blocks of 19 MiB leave
+    /// What the last hash on this thread worked in, unless it was [given back](HashPolicy::give_back_more). Kept for the next one: taken from the heap each time, blocks of 19 MiB leave
     /// holes that the next one does not fit into, and a replica with two hashing threads grows by 200 MiB.
     static WORKSPACE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
@@ -166,6 +166,16 @@ impl HashPolicy {
     /// against, so that it takes as long.
     pub fn dummy(&self) -> PasswordHash {
         self.write(&[0; 16], &[0; Self::OUTPUT_LEN])
+    }
+
+    /// Gives back what a dearer hash on this thread worked in: one that was made elsewhere may have needed 256 MiB.
+    pub fn give_back_more(&self) {
+        WORKSPACE.with_borrow_mut(|workspace| {
+            // A block is a KiB.
+            if workspace.len() > self.memory_kib as usize {
+                *workspace = Vec::new();
+            }
+        });
     }
 
     fn compute(&self, password: &Password, salt: &[u8], length: usize) -> Result<Vec<u8>, HashFailure> {
@@ -333,6 +343,17 @@ mod tests {
             assert_eq!(hash.verify(&password("password")), Err(HashFailure::TooExpensive), "{parameters}");
             assert!(hash.needs_rehash(&CHEAP));
         }
+    }
+
+    #[test]
+    fn no_more_memory_is_kept_than_the_policy_needs() {
+        let kept = || WORKSPACE.with_borrow(Vec::len);
+        HashPolicy { memory_kib: 128, ..CHEAP }.dummy().verify(&password("x")).unwrap();
+        CHEAP.give_back_more();
+        assert_eq!(kept(), 0);
+        CHEAP.dummy().verify(&password("x")).unwrap();
+        CHEAP.give_back_more();
+        assert_eq!(kept(), 64);
     }
 
     #[test]

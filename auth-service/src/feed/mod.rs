@@ -252,15 +252,9 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
     if has_news {
         publish(app).await;
     }
-    follow_settings(app, version).await;
+    // The same read tells of changed settings, so that they need no poll of their own.
+    app.settings.hear(version);
     Ok(())
-}
-
-/// The same read tells of changed settings, so that they need no poll of their own. Revocations come first and do not depend on them.
-async fn follow_settings(app: &App, version: i64) {
-    if let Err(error) = with_one_connection(KEYS_LIMIT, app.settings.catch_up(&app.store, version)).await {
-        warn!(%error, "changed settings cannot be read; the last ones go on");
-    }
 }
 
 /// Tells the subscribers that nothing has changed, or whatever has. With nothing newer to sign, or no right to sign, the last document

@@ -18,6 +18,7 @@ use super::wire::only_value;
 use crate::app::{App, Door};
 use crate::flows::users::Actor;
 use crate::flows::{AuthError, Caller, Origin, authenticate};
+use crate::store::restart_span;
 
 /// The largest body.
 const LARGEST_BODY: usize = 16 * 1024;
@@ -70,6 +71,7 @@ async fn read(request: Request) -> Result<Option<bytes::Bytes>, Problem> {
         Ok(Err(_)) => return Err(Problem::new(Code::MalformedRequest).detail("the body broke off")),
         Err(_) => return Err(Problem::new(Code::MalformedRequest).detail("the body did not arrive in time")),
     };
+    restart_span();
     match (bytes.is_empty(), is_json) {
         (true, _) => Ok(None),
         (false, true) => Ok(Some(bytes)),

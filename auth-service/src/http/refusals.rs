@@ -21,7 +21,7 @@ use crate::store::StoreError;
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::Timeout | StoreError::Database(_) => Code::Unavailable,
+            StoreError::Timeout | StoreError::Database(_) | StoreError::ReadOnly => Code::Unavailable,
             StoreError::Unreadable { .. } | StoreError::Schema(_) => Code::InternalError,
         };
         Self::new(code).cause(error)

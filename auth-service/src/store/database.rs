@@ -30,7 +30,8 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connected database.
 ///
 /// In every statement `{now}` stands for the clock that all replicas share, in seconds: the server's on PostgreSQL, the injected one on
-/// SQLite. It takes the first parameter, so the arguments of a statement that mentions it count from `$2`.
+/// SQLite. It takes the first parameter, so the arguments of a statement that mentions it count from `$2`. `{changes}` stands for the change
+/// counter of the key table, or NULL where nothing can be written; see [`Confirmation`](super::Confirmation).
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     pools: Pools,
@@ -55,6 +56,10 @@ enum Pools {
 const SQLITE_NOW: &str = "$1";
 /// The start of the statement, so that it sees one instant.
 const POSTGRES_NOW: &str = "(FLOOR(DATE_PART('epoch', statement_timestamp()))::BIGINT + $1)";
+const SQLITE_CHANGES: &str = "(SELECT changes FROM key_ring)";
+/// Asked by every statement that confirms something, because a pooler may take each of them to another server.
+const POSTGRES_CHANGES: &str =
+    "(SELECT changes FROM key_ring WHERE current_setting('transaction_read_only') = 'off')";
 
 /// An argument of a statement. Only two column types exist, which is what lets both databases share all SQL.
 #[derive(Clone, Debug)]
@@ -272,6 +277,11 @@ impl Database {
         self.trust.detached(deadline, is_seen_through, operation).await
     }
 
+    /// The server has become a standby, and all connections were opened to the same one.
+    pub(super) fn leave_read_only_server(&self) {
+        self.trust.withdraw();
+    }
+
     /// How many connections are idle, and how many are lent.
     pub(crate) fn connections(&self) -> (usize, usize) {
         let count = |size: u32, idle: usize| (idle, (size as usize).saturating_sub(idle));
@@ -297,8 +307,8 @@ impl Database {
     /// Runs a statement that only reads.
     pub(crate) async fn read(&self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
         let mut lease = match &self.pools {
-            Pools::Sqlite { readers, .. } => self.lease(Connection::Sqlite(readers.acquire().await?)),
-            Pools::Postgres(pool) => self.lease(Connection::Postgres(pool.acquire().await?)),
+            Pools::Sqlite { readers, .. } => Lease::of(Connection::Sqlite(readers.acquire().await?)),
+            Pools::Postgres(pool) => Lease::of(Connection::Postgres(pool.acquire().await?)),
         };
         lease.once(self.prepare(sql, arguments)).await
     }
@@ -331,18 +341,16 @@ impl Database {
 
     async fn lease_writer(&self) -> Result<Lease, StoreError> {
         Ok(match &self.pools {
-            Pools::Sqlite { writer, .. } => self.lease(Connection::Sqlite(writer.acquire().await?)),
-            Pools::Postgres(pool) => self.lease(Connection::Postgres(pool.acquire().await?)),
+            Pools::Sqlite { writer, .. } => Lease::of(Connection::Sqlite(writer.acquire().await?)),
+            Pools::Postgres(pool) => Lease::of(Connection::Postgres(pool.acquire().await?)),
         })
     }
 
-    fn lease(&self, connection: Connection) -> Lease {
-        Lease { connection: Some(connection), trust: self.trust.clone() }
-    }
-
     fn prepare(&self, sql: &str, mut arguments: Vec<Argument>) -> (String, Vec<Argument>) {
+        let sql =
+            sql.replace("{changes}", if self.is_postgres() { POSTGRES_CHANGES } else { SQLITE_CHANGES });
         if !sql.contains("{now}") {
-            return (sql.to_owned(), arguments);
+            return (sql, arguments);
         }
         let (now, argument) = match self.pools {
             Pools::Sqlite { .. } => (SQLITE_NOW, self.clock.now().0),
@@ -421,7 +429,6 @@ impl Transaction {
 /// A connection in use. Unless it is given back it is closed, because nobody knows in which state it is.
 struct Lease {
     connection: Option<Connection>,
-    trust: Trust,
 }
 
 enum Connection {
@@ -430,20 +437,19 @@ enum Connection {
 }
 
 impl Lease {
+    fn of(connection: Connection) -> Self {
+        Self { connection: Some(connection) }
+    }
+
     fn connection(&mut self) -> &mut Connection {
         self.connection.as_mut().expect("a lease is used before it is given back")
     }
 
     async fn fetch(&mut self, (sql, arguments): (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {
-        let answer: Result<_, StoreError> = match self.connection() {
+        match self.connection() {
             Connection::Sqlite(connection) => fetch!(&mut **connection, sql, arguments, Row::Sqlite),
             Connection::Postgres(connection) => fetch!(&mut **connection, sql, arguments, Row::Postgres),
-        };
-        // The server has become a standby, and the others were opened to the same one.
-        if answer.as_ref().is_err_and(StoreError::is_read_only) {
-            self.trust.withdraw();
         }
-        answer
     }
 
     async fn once(&mut self, prepared: (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {

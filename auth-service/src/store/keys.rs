@@ -56,12 +56,12 @@ impl SqlStore {
         self.run(|store| async move {
             let asked_at = store.db.clock().monotonic();
             let sql = format!(
-                "SELECT {{now}}, changes, {COLUMNS} FROM key_ring LEFT JOIN keys ON 1 = 1
+                "SELECT {{now}}, {{changes}}, {COLUMNS} FROM key_ring LEFT JOIN keys ON 1 = 1
                   WHERE key_ring.id = 1 ORDER BY chain, generation"
             );
             let rows = store.db.read(&sql, Vec::new()).await?;
             let first = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?;
-            let seen = Confirmation { now: first.time(0)?, changes: first.int(1)?, asked_at };
+            let seen = Confirmation::read(first, 0, asked_at)?;
             let rows = rows
                 .iter()
                 .filter(|row| row.text_if_any(2).is_ok_and(|kid| kid.is_some()))
@@ -76,9 +76,8 @@ impl SqlStore {
     pub async fn key_changes(&self) -> Result<Confirmation, StoreError> {
         self.run(|store| async move {
             let asked_at = store.db.clock().monotonic();
-            let rows = store.db.read("SELECT {now}, changes FROM key_ring", Vec::new()).await?;
-            let row = super::only(rows, "key_ring")?;
-            Ok(Confirmation { now: row.time(0)?, changes: row.int(1)?, asked_at })
+            let rows = store.db.read("SELECT {now}, {changes} FROM key_ring", Vec::new()).await?;
+            Confirmation::read(&super::only(rows, "key_ring")?, 0, asked_at)
         })
         .await
     }

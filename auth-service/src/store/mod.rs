@@ -48,6 +48,8 @@ const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
 const REQUEST_SPAN: Duration = Duration::from_millis(1_900);
 /// Left to the database in any case, so that a long hash is not in vain.
 const LEAST_BUDGET: Duration = Duration::from_millis(400);
+/// Longer than PostgreSQL lets a statement take, and than SQLite waits for its lock.
+const PATIENCE: Duration = Duration::from_secs(6);
 const TRIES: usize = 4;
 
 /// Why the store could not do what was asked.
@@ -59,6 +61,9 @@ pub enum StoreError {
     /// The database failed or cannot be reached.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The server is a standby, or a primary that was demoted. What it says may be minutes old.
+    #[error("the database allows read-only transactions alone: another server may have taken over")]
+    ReadOnly,
     /// A row holds what no version of the service writes.
     #[error("unreadable row in {table}: {what}")]
     Unreadable {
@@ -93,12 +98,16 @@ impl StoreError {
 
     /// We are connected to a standby: another server has taken over.
     fn is_read_only(&self) -> bool {
+        if matches!(self, Self::ReadOnly) {
+            return true;
+        }
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         error.code().as_deref() == Some("25006")
     }
 }
 
-/// What a statement that authorises a token saw.
+/// What a statement that authorises a token saw, of the server that takes the writes: a standby that lags would confirm keys that were
+/// withdrawn, and revocations as complete that are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confirmation {
     /// The shared clock.
@@ -107,6 +116,14 @@ pub struct Confirmation {
     pub changes: i64,
     /// Our monotonic clock just before the statement was sent.
     pub asked_at: Duration,
+}
+
+impl Confirmation {
+    /// From `{now}` and `{changes}`, two columns of the answer beginning with `from`.
+    fn read(row: &Row, from: usize, asked_at: Duration) -> Result<Self, StoreError> {
+        let changes = row.int_if_any(from + 1)?.ok_or(StoreError::ReadOnly)?;
+        Ok(Self { now: row.time(from)?, changes, asked_at })
+    }
 }
 
 /// Users, sessions, keys and the audit log in one shared database.
@@ -136,11 +153,27 @@ pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
     BUDGET.scope(Cell::new(budget), request).await
 }
 
+/// Says that the request has arrived as a whole: the time that its client took to send it is not the request's.
+pub fn restart_span() {
+    let _ = BUDGET.try_with(|it| {
+        let budget = it.get();
+        let answer_at = budget.answer_at.map(|_| Instant::now() + REQUEST_SPAN);
+        it.set(Budget { answer_at, ..budget });
+    });
+}
+
 /// Runs what a background task does again and again, so that it never has more than one connection: what did not answer within
-/// `limit` is given up, and its connection closed. Only for reads: nobody would know what became of a write.
+/// `limit` is given up, and all connections are closed before they are used again. Only for reads, because nobody would know what
+/// became of a write, and not of what may be locked for so long: see [`with_patience`].
 pub async fn with_one_connection<T>(limit: Duration, reads: impl Future<Output = T>) -> T {
     let budget = Budget { left: limit, answer_at: None, is_seen_through: false };
     BUDGET.scope(Cell::new(budget), reads).await
+}
+
+/// Runs background work that nothing waits for, a write or what others may lock: the database itself says no after 5 s, and the
+/// connection is kept. Only a database that says nothing at all loses it.
+pub async fn with_patience<T>(work: impl Future<Output = T>) -> T {
+    BUDGET.scope(Cell::new(Budget { left: PATIENCE, ..Budget::default() }), work).await
 }
 
 impl Default for Budget {
@@ -217,13 +250,16 @@ impl SqlStore {
     {
         let store = self.clone();
         let tries = Box::pin(async move {
+            let mut answer = work(store.clone()).await;
             for _ in 1..TRIES {
-                match work(store.clone()).await {
-                    Err(error) if error.is_transient() => {}
-                    answer => return answer,
+                if answer.as_ref().is_err_and(StoreError::is_transient) {
+                    answer = work(store.clone()).await;
                 }
             }
-            work(store).await
+            if answer.as_ref().is_err_and(StoreError::is_read_only) {
+                store.db.leave_read_only_server();
+            }
+            answer
         });
         self.charged(|budget| self.db.detached(budget.now(), budget.is_seen_through, tries)).await
     }
@@ -284,6 +320,25 @@ mod tests {
         // A request's goes on: its outcome counts although nobody waits.
         assert!(matches!(with_budget(read(11)).await, Err(StoreError::Timeout)));
         assert!(Arc::strong_count(&running) > 1);
+    }
+
+    #[tokio::test]
+    async fn a_slow_body_leaves_the_database_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(verifier::ManualClock::new(UnixTime(1_800_000_000)));
+        let path = folder.path().join("auth.db");
+        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
+        tokio::time::pause();
+        let request = async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            restart_span();
+            let work = async |_| {
+                tokio::time::sleep(Duration::from_millis(1_400)).await;
+                Ok(())
+            };
+            store.run(work).await
+        };
+        with_budget(request).await.unwrap();
     }
 
     #[tokio::test]

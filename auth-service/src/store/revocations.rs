@@ -45,13 +45,13 @@ impl SqlStore {
             // The id of the only row tells PostgreSQL that there is only one: else it expects millions of rows, and compiles the
             // statement each time (JIT), which costs more than to run it a hundred times.
             let sql = format!(
-                "SELECT {{now}}, changes, settings_version, kind, subject, forget_at FROM key_ring
+                "SELECT {{now}}, {{changes}}, settings_version, kind, subject, forget_at FROM key_ring
                    LEFT JOIN revocations ON {which} (forget_at IS NULL OR forget_at > {{now}}) WHERE key_ring.id = 1"
             );
             let arguments = since.map_or_else(Vec::new, |since| arguments![since]);
             let rows = store.db.read(&sql, arguments).await?;
             let first = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?;
-            let seen = Confirmation { now: first.time(0)?, changes: first.int(1)?, asked_at };
+            let seen = Confirmation::read(first, 0, asked_at)?;
             let settings = first.int(2)?;
             let rows = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?;
             Ok(RevocationTable { rows, seen, settings })

@@ -3,11 +3,15 @@
 use auth_service::domain::audit::EventKind;
 use auth_service::domain::hex;
 use auth_service::domain::key::{self, Chain, ChainKey, Change, KeyPhase, RotationError, RotationPolicy};
+use auth_service::domain::session::SessionId;
 use auth_service::keys::material::NewKey;
-use auth_service::store::{KeyRow, KeyTable};
-use verifier::{Algorithm, Kid, Seconds, UnixTime};
+use auth_service::store::{KeyRow, KeyTable, SqlStore, StoreError};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tests::postgres::Postgres;
+use tokio::time::Duration;
+use verifier::{Algorithm, Kid, ManualClock, Seconds, UnixTime};
 
-use crate::bed::{Bed, race};
+use crate::bed::{Bed, KEEP_FOR, race};
 
 pub(crate) const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
 pub(crate) const POLICY: RotationPolicy = RotationPolicy {
@@ -119,4 +123,36 @@ pub(crate) async fn every_change_is_counted(bed: Bed) {
     let last = seen().await;
     assert!(last.changes >= first.changes + 2, "changes of one second are told apart");
     assert_eq!(bed.store.key_table().await.unwrap().seen.changes, last.changes);
+}
+
+/// As a standby that lags, or a pooler that leads to one: it answers, but what it says may be minutes old.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_only_reads_confirms_nothing() {
+    let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
+    let clock = std::sync::Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
+    let store = SqlStore::connect_postgres(&url, clock.clone(), "replica-a", KEEP_FOR).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut operator = PgConnection::connect(&url).await.unwrap();
+    let alter = |what: &str| {
+        AssertSqlSafe(format!(
+            "BEGIN READ WRITE;
+             DO $$ BEGIN EXECUTE format('ALTER DATABASE %I {what}', current_database()); END $$;
+             COMMIT"
+        ))
+    };
+    sqlx::raw_sql(alter("SET default_transaction_read_only = on")).execute(&mut operator).await.unwrap();
+    // What was opened from then on only reads.
+    let store = SqlStore::connect_postgres(&url, clock, "replica-a", KEEP_FOR).await.unwrap();
+    assert!(matches!(store.key_changes().await, Err(StoreError::ReadOnly)));
+    assert!(matches!(store.key_table().await, Err(StoreError::ReadOnly)));
+    assert!(matches!(store.revocations(None).await, Err(StoreError::ReadOnly)));
+    let unknown = SessionId::from_random([7; 16]);
+    assert!(matches!(store.find_session(unknown).await, Err(StoreError::ReadOnly)));
+
+    sqlx::raw_sql(alter("RESET default_transaction_read_only")).execute(&mut operator).await.unwrap();
+    // Connections are thrown away once a second at most.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(store.key_changes().await.is_err(), "on a connection of before");
+    store.key_changes().await.unwrap();
+    assert!(store.find_session(unknown).await.unwrap().is_none());
 }

@@ -74,12 +74,12 @@ pub enum CopyError {
         cause: io::Error,
     },
     /// A process has the source open.
-    #[error("{} is open in process {process}: stop the service, and start it again only on the new database", path.display())]
+    #[error("{} is open in {process}: stop the service, and start it again only on the new database", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
-        /// The process.
-        process: i32,
+        /// The process, as far as it can be named.
+        process: String,
     },
     /// The source has another schema than this release.
     #[error(

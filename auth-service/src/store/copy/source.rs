@@ -35,10 +35,11 @@ pub(super) fn refuse_if_open(path: &Path) -> Result<(), CopyError> {
         offset_type: FlockOffsetType::Set,
     };
     let held = fcntl_getlk(&shared, &wanted).map_err(|error| failed(error.into()))?;
-    match held.and_then(|lock| lock.pid) {
-        None => Ok(()),
-        Some(pid) => Err(CopyError::InUse { path: path.to_owned(), process: pid.as_raw_nonzero().get() }),
-    }
+    let Some(held) = held else { return Ok(()) };
+    // A process of another container, whose ids are not ours, has none here.
+    let process =
+        held.pid.map_or("a process elsewhere".to_owned(), |pid| format!("process {}", pid.as_raw_nonzero()));
+    Err(CopyError::InUse { path: path.to_owned(), process })
 }
 
 /// The file, as it was when it was opened.
