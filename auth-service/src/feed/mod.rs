@@ -156,6 +156,11 @@ impl Feed {
         Some(publisher.is_revoked(&session)? || publisher.is_revoked(&key)?)
     }
 
+    /// The monotonic clock when the last read that was answered was sent.
+    pub fn read_at(&self) -> Option<Duration> {
+        self.lock().publisher.seen().map(|seen| seen.asked_at)
+    }
+
     /// Unix milliseconds before which every revocation is known. `None` before the first read.
     pub fn as_of(&self) -> Option<i64> {
         self.lock().publisher.as_of()

@@ -1,6 +1,7 @@
 //! Whether a proxy may let a request through to a service that cannot check tokens itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use verifier::{NoExtra, Reason, Seconds, Verified, VerifyError};
 
@@ -8,6 +9,10 @@ use crate::app::App;
 use crate::domain::session::SessionId;
 use crate::domain::user::PermissionSet;
 use crate::keys::keyring::{RingError, Unknown};
+
+/// A replica that has lost the database decides for so long with what it knows, as verifiers do with their keys. Meanwhile tokens of a
+/// session that ends elsewhere pass until they expire, and those of a key that is compromised elsewhere until the day is over.
+const LONGEST_WITHOUT_DATABASE: Duration = Duration::from_hours(24);
 
 /// What the service behind the proxy asks of a token.
 #[derive(Clone, Debug)]
@@ -57,7 +62,7 @@ pub enum ForwardAuthError {
 }
 
 /// Verifies the token as a resource server would, against what this replica has in memory: its keys and the revocations that it
-/// has read. So it goes on while the database is away.
+/// has read. So it goes on while the database is away, for a day.
 ///
 /// The database is asked only for a key that we do not know, at most once a second: a compromise makes another replica sign with a
 /// key that we have not read yet.
@@ -67,6 +72,11 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
     }
     if let Some(problem) = app.keyring.problem() {
         return Err(ForwardAuthError::KeysUnusable(problem));
+    }
+    let read_at = app.feed.read_at().ok_or(ForwardAuthError::FeedNotRead)?;
+    let feed_age = app.clock.monotonic().saturating_sub(read_at);
+    if feed_age.max(app.keyring.confirmed_for()) > LONGEST_WITHOUT_DATABASE {
+        return Err(ForwardAuthError::TooOld);
     }
     let (expected, now) = (app.expected_for(&needed.audiences), app.clock.now());
     let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), now);

@@ -325,6 +325,24 @@ async fn a_token_of_a_key_that_has_ended_since_the_ring_was_read_is_refused() {
 }
 
 #[tokio::test]
+async fn a_replica_that_has_not_read_the_database_for_a_day_cannot_tell() {
+    let (replica, _) = with_alice().await;
+    let beside = Beside::start(&replica).await;
+    feed::poll(&beside.app).await.unwrap();
+    replica.clock.advance(Seconds(86_400));
+    let token = token(&replica, "api").await;
+    assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
+    replica.clock.advance(Seconds(1));
+    assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
+    // The keys alone are not enough.
+    let seen = beside.app.store.key_changes().await.unwrap();
+    beside.app.keyring.catch_up(&beside.app.store, &seen).await.unwrap();
+    assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
+    feed::poll(&beside.app).await.unwrap();
+    assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_replica_that_has_read_no_revocations_yet_says_so_and_is_not_ready() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
