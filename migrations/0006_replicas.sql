@@ -19,6 +19,10 @@ CREATE TABLE replicas (
     lease_left BIGINT NOT NULL,
     -- Empty until it has read the revocations for the first time.
     feed_lag_ms BIGINT,
+    -- The version of the stored settings that it has read.
+    settings_version BIGINT NOT NULL,
+    -- Set while it goes on without that version, because it cannot use it.
+    settings_refused_at BIGINT,
     -- Set while an operator wants it out of the rotation.
     drain_wanted_at BIGINT
 );

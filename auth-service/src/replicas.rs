@@ -61,6 +61,7 @@ fn report(app: &App) -> ReplicaReport {
         Some((algorithm, active.generation))
     };
     let lease_left = Duration::from(app.config.key_publish_ahead).saturating_sub(app.keyring.confirmed_for());
+    let settings = app.settings.applied();
     ReplicaReport {
         id: app.store.replica().to_owned(),
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -72,6 +73,8 @@ fn report(app: &App) -> ReplicaReport {
         key_generations: KeyGenerations(Algorithm::ALL.into_iter().filter_map(signing).collect()),
         lease_left: Seconds(i64::try_from(lease_left.as_secs()).unwrap_or(i64::MAX)),
         feed_lag_ms: app.feed.as_of().map(|as_of| (app.clock.unix_millis() - as_of).max(0)),
+        settings_version: settings.version,
+        is_refusing_settings: settings.refused.is_some(),
         is_drain_wanted: app.drain.is_maintenance(),
     }
 }

@@ -15,7 +15,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReplicasCommand {
-    /// List replicas: id, machine, state, public address, version, started, last seen, key changes read, keys that sign.
+    /// List replicas: id, machine, state, public address, version, started, last seen, key changes read, keys that sign,
+    /// version of the stored settings, with `refused` if it cannot use them.
     List,
     /// Take a replica out of the rotation: it is not ready, and serves what still comes. Waits until it has heard.
     Drain {
@@ -92,6 +93,7 @@ fn line(ReplicaRow { report, started_at, seen_at }: &ReplicaRow) -> String {
         &time(Some(*seen_at)),
         &report.key_changes.to_string(),
         &report.key_generations.to_string(),
+        &format!("{}{}", report.settings_version, if report.is_refusing_settings { " refused" } else { "" }),
     ]
     .join("\t")
 }

@@ -93,6 +93,10 @@ pub struct ReplicaReport {
     pub lease_left: Seconds,
     /// How old its knowledge of revocations is, in milliseconds. `None` before the first read.
     pub feed_lag_ms: Option<i64>,
+    /// The version of the stored settings that it has read.
+    pub settings_version: i64,
+    /// Whether it goes on without that version, because it cannot use it.
+    pub is_refusing_settings: bool,
     /// Whether an operator wants it out of the rotation.
     pub is_drain_wanted: bool,
 }

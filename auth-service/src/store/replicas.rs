@@ -9,7 +9,7 @@ use crate::domain::replica::{KeyGenerations, ReplicaReport, ReplicaRow, ReplicaS
 
 const COLUMNS: &str =
     "id, name, version, public_addr, admin_addr, started_at, seen_at, state, key_changes, key_generations,
-    lease_left, feed_lag_ms, drain_wanted_at";
+    lease_left, feed_lag_ms, drain_wanted_at, settings_version, settings_refused_at";
 
 impl SqlStore {
     /// The name of this process: of its row in the table of replicas, and at the beginning of its chains in the audit log.
@@ -25,10 +25,12 @@ impl SqlStore {
             async move {
                 let sql = format!(
                     "INSERT INTO replicas ({COLUMNS})
-                     VALUES ($2, $3, $4, $5, $6, {{now}}, {{now}}, $7, $8, $9, $10, $11, CASE WHEN $12 = 1 THEN {{now}} END)
+                     VALUES ($2, $3, $4, $5, $6, {{now}}, {{now}}, $7, $8, $9, $10, $11, CASE WHEN $12 = 1 THEN {{now}} END,
+                       $13, CASE WHEN $14 = 1 THEN {{now}} END)
                      ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, state = excluded.state,
                        key_changes = excluded.key_changes, key_generations = excluded.key_generations,
-                       lease_left = excluded.lease_left, feed_lag_ms = excluded.feed_lag_ms
+                       lease_left = excluded.lease_left, feed_lag_ms = excluded.feed_lag_ms,
+                       settings_version = excluded.settings_version, settings_refused_at = excluded.settings_refused_at
                      RETURNING drain_wanted_at"
                 );
                 let arguments = arguments![
@@ -43,6 +45,8 @@ impl SqlStore {
                     report.lease_left.0,
                     report.feed_lag_ms,
                     i64::from(report.is_drain_wanted),
+                    report.settings_version,
+                    i64::from(report.is_refusing_settings),
                 ];
                 let row = super::only(store.db.write(&sql, arguments).await?, "replicas")?;
                 Ok(row.time_if_any(0)?.is_some())
@@ -128,6 +132,8 @@ fn read(row: &Row) -> Result<ReplicaRow, StoreError> {
         lease_left: Seconds(row.int(11)?),
         feed_lag_ms: row.int_if_any(12)?,
         is_drain_wanted: row.int_if_any(13)?.is_some(),
+        settings_version: row.int(14)?,
+        is_refusing_settings: row.int_if_any(15)?.is_some(),
     };
     Ok(ReplicaRow { report, started_at: row.time(6)?, seen_at })
 }

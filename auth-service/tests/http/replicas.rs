@@ -1,10 +1,13 @@
 //! Maintenance mode, and the list of replicas.
 
+use std::convert::Infallible;
+
 use auth_service::domain::audit::EventKind;
 use auth_service::flows::replicas as flow;
 use auth_service::flows::users::Actor;
 use auth_service::http::Listener;
 use auth_service::replicas;
+use auth_service::store::SettingsChange;
 use http::Method;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -50,6 +53,8 @@ async fn a_replica_says_of_itself_what_operators_want_to_know() {
             "keys": [{"alg": "ES256", "generation": 1}],
             "signing_lease_seconds": 900,
             "feed_lag_ms": 0,
+            "settings_version": 0,
+            "settings_refused": false,
             "current": true,
         }],
         "next": null,
@@ -74,6 +79,22 @@ async fn the_list_shows_who_has_not_read_a_change_of_keys() {
     replicas::beat(&replica.app).await.unwrap();
     let after = list(&replica, &token).await;
     assert_eq!(after["replicas"][0]["key_changes"], after["key_changes"]);
+}
+
+#[tokio::test]
+async fn the_list_shows_who_cannot_use_the_stored_settings() {
+    let replica = Replica::start().await;
+    let token = replica.admin_token().await;
+    let store = &replica.app.store;
+    // As a release with other limits would.
+    let values = [("password_min_length".to_owned(), Some("7".to_owned()))].into();
+    let change = SettingsChange { values, expected: None, actor: "a later release".to_owned() };
+    store.change_settings(change, |_| Ok::<_, Infallible>(Vec::new())).await.unwrap();
+    let version = store.settings().await.unwrap().version;
+    assert!(replica.app.settings.catch_up(store, version).await.unwrap());
+    replicas::beat(&replica.app).await.unwrap();
+    let seen = &list(&replica, &token).await["replicas"][0];
+    assert_eq!([&seen["settings_version"], &seen["settings_refused"]], [&json!(version), &json!(true)]);
 }
 
 #[tokio::test]

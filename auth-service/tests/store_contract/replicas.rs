@@ -20,6 +20,8 @@ fn report(id: &str) -> ReplicaReport {
         key_generations: KeyGenerations(vec![(Algorithm::ES256, 3)]),
         lease_left: Seconds(899),
         feed_lag_ms: None,
+        settings_version: 5,
+        is_refusing_settings: false,
         is_drain_wanted: false,
     }
 }
@@ -41,6 +43,8 @@ pub(crate) async fn a_beat_is_seen_and_a_replica_that_stops_beating_goes_silent_
     changed.key_generations = KeyGenerations(vec![(Algorithm::EdDSA, 1), (Algorithm::ES256, 4)]);
     changed.lease_left = Seconds(0);
     changed.feed_lag_ms = Some(1_500);
+    changed.settings_version = 6;
+    changed.is_refusing_settings = true;
     bed.store.beat(changed.clone()).await.unwrap();
     let row = bed.store.replicas(None, 10).await.unwrap().remove(0);
     assert_eq!((&row.report, row.started_at), (&changed, first.started_at));

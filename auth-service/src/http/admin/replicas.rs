@@ -63,6 +63,8 @@ struct ReplicaAnswer {
     keys: Vec<SigningAnswer>,
     signing_lease_seconds: i64,
     feed_lag_ms: Option<i64>,
+    settings_version: i64,
+    settings_refused: bool,
     current: bool,
 }
 
@@ -90,6 +92,8 @@ impl ReplicaAnswer {
             keys: report.key_generations.0.into_iter().map(signing).collect(),
             signing_lease_seconds: report.lease_left.0,
             feed_lag_ms: report.feed_lag_ms,
+            settings_version: report.settings_version,
+            settings_refused: report.is_refusing_settings,
         }
     }
 }
