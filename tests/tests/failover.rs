@@ -55,7 +55,10 @@ async fn standby_that_takes_over_knows_everything_that_was_acknowledged() {
     let postgres = crash.await.expect("it was stopped");
     // By now connections lead to the standby, which only reads.
     standby_only_reads(&cluster, &sessions).await;
-    tokio::task::block_in_place(|| postgres.promote(&standby));
+    tokio::task::block_in_place(|| {
+        proxy.fence();
+        postgres.promote(&standby);
+    });
     let promoted = clock::instant();
     cluster.everything_works_again(&users[1]).await;
     let recovery = promoted.elapsed();

@@ -1,6 +1,8 @@
 //! What stands between the service and PostgreSQL in production, run with the files of `deploy/`.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -79,7 +81,7 @@ impl Pgbouncer {
 pub struct Haproxy {
     port: u16,
     _program: Program,
-    _dir: Workdir,
+    dir: Workdir,
 }
 
 impl Haproxy {
@@ -89,6 +91,10 @@ impl Haproxy {
         let settings = configured(
             "postgresql/haproxy.cfg",
             &[
+                (
+                    "    stats socket ",
+                    format!("    stats socket {}/haproxy.sock mode 600 level admin", dir.path().display()),
+                ),
                 ("    bind ", format!("    bind 127.0.0.1:{port}")),
                 ("    server primary ", format!("    server primary 127.0.0.1:{primary} check")),
                 ("    server standby ", format!("    server standby 127.0.0.1:{standby} check backup")),
@@ -99,7 +105,16 @@ impl Haproxy {
         let mut command = Command::new(find("haproxy").expect("HAProxy is missing: apt-get install haproxy"));
         command.args(["-db", "-f"]).arg(&file).current_dir(dir.path());
         let program = Program::start(command, dir.path().join("log"), port);
-        Self { port, _program: program, _dir: dir }
+        Self { port, _program: program, dir }
+    }
+
+    /// Holds the primary out, as the file says that one must before the standby is promoted.
+    pub fn fence(&self) {
+        let mut socket = UnixStream::connect(self.dir.path().join("haproxy.sock")).expect("its socket");
+        socket.write_all(b"set server postgresql/primary state maint\n").expect("it listens");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        assert_eq!(answer.trim(), "", "a command that worked has no answer");
     }
 
     /// Where it listens.

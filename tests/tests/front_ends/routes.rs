@@ -50,6 +50,7 @@ pub(crate) async fn check(program: Program) {
     .await;
     nobody_is_who_they_say(&site).await;
     admin_is_not_reachable(&site).await;
+    paths_that_begin_alike_are_others(&site).await;
     sockets_go_where_fewest_are(&site).await;
     logout_is_heard_of_within_a_second(&site).await;
     keys_and_feed_outlive_the_database(&site, &postgres).await;
@@ -75,7 +76,7 @@ pub(crate) fn assert_nothing_forged(seen: &Value) {
 }
 
 async fn nobody_is_who_they_say(site: &Site) {
-    let answer = forging(&site.client()).get("/live/headers").await.expect("an answer");
+    let answer = forging(&site.client()).get("/live").await.expect("an answer");
     answer.assert_status(StatusCode::OK);
     let seen = answer.json();
     assert_nothing_forged(&seen);
@@ -95,6 +96,17 @@ async fn admin_is_not_reachable(site: &Site) {
             "{path}: {answer}"
         );
     }
+}
+
+async fn paths_that_begin_alike_are_others(site: &Site) {
+    // The service with the WebSockets answers any path with what it saw.
+    for path in ["/livez", "/lively"] {
+        let answer = site.client().get(path).await.expect("an answer");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("\"headers\""), "{path}: {answer}");
+    }
+    // httpd's own way to replicas that are not ready.
+    let answer = site.client().get("/-living/.well-known/jwks.json").await.expect("an answer");
+    assert!(answer.status.is_client_error(), "{answer}");
 }
 
 async fn sockets_go_where_fewest_are(site: &Site) {
