@@ -17,6 +17,9 @@ use tokio::time::Instant;
 use crate::histogram::Histogram;
 
 const MOST_IN_FLIGHT: usize = 1000;
+/// The failure of a call that could not be made because everything the driver could make it with was in use. It says
+/// nothing about the service, and is counted apart.
+pub const SHORTAGE: &str = "the driver was short of sessions";
 
 /// When calls are due.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +101,8 @@ pub struct Counts {
     pub failures: BTreeMap<String, u64>,
     /// How many were due and not sent, because too many were unanswered.
     pub shed: u64,
+    /// How many were due and not sent, for [`SHORTAGE`].
+    pub short: u64,
 }
 
 impl Tally {
@@ -112,6 +117,7 @@ impl Tally {
         let mut counts = self.lock();
         match outcome {
             Ok(()) => counts.ok.record(took),
+            Err(kind) if kind == SHORTAGE => counts.short += 1,
             Err(kind) => {
                 counts.failed.record(took);
                 *counts.failures.entry(kind).or_default() += 1;
@@ -132,7 +138,7 @@ impl Tally {
 impl Counts {
     /// All calls that were due.
     pub const fn due(&self) -> u64 {
-        self.ok.count() + self.failed.count() + self.shed
+        self.ok.count() + self.failed.count() + self.shed + self.short
     }
 
     /// The share of the due calls that failed or were not sent, between 0 and 1.
@@ -149,6 +155,7 @@ impl Counts {
             "failed_latency_ms": self.failed.to_json(),
             "failures": self.failures,
             "shed": self.shed,
+            "short": self.short,
         })
     }
 }
@@ -163,6 +170,9 @@ impl fmt::Display for Counts {
                 "\n{:<10}{}  {:?}  shed {}",
                 "  failed", self.failed, self.failures, self.shed
             )?;
+        }
+        if self.short > 0 {
+            write!(formatter, "\n{:<10}{:>8} ×  {SHORTAGE}", "  not made", self.short)?;
         }
         Ok(())
     }
@@ -239,5 +249,15 @@ mod tests {
         assert_eq!(counts.failed.max(), Duration::from_secs(3));
         assert_eq!(counts.due(), 4);
         assert_eq!(counts.to_json()["failures"]["502"], 2);
+    }
+
+    #[test]
+    fn shortage_of_the_driver_is_no_failure_of_the_service() {
+        let tally = Tally::new("call");
+        tally.count(Duration::ZERO, Err(SHORTAGE.to_owned()));
+        let counts = tally.counts();
+        assert_eq!((counts.short, counts.failed.count(), counts.due()), (1, 0, 1));
+        assert!(counts.failures.is_empty());
+        assert!(counts.to_string().ends_with(SHORTAGE), "{counts}");
     }
 }

@@ -217,22 +217,31 @@ pub fn assert_hold(entries: &[Entry], bounds: &Bounds) {
 pub struct Volume<'l> {
     /// How often tokens were given out.
     pub grants: usize,
-    /// How often a verifier took one.
+    /// How often a verifier was asked about one.
+    pub checked: usize,
+    /// How often it took it.
     pub accepted: usize,
     /// The keys that signed them.
     pub kids: BTreeSet<&'l str>,
+    /// The processes that were looked at, by replica and process id.
+    pub processes: usize,
+    /// Those of them that lived so long that L7 could see them grow.
+    pub judged: usize,
 }
 
 impl<'l> Volume<'l> {
     /// Counts what `entries` hold.
     pub fn of(entries: &'l [Entry]) -> Self {
         let history = History::of(entries);
-        let is_accepted =
-            |entry: &&Entry| matches!(entry.call, Call::Verify { .. }) && entry.outcome == Outcome::Ok;
+        let checks = || entries.iter().filter(|entry| matches!(entry.call, Call::Verify { .. }));
+        let lives = process::lives(&history);
         Self {
             grants: history.grants().count(),
-            accepted: entries.iter().filter(is_accepted).count(),
+            checked: checks().count(),
+            accepted: checks().filter(|check| check.outcome == Outcome::Ok).count(),
             kids: history.grants().map(|(_, grant)| grant.access.kid.as_str()).collect(),
+            processes: lives.len(),
+            judged: lives.values().filter(|samples| process::is_judged(samples)).count(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use addresses::Addresses;
 pub use plain::{EXAMPLE_KEY, Plain};
 pub use program::{OPERATOR, Program, deployed};
 pub use site::{NODES, Site};
-pub use traffic::{Kind, Outcome, Traffic};
+pub use traffic::{Death, Kind, Outcome, Traffic};
 
 use crate::process::{self, Signal};
 use crate::user::User;

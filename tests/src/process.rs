@@ -83,7 +83,7 @@ pub fn built(file: &str, build: &str) -> PathBuf {
     path
 }
 
-/// The binary `file` of the commit before this one, which `./test` builds.
+/// The binary `file` as it was before the last change of the service, which `./test` builds.
 pub fn previous(file: &str) -> PathBuf {
     let path = profile().with_file_name("previous").join(file);
     assert!(path.is_file(), "{} is missing; run `./test` once, which builds it", path.display());

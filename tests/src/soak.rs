@@ -4,6 +4,7 @@
 //! (`cargo run -p tests --bin soak`); they differ in figures only.
 
 mod clock_faults;
+mod confirmed;
 mod database_away;
 mod kill_storm;
 mod paused_replica;

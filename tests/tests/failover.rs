@@ -13,10 +13,12 @@ use tests::load::Load;
 use tests::postgres::{Haproxy, Postgres, Stop};
 use tests::session::{Refreshed, Session};
 use tests::wait;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 const REPLICAS: usize = 3;
 const SESSIONS: usize = 16;
+/// So many logouts are acknowledged before the primary dies; the others are under way or still to come.
+const ENOUGH: usize = 4;
 const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,12 +48,13 @@ async fn standby_that_takes_over_knows_everything_that_was_acknowledged() {
     wait::let_pass(Duration::from_secs(1)).await;
 
     // In the midst of logouts.
-    let crash = tokio::task::spawn_blocking(move || {
-        std::thread::sleep(Duration::from_millis(150));
-        postgres.stop(Stop::Kill);
+    let (enough, wait_for_some) = oneshot::channel();
+    let crash = tokio::spawn(async move {
+        wait_for_some.await.expect("some logouts are acknowledged");
+        tokio::task::block_in_place(|| postgres.stop(Stop::Kill));
         postgres
     });
-    let ended = log_out(&cluster, to_end).await;
+    let ended = log_out(&cluster, to_end, enough).await;
     let postgres = crash.await.expect("it was stopped");
     // By now connections lead to the standby, which only reads.
     standby_only_reads(&cluster, &sessions).await;
@@ -73,7 +76,7 @@ async fn standby_that_takes_over_knows_everything_that_was_acknowledged() {
     for session in &sessions {
         session.lock().await.refresh_patiently(Duration::from_secs(10)).await;
     }
-    assert!(!ended.is_empty(), "some logouts were acknowledged");
+    assert!(ended.len() >= ENOUGH, "some logouts were acknowledged");
     for tokens in &ended {
         let answer = cluster.client().refresh(&tokens.refresh).await.expect("an answer");
         answer.assert_status(StatusCode::UNAUTHORIZED);
@@ -110,15 +113,20 @@ async fn refresh_once(session: Arc<Mutex<Session>>, ledger: Arc<Ledger>) {
     }
 }
 
-/// Ends sessions one after another, as long as it works. Returns those whose end was acknowledged.
-async fn log_out(cluster: &Cluster, sessions: Vec<Tokens>) -> Vec<Tokens> {
-    let mut ended = Vec::new();
+/// Ends sessions one after another, as long as it works, and says when [`ENOUGH`] have ended. Returns those whose end was acknowledged.
+async fn log_out(cluster: &Cluster, sessions: Vec<Tokens>, enough: oneshot::Sender<()>) -> Vec<Tokens> {
+    let (mut ended, mut enough) = (Vec::new(), Some(enough));
     for tokens in sessions {
         let answer = cluster.client().logout(&tokens.refresh).await;
         if !answer.is_ok_and(|answer| answer.status == StatusCode::NO_CONTENT) {
             break;
         }
         ended.push(tokens);
+        if ended.len() >= ENOUGH
+            && let Some(enough) = enough.take()
+        {
+            enough.send(()).expect("the crash waits for it");
+        }
     }
     ended
 }

@@ -108,7 +108,7 @@ async fn no_token_outlives_its_key_while_lives_change_and_keys_rotate() {
     }
     load.stop().await;
     let entries = ledger.entries();
-    let Volume { grants, accepted, kids } = Volume::of(&entries);
+    let Volume { grants, accepted, kids, .. } = Volume::of(&entries);
     println!("{grants} tokens of {} keys, {accepted} checks", kids.len());
     checkers::assert_hold(&entries, &Bounds::default());
     assert!(kids.len() >= 4, "keys rotated: {}", kids.len());

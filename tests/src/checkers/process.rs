@@ -10,20 +10,13 @@ const FEWEST_SAMPLES: usize = 9;
 
 pub(super) fn faults(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     let mut faults = Vec::new();
-    let mut lives: BTreeMap<(usize, u32), Vec<(u64, u64)>> = BTreeMap::new();
     for entry in history.entries {
-        match &entry.call {
-            Call::Died(what) => faults.push(what.clone()),
-            Call::Process { replica, process, rss_kib, files } => {
-                lives.entry((*replica, *process)).or_default().push((*rss_kib, *files));
-            }
-            _ => {}
+        if let Call::Died(what) = &entry.call {
+            faults.push(what.clone());
         }
     }
-    for ((replica, process), samples) in lives {
-        if samples.len() < FEWEST_SAMPLES {
-            continue;
-        }
+    for ((replica, process), samples) in lives(history).into_iter().filter(|(_, samples)| is_judged(samples))
+    {
         let memory = growth(samples.iter().map(|(rss, _)| *rss).collect());
         let files = growth(samples.iter().map(|(_, files)| *files).collect());
         if memory > bounds.rss_growth_kib {
@@ -34,6 +27,22 @@ pub(super) fn faults(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Memory and open files of each process, by replica and process id.
+pub(super) fn lives(history: &History<'_>) -> BTreeMap<(usize, u32), Vec<(u64, u64)>> {
+    let mut lives: BTreeMap<(usize, u32), Vec<(u64, u64)>> = BTreeMap::new();
+    for entry in history.entries {
+        if let Call::Process { replica, process, rss_kib, files } = &entry.call {
+            lives.entry((*replica, *process)).or_default().push((*rss_kib, *files));
+        }
+    }
+    lives
+}
+
+/// Whether a life was looked at often enough.
+pub(super) const fn is_judged(samples: &[(u64, u64)]) -> bool {
+    samples.len() >= FEWEST_SAMPLES
 }
 
 /// By how much the median of the last third is above the median of the one before; the first third is for warming up.

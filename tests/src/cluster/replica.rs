@@ -169,6 +169,8 @@ impl Launch {
         if let Some(clock) = &self.clock {
             command
                 .env("LD_PRELOAD", faketime())
+                // It reads dates as local time.
+                .env("TZ", "UTC")
                 // Timers must not notice.
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             if clock == CLOCK_TO_SET {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::addresses::Addresses;
 use super::app::App;
 use super::plain::Plain;
+use super::traffic::Death;
 use super::{FrontEnd, Program};
 use crate::client::Client;
 use crate::cluster::{Cluster, Plan};
@@ -118,10 +119,11 @@ impl Site {
     }
 
     /// Ends node `number` with SIGKILL, and says when.
-    pub fn kill(&self, number: usize) -> Instant {
+    pub fn kill(&self, number: usize) -> Death {
+        let began = Instant::now();
         self.cluster.kill(number);
         self.apps[number].kill();
-        Instant::now()
+        Death { node: number, began, ended: Instant::now() }
     }
 
     /// Stops node `number` in its tracks; its connections stay open.

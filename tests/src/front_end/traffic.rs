@@ -11,13 +11,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::site::{NODES, Site};
-use crate::arrivals::{Counts, Schedule, Tally};
+use crate::arrivals::{Counts, SHORTAGE, Schedule, Tally};
 use crate::client::{Answer, Client, Lost};
 
 /// Calls a second of each kind.
 const MIX: [(Kind, u32); 3] = [(Kind::Ping, 120), (Kind::Jwks, 40), (Kind::Refresh, 40)];
-/// As many as are needed so that a session is never refreshed twice at a time while some answers take long.
-const SESSIONS: usize = 24;
+/// A session is never refreshed twice at a time: so many are enough while no refresh is answered for 5 s.
+const SESSIONS: usize = 5 * 40;
+/// Of a run's calls, this part may be missing because the driver had too few sessions all the same: one in so many.
+const FEW: u64 = 100;
+/// Logins at a time.
+const LOGINS: usize = 4;
 /// A call that took longer noticed that something was wrong.
 const DISTURBED: Duration = Duration::from_millis(500);
 /// So long after a SIGKILL its connections are closed everywhere, whatever else the machine does.
@@ -47,7 +51,18 @@ pub struct Traffic {
 pub struct Outcome {
     counts: Vec<Counts>,
     calls: Vec<Call>,
-    died_at: Option<Instant>,
+    death: Option<Death>,
+}
+
+/// A node that was ended with SIGKILL.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    /// Which.
+    pub node: usize,
+    /// Before the first of its processes ended.
+    pub began: Instant,
+    /// After the last one had.
+    pub ended: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,20 +77,27 @@ struct Call {
 impl Traffic {
     /// Logs in through the front end, as users that may call the application.
     pub async fn prepare(site: &Site) -> Self {
-        let users = site.cluster().create_users("traffic", 2, &["ping"]).await;
+        let users = site.cluster().create_users("traffic", LOGINS, &["ping"]).await;
         let (client, password) = (site.client(), site.cluster().user_password());
-        let mut refresh = VecDeque::new();
-        let mut access = String::new();
-        for user in users.iter().cycle().take(SESSIONS) {
-            let tokens = client.login(user, password).await.expect("an answer").tokens();
-            refresh.push_back(tokens.refresh);
-            access = tokens.access;
+        let mut logins = JoinSet::new();
+        for user in users {
+            let client = client.clone();
+            logins.spawn(async move {
+                let mut sessions = Vec::new();
+                for _ in 0..SESSIONS / LOGINS {
+                    sessions.push(client.login(&user, password).await.expect("an answer").tokens());
+                }
+                sessions
+            });
         }
+        let sessions = logins.join_all().await.concat();
+        let access = sessions.last().expect("some").access.clone();
+        let refresh = sessions.into_iter().map(|tokens| tokens.refresh).collect();
         Self { client, access, refresh: Arc::new(Mutex::new(refresh)) }
     }
 
-    /// Calls for `span`, while `fault` happens; it says when a node died of it, if one did.
-    pub async fn run(&self, span: Duration, fault: impl Future<Output = Option<Instant>>) -> Outcome {
+    /// Calls for `span`, while `fault` happens; it says which node died of it, if one did.
+    pub async fn run(&self, span: Duration, fault: impl Future<Output = Option<Death>>) -> Outcome {
         let (start, seen) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
         let mut running = JoinSet::new();
         let mut tallies = Vec::new();
@@ -88,10 +110,14 @@ impl Traffic {
                 Schedule::per_second(per_second).run(&tally, || start.elapsed() < span, call).await;
             });
         }
-        let died_at = fault.await;
+        let death = fault.await;
         running.join_all().await;
         let calls = std::mem::take(&mut *seen.lock().expect("nobody panics with this lock"));
-        Outcome { counts: tallies.iter().map(|tally| tally.counts()).collect(), calls, died_at }
+        let counts: Vec<Counts> = tallies.iter().map(|tally| tally.counts()).collect();
+        let outcome = Outcome { counts, calls, death };
+        let short: u64 = outcome.counts.iter().map(|counts| counts.short).sum();
+        assert!(short * FEW <= outcome.due(), "the driver had too few sessions {short} times: {outcome}");
+        outcome
     }
 
     fn caller(&self) -> Caller {
@@ -111,7 +137,10 @@ impl Caller {
         let answer = match kind {
             Kind::Ping => self.client.get("/ping").await,
             Kind::Jwks => self.client.jwks().await,
-            Kind::Refresh => self.refresh_one().await,
+            Kind::Refresh => {
+                let Some(answer) = self.refresh_one().await else { return Err(SHORTAGE.to_owned()) };
+                answer
+            }
         };
         let outcome = judge(&answer);
         let replica = answer.ok().and_then(|answer| answer.header("x-replica").parse().ok());
@@ -120,16 +149,14 @@ impl Caller {
         outcome
     }
 
-    /// Takes the session that waited longest; its newest token goes back to the others.
-    async fn refresh_one(&self) -> Result<Answer, Lost> {
-        let longest_waiting = self.refresh.lock().expect("nobody panics with this lock").pop_front();
-        let token =
-            longest_waiting.ok_or_else(|| Lost { why: "all sessions wait for an answer".to_owned() })?;
+    /// Takes the session that waited longest, if there is one; its newest token goes back to the others.
+    async fn refresh_one(&self) -> Option<Result<Answer, Lost>> {
+        let token = self.refresh.lock().expect("nobody panics with this lock").pop_front()?;
         let answer = self.client.refresh(&token).await;
         let newest =
             answer.as_ref().ok().and_then(Answer::find_tokens).map_or(token, |tokens| tokens.refresh);
         self.refresh.lock().expect("nobody panics with this lock").push_back(newest);
-        answer
+        Some(answer)
     }
 }
 
@@ -138,6 +165,15 @@ fn judge(answer: &Result<Answer, Lost>) -> Result<(), String> {
         Ok(answer) if answer.status == StatusCode::OK => Ok(()),
         Ok(answer) => Err(answer.status.as_u16().to_string()),
         Err(lost) => Err(lost.why.clone()),
+    }
+}
+
+impl Call {
+    /// Whether the node cannot have had it in its hands when it died.
+    fn has_no_excuse(&self, death: Death) -> bool {
+        let is_before = self.sent_at + self.took < death.began;
+        let is_after = self.sent_at > death.ended + NOTICED;
+        is_before || is_after || self.replica.is_some_and(|replica| replica != death.node)
     }
 }
 
@@ -156,7 +192,7 @@ impl Outcome {
     /// Failed calls of one kind that no replica had in its hands when the node died: there is no excuse for them.
     pub fn failed_without_need(&self, kind: Kind) -> usize {
         let failed = self.calls.iter().filter(|call| call.kind == kind && !call.is_ok);
-        failed.filter(|call| self.died_at.is_none_or(|died_at| call.sent_at > died_at + NOTICED)).count()
+        failed.filter(|call| self.death.is_none_or(|death| call.has_no_excuse(death))).count()
     }
 
     /// How many calls were due.
@@ -166,7 +202,7 @@ impl Outcome {
 
     /// From the death of the node until the last answer to a call that noticed; zero when none did.
     pub fn recovered_after(&self) -> Duration {
-        let Some(died_at) = self.died_at else { return Duration::ZERO };
+        let Some(died_at) = self.death.map(|death| death.ended) else { return Duration::ZERO };
         let disturbed = self.calls.iter().filter(|call| !call.is_ok || call.took > DISTURBED);
         let ended = disturbed.map(|call| (call.sent_at + call.took).saturating_duration_since(died_at));
         ended.max().unwrap_or_default()
@@ -191,12 +227,37 @@ impl Kind {
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} of {} failed", self.failed(), self.due())?;
-        if self.died_at.is_some() {
+        if self.death.is_some() {
             write!(formatter, ", undisturbed again after {:?}", self.recovered_after())?;
         }
         for counts in &self.counts {
             write!(formatter, "\n  {counts}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_calls_in_the_hands_of_the_dead_node_are_excused() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let death = Death { node: 1, began: at(1000), ended: at(1010) };
+        let failed = |sent: u64, took: u64, replica| Call {
+            kind: Kind::Ping,
+            sent_at: at(sent),
+            took: Duration::from_millis(took),
+            is_ok: false,
+            replica,
+        };
+        for excused in [failed(990, 15, None), failed(900, 2000, Some(1)), failed(1030, 5, None)] {
+            assert!(!excused.has_no_excuse(death), "{excused:?}");
+        }
+        for needless in [failed(900, 50, None), failed(990, 500, Some(2)), failed(1100, 5, None)] {
+            assert!(needless.has_no_excuse(death), "{needless:?}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::postgres::Postgres;
 use crate::wait;
 use crate::workdir::Workdir;
 
-const RATES: Rates = Rates { logins: 3, refreshes: 30, verifies: 200, logouts: 1 };
+const RATES: Rates = Rates { logins: 3, refreshes: 20, verifies: 200, logouts: 1 };
 const SKEWED: usize = 1;
 /// `access_token_ttl` of the plan.
 const TOKEN_LIFE: i64 = 20;
@@ -41,10 +41,11 @@ pub(super) async fn play(run: &mut Run) {
     let lasting = Duration::from_secs(run.size.pick(1, 15));
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url()).clock_to_set(SKEWED)).await);
-    let clients = Clients::start(run, &cluster, 60).await;
+    let clients = Clients::start(run, &cluster, RATES).await;
     let verifiers = verifiers(3, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
-    traffic.watch(&cluster, &run.ledger, &[0, SKEWED, 2]);
+    run.watch(&cluster);
+    traffic.watch_keys(&cluster, &run.ledger, &[0, SKEWED, 2]);
     for wrong in [Wrong::Ahead, Wrong::Behind, Wrong::Still, Wrong::Backwards] {
         go_wrong(run, &cluster, wrong, lasting).await;
     }
@@ -54,9 +55,8 @@ pub(super) async fn play(run: &mut Run) {
     }
     run.close(&cluster).await;
     run.few_failures(2.0);
-    for then in ENDS_OF_TIME {
-        live_at(then, &run.ledger).await;
-    }
+    let [one, other] = ENDS_OF_TIME;
+    tokio::join!(live_at(one, &run.ledger), live_at(other, &run.ledger));
 }
 
 async fn go_wrong(run: &mut Run, cluster: &Arc<Cluster>, wrong: Wrong, lasting: Duration) {

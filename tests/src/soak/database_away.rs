@@ -7,6 +7,7 @@ use http::{StatusCode, header};
 use tokio::task::JoinSet;
 
 use super::Run;
+use super::confirmed::Confirmed;
 use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
 use crate::arrivals::Tally;
 use crate::client::{Answer, Lost};
@@ -27,7 +28,7 @@ const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 enum Way {
     /// As an operator stops it.
     Stopped,
-    /// As a power cut does.
+    /// As a crash of its machine does: no process gets to do anything.
     Killed,
     /// Its processes stand still, and connections stay open.
     Frozen,
@@ -39,9 +40,12 @@ enum Way {
 
 pub(super) async fn play(run: &mut Run) {
     let away = Duration::from_secs(run.size.pick(5, 60));
-    let rates = Rates { logins: 5, refreshes: 45, verifies: run.size.pick(400, 1000), logouts: 2 };
+    let rates =
+        Rates { logins: 5, refreshes: run.size.pick(25, 45), verifies: run.size.pick(400, 1000), logouts: 2 };
     // While the database is away, verifiers are told so late of what ended just before, or not at all.
     run.bounds.reach = away + Duration::from_secs(8);
+    // While it is away, nothing that writes succeeds.
+    run.least_ok_percent = 3.0;
     let postgres = Postgres::start();
     let database = postgres.create_database();
     let passage = Passage::to(database.port()).await;
@@ -52,14 +56,14 @@ pub(super) async fn play(run: &mut Run) {
         .set("jwks_max_age", "5s")
         .set("access_token_ttl", "5m");
     let cluster = Arc::new(Cluster::start(plan).await);
-    let clients = Clients::start(run, &cluster, 120).await;
+    let clients = Clients::start(run, &cluster, rates).await;
     let verifiers = verifiers(3, &cluster).await;
-    let mut traffic = Traffic::start(run, &clients, &verifiers, rates);
-    traffic.watch(&cluster, &run.ledger, &[]);
+    let traffic = Traffic::start(run, &clients, &verifiers, rates);
+    run.watch(&cluster);
     let key_sets = watch_key_sets(&cluster, &run.tally("key set"), &run.ledger);
 
     let mut refusals = Histogram::default();
-    let mut standby = None;
+    let (mut standby, mut confirmed) = (None, Confirmed::default());
     for way in [Way::Stopped, Way::Killed, Way::Frozen, Way::Swallowed, Way::Stalled] {
         wait::let_pass(Duration::from_secs(1)).await;
         if matches!(way, Way::Stalled) {
@@ -67,6 +71,7 @@ pub(super) async fn play(run: &mut Run) {
             standby = Some(tokio::task::block_in_place(|| postgres.start_synchronous_standby()));
         }
         let standby = standby.as_ref();
+        confirmed.make_at(run, &cluster, 0).await;
         run.ledger.deed(format!("the database is {way:?}"));
         tokio::task::block_in_place(|| way.begin(&postgres, standby, &passage));
         refusals.merge(&all_are_told_to_wait(&cluster, &clients, &run.ledger, away).await);
@@ -78,6 +83,7 @@ pub(super) async fn play(run: &mut Run) {
     }
     key_sets.stop().await;
     traffic.stop().await;
+    confirmed.find(run, &cluster).await;
     run.close(&cluster).await;
     run.within("slowest refusal while it was away", refusals.max(), LONGEST_REFUSAL);
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -88,7 +94,7 @@ impl Way {
     fn begin(self, postgres: &Postgres, standby: Option<&Standby>, passage: &Passage) {
         match self {
             Self::Stopped => postgres.stop(Stop::Fast),
-            Self::Killed => postgres.stop(Stop::Immediate),
+            Self::Killed => postgres.stop(Stop::Kill),
             Self::Frozen => postgres.freeze(),
             Self::Stalled => standby.expect("it was started").stall(),
             Self::Swallowed => passage.swallow(),
@@ -112,7 +118,10 @@ fn watch_key_sets(cluster: &Cluster, tally: &Arc<Tally>, ledger: &Arc<Ledger>) -
         let (client, ledger) = (client.clone(), Arc::clone(&ledger));
         async move {
             match client.jwks().await {
-                Ok(answer) if answer.status == StatusCode::OK => Ok(()),
+                Ok(answer) if has_keys(&answer) => {
+                    ledger.key_set(answer.served_by().unwrap_or_default(), &answer.json());
+                    Ok(())
+                }
                 other => {
                     ledger.failed(format!("key set: {other:?}"));
                     Err("no key set".to_owned())
@@ -123,11 +132,15 @@ fn watch_key_sets(cluster: &Cluster, tally: &Arc<Tally>, ledger: &Arc<Ledger>) -
     load
 }
 
-/// Logs in and refreshes for as long as `away`. Each call must be told, in time and by the service itself, to come back later.
+fn has_keys(answer: &Answer) -> bool {
+    answer.status == StatusCode::OK && answer.json()["keys"].as_array().is_some_and(|keys| !keys.is_empty())
+}
+
+/// Logs in, refreshes and logs out for as long as `away`. Each call must be told, in time and by the service itself, to come back later.
 async fn all_are_told_to_wait(
     cluster: &Cluster,
     clients: &Clients,
-    ledger: &Ledger,
+    ledger: &Arc<Ledger>,
     away: Duration,
 ) -> Histogram {
     let (began, mut refusals) = (clock::instant(), Histogram::default());
@@ -139,6 +152,11 @@ async fn all_are_told_to_wait(
         for shown in clients.some_living(4) {
             let client = cluster.client();
             calls.spawn(async move { client.refresh(&shown.refresh).await });
+        }
+        for shown in clients.some_living(1) {
+            // Into the ledger: nobody knows whether that session goes on.
+            let (client, ledger) = (cluster.client(), Arc::clone(ledger));
+            calls.spawn(async move { ledger.logout(&client, &shown).await });
         }
         for answer in calls.join_all().await {
             match told_to_wait(&answer) {

@@ -20,7 +20,7 @@ use crate::postgres::Postgres;
 use crate::session::{Refreshed, Session};
 use crate::wait;
 
-const RATES: Rates = Rates { logins: 2, refreshes: 30, verifies: 200, logouts: 1 };
+const RATES: Rates = Rates { logins: 2, refreshes: 20, verifies: 200, logouts: 1 };
 /// Sessions that speak to the sleeper alone.
 const FAITHFUL: usize = 16;
 /// Logins that arrive while it sleeps.
@@ -28,16 +28,19 @@ const WAITING: usize = 4;
 const SLEEPER: usize = 1;
 
 pub(super) async fn play(run: &mut Run) {
-    let sleep = Duration::from_secs(run.size.pick(14, 30));
+    let sleep = Duration::from_secs(run.size.pick(12, 30));
     // Verifiers that heard the sleeper's feed notice the silence after 5 s and look for another replica.
     run.bounds.reach = REACH_WHEN_CUT;
+    // The theft takes all tokens that are out.
+    run.least_accepted_percent = 25.0;
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
-    let clients = Clients::start(run, &cluster, 60).await;
+    let clients = Clients::start(run, &cluster, RATES).await;
     let verifiers = verifiers(3, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
     // Not the sleeper's: what it answers from its queue is as old as its sleep, and says so by `max-age=0` (K8).
-    traffic.watch(&cluster, &run.ledger, &[0, 2]);
+    run.watch(&cluster);
+    traffic.watch_keys(&cluster, &run.ledger, &[0, 2]);
     let (faithful, sessions) = faithful(run, &cluster, &clients).await;
     wait::let_pass(Duration::from_secs(1)).await;
 

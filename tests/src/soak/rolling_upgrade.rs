@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Run;
-use super::traffic::{Clients, REACH_WHEN_CUT, Rates, Traffic, plan, verifiers};
+use super::confirmed::Confirmed;
+use super::traffic::{Clients, REACH_WHEN_CUT, Rates, SIGNS_FOR, Traffic, plan, verifiers};
+use crate::clock;
 use crate::cluster::{Cluster, service};
 use crate::ledger::Ledger;
 use crate::postgres::{Database, Postgres};
@@ -15,32 +17,48 @@ use crate::wait;
 const REPLICAS: usize = 3;
 
 pub(super) async fn play(run: &mut Run) {
-    let mixed = Duration::from_secs(run.size.pick(1, 20));
-    let short = Rates { logins: 3, refreshes: 40, verifies: 200, logouts: 2 };
+    let mixed = Duration::from_millis(run.size.pick(600, 20_000));
+    let short = Rates { logins: 3, refreshes: 25, verifies: 200, logouts: 2 };
     let full = Rates { logins: 10, refreshes: 100, verifies: 1000, logouts: 5 };
     let rates = run.size.pick(short, full);
     run.bounds.reach = REACH_WHEN_CUT;
+    // Lives of some seconds are all warm-up: each thread that hashes keeps the 19 MiB of its last password.
+    run.bounds.rss_growth_kib = 64 * 1024;
     let (old, new) = (process::previous("auth-service"), service());
 
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url()).program(old.clone())).await);
-    let clients = Clients::start(run, &cluster, 60).await;
+    let clients = Clients::start(run, &cluster, rates).await;
     let verifiers = verifiers(3, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, rates);
-    traffic.watch(&cluster, &run.ledger, &[0, 1, 2]);
+    run.watch(&cluster);
+    traffic.watch_keys(&cluster, &run.ledger, &[0, 1, 2]);
+    let (began, mut confirmed) = (clock::instant(), Confirmed::default());
     // The first new replica migrates under the eyes of the old ones, and the old ones start again on the new schema.
     for (name, program) in [("this release", &new), ("the one before", &old), ("this release", &new)] {
-        roll(run, &cluster, name, program, mixed).await;
+        roll(run, &cluster, name, program, mixed, &mut confirmed).await;
     }
+    let passed = began.elapsed();
     traffic.stop().await;
+    confirmed.find(run, &cluster).await;
     run.close(&cluster).await;
     run.few_failures(1.0);
+    run.rotations(passed, SIGNS_FOR);
     migrate_once(&run.ledger, &old, &new).await;
 }
 
 /// Replaces one replica after the other.
-async fn roll(run: &Run, cluster: &Cluster, name: &str, program: &Path, mixed: Duration) {
+async fn roll(
+    run: &Run,
+    cluster: &Cluster,
+    name: &str,
+    program: &Path,
+    mixed: Duration,
+    confirmed: &mut Confirmed,
+) {
     for number in 0..REPLICAS {
+        // What one release confirmed just before it ended, the other must find.
+        confirmed.make_at(run, cluster, number).await;
         run.ledger.deed(format!("replica {number} becomes {name}"));
         cluster.replace(number, program).await;
         wait::let_pass(mixed).await;

@@ -25,11 +25,12 @@ pub(super) async fn play(run: &mut Run) {
     run.bounds.lead = Duration::from_millis(3750);
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(hurried(plan(database.url()))).await);
-    let clients = Clients::start(run, &cluster, 60).await;
+    let clients = Clients::start(run, &cluster, rates).await;
     // They fetch one after the other, so their key sets are of all ages.
     let verifiers = verifiers(VERIFIERS, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, rates);
-    traffic.watch(&cluster, &run.ledger, &[0, 1, 2]);
+    run.watch(&cluster);
+    traffic.watch_keys(&cluster, &run.ledger, &[0, 1, 2]);
 
     let (began, fetches_before) = (clock::instant(), fetches(&verifiers));
     wait::let_pass(ROTATION * rotations).await;

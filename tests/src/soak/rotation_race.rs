@@ -25,16 +25,19 @@ pub(super) async fn play(run: &mut Run) {
     run.bounds.lead = Duration::from_millis(3750);
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(hurried(plan(database.url()))).await);
-    let clients = Clients::start(run, &cluster, 40).await;
+    let clients = Clients::start(run, &cluster, RATES).await;
     let verifiers = verifiers(3, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
-    traffic.watch(&cluster, &run.ledger, &[0, 1, 2]);
+    run.watch(&cluster);
+    traffic.watch_keys(&cluster, &run.ledger, &[0, 1, 2]);
 
     let (mut by_operators, mut announced) = (0_u32, BTreeSet::new());
     for _ in 0..rounds {
         let newest = newest(&cluster).await;
+        // One login for all, and before: a token is good at every replica.
+        let admin = cluster.admin_at(0).await;
         activation(&newest).await;
-        let won = race(&cluster, &run.ledger).await;
+        let won = race(&cluster, &admin, &run.ledger).await;
         if won.len() > 1 || won.iter().any(|generation| !announced.insert(*generation)) {
             run.ledger.failed(format!("one round announced {won:?}"));
         }
@@ -52,9 +55,7 @@ pub(super) async fn play(run: &mut Run) {
 }
 
 /// The generations that were announced in answer to fifty calls at once.
-async fn race(cluster: &Cluster, ledger: &Ledger) -> Vec<i64> {
-    // One login for all: a token is good at every replica.
-    let admin = cluster.admin_at(0).await;
+async fn race(cluster: &Cluster, admin: &Client, ledger: &Ledger) -> Vec<i64> {
     let mut calls = JoinSet::new();
     for operator in 0..OPERATORS {
         let replica = &cluster.replicas()[operator % cluster.replicas().len()];

@@ -1,5 +1,6 @@
 //! One run of a scenario: what it draws from, writes to, and is measured by.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,12 +8,18 @@ use std::time::{Duration, Instant};
 use super::report::{Figure, Report};
 use super::{Scenario, Size};
 use crate::arrivals::{Counts, Tally};
-use crate::checkers::{self, Bounds};
+use crate::checkers::{self, Bounds, Volume};
 use crate::clock;
 use crate::cluster::Cluster;
 use crate::keys;
 use crate::ledger::{Call, Ledger, Outcome};
+use crate::load::Load;
+use crate::process;
 use crate::random::Random;
+
+const SAMPLE_PERIOD: Duration = Duration::from_millis(500);
+/// The driver may be short of sessions for this share of the calls; with more, its load is not what the scenario says.
+const MOST_SHORT_PERCENT: f64 = 2.0;
 
 /// Given to a scenario, which fills it.
 #[derive(Debug)]
@@ -25,6 +32,11 @@ pub struct Run {
     pub ledger: Arc<Ledger>,
     /// What the checkers will allow.
     pub bounds: Bounds,
+    /// Of the due calls of each kind, how many must have succeeded: a run in which nothing happened proves nothing.
+    pub least_ok_percent: f64,
+    /// Of the tokens that were checked, how many must have been accepted; some are past their end on purpose.
+    pub least_accepted_percent: f64,
+    watch: Load,
     seed: u64,
     started: Instant,
     started_at: Duration,
@@ -41,6 +53,9 @@ impl Run {
             random: Random::from_seed(seed),
             ledger: Arc::new(ledger),
             bounds: Bounds::default(),
+            least_ok_percent: 90.0,
+            least_accepted_percent: 50.0,
+            watch: Load::default(),
             seed,
             started: clock::instant(),
             started_at: clock::since_epoch(),
@@ -88,19 +103,64 @@ impl Run {
         for kind in kinds.filter(|kind| !HARMLESS.contains(&kind.as_str())) {
             self.ledger.failed(format!("calls failed with {kind}"));
         }
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        let percent = 100.0 * failed as f64 / due.max(1) as f64;
-        self.at_most("calls that failed", percent, most_percent, "%");
+        self.at_most("calls that failed", percent(failed, due), most_percent, "%");
     }
 
-    /// Writes down what the service says in the end: its keys, and whether a replica died or panicked.
-    pub async fn close(&self, cluster: &Cluster) {
+    /// Keys must have changed so often that each signed for `period`, in the time that passed. One rotation in five may be missing.
+    pub fn rotations(&mut self, passed: Duration, period: Duration) {
+        let kids = number(Volume::of(&self.ledger.entries()).kids.len());
+        let least = (0.8 * passed.as_secs_f64() / period.as_secs_f64()).ceil().max(2.0);
+        self.at_least("keys that signed", kids, least, "");
+    }
+
+    /// Looks at the memory and the open files of the replicas until the run is closed.
+    pub fn watch(&mut self, cluster: &Arc<Cluster>) {
+        let (cluster, ledger) = (Arc::clone(cluster), Arc::clone(&self.ledger));
+        self.watch.repeat(SAMPLE_PERIOD, move || {
+            let (cluster, ledger) = (Arc::clone(&cluster), Arc::clone(&ledger));
+            async move { sample(&cluster, &ledger) }
+        });
+    }
+
+    /// Writes down what the service says in the end, its keys, and whether a replica died or panicked; and asks whether anything
+    /// has happened at all.
+    pub async fn close(&mut self, cluster: &Cluster) {
+        std::mem::take(&mut self.watch).stop().await;
+        self.enough_happened();
         for key in keys::all(&cluster.admin_at(0).await).await {
             self.ledger.note(Outcome::Ok, Call::Key(key));
         }
         note_deaths(cluster, &self.ledger);
         for line in cluster.logs().lines().filter(|line| line.contains("panicked")) {
             self.ledger.note(Outcome::Ok, Call::Died(line.to_owned()));
+        }
+    }
+
+    fn enough_happened(&mut self) {
+        let entries = self.ledger.entries();
+        let volume = Volume::of(&entries);
+        self.at_least("times that tokens were given out", number(volume.grants), 1.0, "");
+        self.at_least("lives of a process judged for growth", number(volume.judged), 1.0, "");
+        let mut done: BTreeMap<String, (u64, u64, u64)> = BTreeMap::new();
+        for counts in self.tallies.iter().map(|tally| tally.counts()) {
+            let of_kind = done.entry(counts.name.clone()).or_default();
+            *of_kind = (of_kind.0 + counts.ok.count(), of_kind.1 + counts.short, of_kind.2 + counts.due());
+        }
+        for (name, (ok, _, due)) in &done {
+            // A check that was made is in order, whatever it said; what it said is in the ledger.
+            let least = if name == "verify" { 90.0 } else { self.least_ok_percent };
+            self.at_least(&format!("{name}: succeeded, of those due"), percent(*ok, *due), least, "%");
+        }
+        let all = done.values().fold((0, 0), |all, kind| (all.0 + kind.1, all.1 + kind.2));
+        self.at_most(
+            "calls for which the driver was short of sessions",
+            percent(all.0, all.1),
+            MOST_SHORT_PERCENT,
+            "%",
+        );
+        if done.contains_key("verify") {
+            let accepted = 100.0 * number(volume.accepted) / number(volume.checked.max(1));
+            self.at_least("tokens accepted, of those checked", accepted, self.least_accepted_percent, "%");
         }
     }
 
@@ -118,6 +178,28 @@ impl Run {
             violations: checkers::check(&entries, &self.bounds),
         }
     }
+}
+
+/// Writes down what each process uses.
+pub(super) fn sample(cluster: &Cluster, ledger: &Ledger) {
+    for replica in cluster.replicas() {
+        let process = replica.id();
+        if let Some((rss_kib, files)) = process::usage(process) {
+            let call = Call::Process { replica: replica.number(), process, rss_kib, files };
+            ledger.note(Outcome::Ok, call);
+        }
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
+    percent
+}
+
+/// A small count, as figures are.
+pub(super) fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Writes down each replica that has ended although nobody had asked it to.

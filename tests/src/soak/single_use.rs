@@ -9,6 +9,7 @@ use http::StatusCode;
 use tokio::task::JoinSet;
 
 use super::Run;
+use super::run::number;
 use crate::arrivals::Tally;
 use crate::balancer::{Fault, Share};
 use crate::checkers::forks;
@@ -28,10 +29,11 @@ const LOST: Share = Share::OneIn(20);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn play(run: &mut Run) {
-    let (sessions, rounds) = run.size.pick((12, 4), (100, 10));
+    let (sessions, rounds) = run.size.pick((8, 4), (100, 10));
     let database = Postgres::shared().create_database();
     let plan = Plan::new(3, database.url()).set("max_sessions_per_user", "0");
     let cluster = Arc::new(Cluster::start(plan).await);
+    run.watch(&cluster);
     let user = cluster.create_users("racer", 1, &[]).await.remove(0);
     let racers =
         Racers { client: cluster.client(), ledger: Arc::clone(&run.ledger), tally: run.tally("refresh") };
@@ -64,11 +66,10 @@ pub(super) async fn play(run: &mut Run) {
     let (late, stolen) = raced.split_at(raced.len() / 2);
     let (found, ended) = tokio::join!(racers.come_back_late(late), racers.are_stolen(stolen));
     run.close(&cluster).await;
-    let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
-    run.at_least("posts", count(posts), count(sessions * rounds * PARALLEL), "");
-    run.at_least("answers lost", count(lost), count(posts) * 0.02, "");
-    run.at_least("late clients let in", count(found), count(late.len()), "");
-    run.at_least("sessions ended by reuse", count(ended), count(stolen.len()), "");
+    run.at_least("posts", number(posts), number(sessions * rounds * PARALLEL), "");
+    run.at_least("answers lost", number(lost), number(posts) * 0.02, "");
+    run.at_least("late clients let in", number(found), number(late.len()), "");
+    run.at_least("sessions ended by reuse", number(ended), number(stolen.len()), "");
 }
 
 /// Stops any of the replicas for a moment, several times a second.

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Run;
-use super::traffic::{Clients, Rates, Traffic, plan, sample, verifiers};
+use super::run::sample;
+use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
 use crate::clock;
 use crate::cluster::Cluster;
 use crate::histogram::Histogram;
@@ -25,6 +26,10 @@ const LONGEST_LIFE: Duration = Duration::from_secs(15);
 const LEAST_P99: Duration = Duration::from_millis(50);
 const MOST_KIB: u64 = 64 * 1024;
 const TOO_MUCH: usize = 16 * 1024 * 1024;
+/// How long the slow clients take to come.
+const OPENING: Duration = Duration::from_secs(2);
+const GREEDY: u32 = 12;
+const GREEDY_EVERY: Duration = Duration::from_millis(500);
 
 /// How a client is slow. Its first bytes, and the one it repeats.
 const SLOW: [(&str, u8); 3] = [
@@ -40,7 +45,7 @@ pub(super) async fn play(run: &mut Run) {
     let (sockets, calm) = run.size.pick((300, 6), (2000, 30));
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
-    let clients = Clients::start(run, &cluster, 120).await;
+    let clients = Clients::start(run, &cluster, RATES).await;
     let verifiers = verifiers(3, &cluster).await;
 
     let traffic = Traffic::start(run, &clients, &verifiers, RATES);
@@ -50,9 +55,14 @@ pub(super) async fn play(run: &mut Run) {
     sample(&cluster, &run.ledger);
     let memory_before = most_memory(&run.ledger.entries());
 
-    let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
-    traffic.watch(&cluster, &run.ledger, &[]);
-    let lives = beset(&cluster, sockets).await;
+    run.watch(&cluster);
+    // Nobody is refused while the siege begins, either; how long calls take counts when all of them are there.
+    let traffic = Traffic::start(run, &clients, &verifiers, RATES);
+    let siege = Siege::begin(&cluster, sockets);
+    wait::let_pass(OPENING).await;
+    traffic.pause().await;
+    let traffic = Traffic::start(run, &clients, &verifiers, RATES);
+    let lives = siege.end().await;
     traffic.stop().await;
     let beset = run.counts("refresh").ok;
     let memory = most_memory(&run.ledger.entries());
@@ -65,23 +75,46 @@ pub(super) async fn play(run: &mut Run) {
     run.at_most("memory on top", memory.saturating_sub(memory_before) as f64, MOST_KIB as f64, "KiB");
 }
 
-/// Sends slow and greedy clients to all replicas, and answers how long the slow ones lived.
-async fn beset(cluster: &Cluster, sockets: usize) -> Histogram {
-    let addresses: Vec<SocketAddr> =
-        cluster.replicas().iter().map(|replica| replica.address("public")).collect();
-    let mut slow = JoinSet::new();
-    for number in 0..sockets {
-        let (address, (start, drop)) = (addresses[number % addresses.len()], SLOW[number / 3 % SLOW.len()]);
-        slow.spawn(trickle(address, start, drop));
+/// Slow and greedy clients at all replicas.
+struct Siege {
+    slow: JoinSet<Duration>,
+    greedy: JoinSet<()>,
+}
+
+impl Siege {
+    /// The slow ones come evenly spread over [`OPENING`], and so are the bytes that each sends every second: clients that do
+    /// not know of each other do not speak all in the same millisecond.
+    fn begin(cluster: &Cluster, sockets: usize) -> Self {
+        let addresses: Vec<SocketAddr> =
+            cluster.replicas().iter().map(|replica| replica.address("public")).collect();
+        let (mut slow, mut greedy) = (JoinSet::new(), JoinSet::new());
+        for number in 0..sockets {
+            let (address, (start, drop)) =
+                (addresses[number % addresses.len()], SLOW[number / 3 % SLOW.len()]);
+            let comes = OPENING.mul_f64(super::run::number(number) / super::run::number(sockets));
+            slow.spawn(async move {
+                wait::let_pass(comes).await;
+                trickle(address, start, drop).await
+            });
+        }
+        let flood = Arc::new(flood());
+        for number in 0..GREEDY {
+            let (address, flood) = (addresses[greedy.len() % addresses.len()], Arc::clone(&flood));
+            greedy.spawn(async move {
+                wait::let_pass(GREEDY_EVERY * number).await;
+                pour(address, &flood).await;
+            });
+        }
+        Self { slow, greedy }
     }
-    let mut greedy = JoinSet::new();
-    for number in 0..12 {
-        greedy.spawn(pour(addresses[number % addresses.len()]));
+
+    /// Waits until all are gone, and answers how long the slow ones lived.
+    async fn end(self) -> Histogram {
+        let mut lives = Histogram::default();
+        self.slow.join_all().await.into_iter().for_each(|life| lives.record(life));
+        self.greedy.join_all().await;
+        lives
     }
-    let mut lives = Histogram::default();
-    slow.join_all().await.into_iter().for_each(|life| lives.record(life));
-    greedy.join_all().await;
-    lives
 }
 
 /// Sends `start` and then `drop` each second until the other side closes, and answers how long that took.
@@ -104,14 +137,19 @@ async fn trickle(address: SocketAddr, start: &str, drop: u8) -> Duration {
     began.elapsed()
 }
 
-/// Sends a body that is far too large; it must be refused.
-async fn pour(address: SocketAddr) {
+/// A request with a body that is far too large.
+fn flood() -> Vec<u8> {
     let head = format!(
         "POST /v1/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {TOO_MUCH}\r\n\r\n"
     );
     let mut bytes = head.into_bytes();
     bytes.resize(bytes.len() + TOO_MUCH, b' ');
-    let reply = rude::send(address, &bytes).await;
+    bytes
+}
+
+/// Sends it; it must be refused.
+async fn pour(address: SocketAddr, flood: &[u8]) {
+    let reply = rude::send(address, flood).await;
     // The service may close before it has been heard.
     assert!(matches!(reply.status, None | Some(413)), "{reply:?}");
 }

@@ -16,7 +16,7 @@ use crate::postgres::Postgres;
 use crate::wait;
 
 const VERIFIERS: usize = 20;
-const RATES: Rates = Rates { logins: 2, refreshes: 40, verifies: 400, logouts: 1 };
+const RATES: Rates = Rates { logins: 2, refreshes: 25, verifies: 400, logouts: 1 };
 /// How exactly the moment of a refusal is told.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// A heartbeat of the feed, and 5 s.
@@ -25,12 +25,15 @@ const LONGEST_REACH: Duration = Duration::from_secs(2 + 5);
 pub(super) async fn play(run: &mut Run) {
     let compromises = run.size.pick(3, 15);
     run.bounds.reach = LONGEST_REACH;
+    // Each theft takes all tokens that are out.
+    run.least_accepted_percent = 10.0;
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
-    let clients = Clients::start(run, &cluster, 60).await;
+    let clients = Clients::start(run, &cluster, RATES).await;
     let verifiers = verifiers(VERIFIERS, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
-    traffic.watch(&cluster, &run.ledger, &[0, 1, 2]);
+    run.watch(&cluster);
+    traffic.watch_keys(&cluster, &run.ledger, &[0, 1, 2]);
 
     let mut reach = Histogram::default();
     for _ in 0..compromises {

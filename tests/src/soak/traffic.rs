@@ -7,14 +7,13 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::Run;
-use crate::arrivals::{Schedule, Tally};
+use crate::arrivals::{SHORTAGE, Schedule, Tally};
 use crate::checking::{Checks, Pool, ready_verifier};
 use crate::client::{Client, Tokens};
 use crate::clock;
 use crate::cluster::{Cluster, Plan};
-use crate::ledger::{Call, Ledger, Outcome};
+use crate::ledger::{Ledger, Outcome};
 use crate::load::Load;
-use crate::process;
 use crate::random::Random;
 use crate::wait;
 
@@ -22,14 +21,18 @@ use crate::wait;
 const MOST_SESSIONS: usize = 1000;
 const USERS: usize = 20;
 const WATCH_PERIOD: Duration = Duration::from_millis(200);
-const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
-/// All sessions have a call under way: the driver has too few of them.
-const NONE: &str = "no session";
+/// So long every refresh may be without an answer before the clients are short of sessions.
+const LONGEST_STALL: u32 = 5;
+/// Logins at a time when the clients start.
+const FIRST_LOGINS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the end of a session may remain unknown to a verifier whose stream was cut several times in a row: it waits up to
 /// 8 s before a further attempt.
 pub(super) const REACH_WHEN_CUT: Duration = Duration::from_secs(8);
+
+/// `key_rotation_period` of [`plan`].
+pub(super) const SIGNS_FOR: Duration = Duration::from_secs(10);
 
 /// How often each thing is done, per second.
 #[derive(Clone, Copy, Debug)]
@@ -90,8 +93,8 @@ pub(super) async fn verifiers(count: usize, cluster: &Cluster) -> Vec<Arc<verifi
 }
 
 impl Clients {
-    /// Makes users and so many sessions.
-    pub(super) async fn start(run: &Run, cluster: &Cluster, sessions: usize) -> Arc<Self> {
+    /// Makes users, and so many sessions as calls at `rates` need.
+    pub(super) async fn start(run: &Run, cluster: &Cluster, rates: Rates) -> Arc<Self> {
         let users = cluster.create_users("client", USERS, &["ping"]).await;
         let clients = Arc::new(Self {
             client: cluster.client(),
@@ -104,9 +107,13 @@ impl Clients {
             doubtful: Mutex::default(),
             ended: Mutex::default(),
         });
-        for _ in 0..sessions {
-            wait::until("the first logins", PATIENCE, async || clients.log_in().await.ok()).await;
-        }
+        let sessions = usize::try_from(rates.refreshes * LONGEST_STALL).expect("usize is no smaller");
+        let part = async |part: usize| {
+            for _ in (part..sessions).step_by(FIRST_LOGINS) {
+                wait::until("the first logins", PATIENCE, async || clients.log_in().await.ok()).await;
+            }
+        };
+        tokio::join!(part(0), part(1), part(2), part(3));
         clients
     }
 
@@ -133,7 +140,7 @@ impl Clients {
 
     /// Refreshes the session that was longest unused. Without an answer the same token is shown again.
     pub(super) async fn refresh(&self) -> Result<(), String> {
-        let Some(shown) = lock(&self.living).pop_front() else { return Err(NONE.to_owned()) };
+        let Some(shown) = lock(&self.living).pop_front() else { return Err(SHORTAGE.to_owned()) };
         let answer = self.ledger.refresh(&self.client, &shown).await;
         let tokens = answer.as_ref().ok().and_then(crate::client::Answer::find_tokens);
         match (tokens, Outcome::of(&answer)) {
@@ -147,11 +154,16 @@ impl Clients {
 
     /// Ends a session. Without an answer the same is asked again, next time.
     pub(super) async fn log_out(&self) -> Result<(), String> {
+        self.log_out_at(&self.client).await
+    }
+
+    /// The same, at another address.
+    pub(super) async fn log_out_at(&self, client: &Client) -> Result<(), String> {
         let again = lock(&self.doubtful).pop_front();
         let Some(shown) = again.or_else(|| lock(&self.living).pop_back()) else {
-            return Err(NONE.to_owned());
+            return Err(SHORTAGE.to_owned());
         };
-        let answer = self.ledger.logout(&self.client, &shown).await;
+        let answer = self.ledger.logout(client, &shown).await;
         let place = if Outcome::of(&answer) == Outcome::Ok { &self.ended } else { &self.doubtful };
         lock(place).push_back(shown);
         Outcome::kind(&answer)
@@ -223,8 +235,8 @@ impl Traffic {
         Self { load, clients: Arc::clone(clients) }
     }
 
-    /// Also looks at the key set of each of `replicas` several times a second, and at the processes.
-    pub(super) fn watch(&mut self, cluster: &Arc<Cluster>, ledger: &Arc<Ledger>, replicas: &[usize]) {
+    /// Also looks at the key set of each of `replicas` several times a second.
+    pub(super) fn watch_keys(&mut self, cluster: &Cluster, ledger: &Arc<Ledger>, replicas: &[usize]) {
         for &replica in replicas {
             let (client, ledger) = (cluster.client().at_replica(replica), Arc::clone(ledger));
             self.load.repeat(WATCH_PERIOD, move || {
@@ -238,11 +250,6 @@ impl Traffic {
                 }
             });
         }
-        let (cluster, ledger) = (Arc::clone(cluster), Arc::clone(ledger));
-        self.load.repeat(SAMPLE_PERIOD, move || {
-            let (cluster, ledger) = (Arc::clone(&cluster), Arc::clone(&ledger));
-            async move { sample(&cluster, &ledger) }
-        });
     }
 
     /// Stops and waits for what is under way.
@@ -273,17 +280,6 @@ impl Work {
             Self::Refresh => clients.refresh().await,
             Self::LogOut => clients.log_out().await,
             Self::ShowEnded => clients.show_ended().await,
-        }
-    }
-}
-
-/// Writes down what each process uses.
-pub(super) fn sample(cluster: &Cluster, ledger: &Ledger) {
-    for replica in cluster.replicas() {
-        let process = replica.id();
-        if let Some((rss_kib, files)) = process::usage(process) {
-            let call = Call::Process { replica: replica.number(), process, rss_kib, files };
-            ledger.note(Outcome::Ok, call);
         }
     }
 }

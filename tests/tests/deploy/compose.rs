@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::postgres::Postgres;
 use tests::process::built;
 use tests::workdir::Workdir;
@@ -161,8 +161,7 @@ fn balancer_knows_every_replica_and_haproxy_accepts_that() {
     assert_eq!(known, listening.iter().collect(), "each once, and no other");
 
     // There are no such names here. HAProxy starts all the same, since a replica may be away when it does.
-    let mounted = composition.service("balancer")["volumes"][0].as_str().expect("a volume");
-    let (file, _) = mounted.split_once(':').expect("FROM:TO");
+    let file = source(&composition.service("balancer")["volumes"][0]);
     let mut haproxy = Command::new("haproxy");
     haproxy.args(["-c", "-f", file]).current_dir(composition.dir.path()).env_clear().envs(environment);
     haproxy.env("PATH", "/usr/sbin:/usr/bin");
@@ -185,12 +184,37 @@ fn examples_get_variables_that_they_know() {
     }
 }
 
+/// What is mounted; docker-compose 1 writes `FROM:TO`, its successors an object.
+fn source(volume: &Value) -> &str {
+    let short = || volume.as_str()?.split(':').next();
+    volume["source"].as_str().or_else(short).unwrap_or_else(|| panic!("a volume: {volume}"))
+}
+
+/// The address on which a port is published; empty if that is all of them.
+fn host(port: &Value) -> &str {
+    match port.as_str() {
+        Some(short) => short.rsplitn(3, ':').nth(2).unwrap_or_default(),
+        None => port["host_ip"].as_str().unwrap_or_default(),
+    }
+}
+
+#[test]
+fn volumes_and_ports_are_read_in_both_forms() {
+    assert_eq!(source(&json!("/a/b.cfg:/c:ro")), "/a/b.cfg");
+    assert_eq!(source(&json!({ "type": "bind", "source": "/a/b.cfg", "target": "/c" })), "/a/b.cfg");
+    assert_eq!(host(&json!("127.0.0.1:8080:8080/tcp")), "127.0.0.1");
+    assert_eq!(host(&json!({ "host_ip": "127.0.0.1", "target": 8080, "published": "8080" })), "127.0.0.1");
+    for open in [json!("8080:8080"), json!({ "target": 8080, "published": "8080" })] {
+        assert_eq!(host(&open), "", "{open}");
+    }
+}
+
 #[test]
 fn nothing_is_published_beyond_this_machine() {
     let composition = Composition::new();
     for (name, service) in composition.described["services"].as_object().expect("services") {
         for port in service["ports"].as_array().into_iter().flatten() {
-            assert!(port.as_str().expect("a port").starts_with("127.0.0.1:"), "{name}: {port}");
+            assert_eq!(host(port), "127.0.0.1", "{name}: {port}");
         }
     }
 }

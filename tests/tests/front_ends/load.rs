@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use tests::client::Client;
-use tests::front_end::{Kind, NODES, Outcome, Program, Site, Traffic};
+use tests::front_end::{Death, Kind, NODES, Outcome, Program, Site, Traffic};
 use tests::postgres::Postgres;
 use tests::wait;
-use tokio::time::Instant;
 
 use crate::TURN;
 
@@ -24,7 +23,8 @@ pub(crate) struct Figures {
 pub(crate) async fn measure(program: Program) -> Figures {
     let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
-    let site = Site::start(program, &database.url(), NODES, |plan| plan).await;
+    let site =
+        Site::start(program, &database.url(), NODES, |plan| plan.set("max_sessions_per_user", "0")).await;
     let traffic = Traffic::prepare(&site).await;
     let name = program.name();
 
@@ -69,26 +69,26 @@ fn span(seconds: u64) -> Duration {
     Duration::from_secs(wanted.unwrap_or(seconds).max(seconds))
 }
 
-async fn kill(site: &Site, number: usize) -> Option<Instant> {
+async fn kill(site: &Site, number: usize) -> Option<Death> {
     wait::let_pass(Duration::from_secs(1)).await;
-    let killed_at = site.kill(number);
+    let death = site.kill(number);
     wait::let_pass(Duration::from_secs(1)).await;
     site.restart(number).await;
-    Some(killed_at)
+    Some(death)
 }
 
 /// The worst a kill can do: requests that were sent and will never be answered.
-async fn freeze_and_kill(site: &Site, number: usize) -> Option<Instant> {
+async fn freeze_and_kill(site: &Site, number: usize) -> Option<Death> {
     wait::let_pass(Duration::from_secs(1)).await;
     site.pause(number);
     wait::let_pass(Duration::from_millis(200)).await;
-    let killed_at = site.kill(number);
+    let death = site.kill(number);
     wait::let_pass(Duration::from_secs(1)).await;
     site.restart(number).await;
-    Some(killed_at)
+    Some(death)
 }
 
-async fn drain(site: &Site, number: usize) -> Option<Instant> {
+async fn drain(site: &Site, number: usize) -> Option<Death> {
     site.drain(number).await;
     site.restart(number).await;
     None

@@ -1,0 +1,108 @@
+//! Users, passwords and keys that the service has confirmed, and that must be there in the end: what L5 reads.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::Run;
+use super::run::number;
+use crate::client::Client;
+use crate::clock;
+use crate::cluster::Cluster;
+use crate::keys;
+use crate::ledger::{Call, Outcome};
+use crate::wait;
+
+const SECOND_PASSWORD: &str = "amber-lantern-gravel-73";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What must be looked for.
+#[derive(Debug, Default)]
+pub(super) struct Confirmed {
+    /// Names, and whether the second password was confirmed.
+    users: Vec<(String, bool)>,
+    /// Of keys.
+    generations: Vec<i64>,
+    tries: usize,
+}
+
+impl Confirmed {
+    /// A new user, another password for it, and a rotation, all at one replica, which may do something else next.
+    pub(super) async fn make_at(&mut self, run: &Run, cluster: &Cluster, replica: usize) {
+        self.tries += 1;
+        let admin = cluster.admin_at(replica).await;
+        self.rotate(run, &admin).await;
+        let name = format!("late-{}", run.random.word(12));
+        let sent = clock::since_epoch();
+        let made = admin.post_user(&name, cluster.user_password(), &[]).await;
+        run.ledger.write(sent, Outcome::of(&made), Call::Make { thing: user(&name) });
+        let Some(id) = made.ok().and_then(|answer| answer.json()["id"].as_str().map(str::to_owned)) else {
+            return;
+        };
+        let (sent, path) = (clock::since_epoch(), format!("/admin/v1/users/{id}/password"));
+        let changed = admin.post(&path, &json!({ "password": SECOND_PASSWORD })).await;
+        run.ledger.write(sent, Outcome::of(&changed), Call::Make { thing: password(&name) });
+        self.users.push((name, Outcome::of(&changed) == Outcome::Ok));
+    }
+
+    /// Most of the time a successor has been announced already, and there is nothing to confirm.
+    async fn rotate(&mut self, run: &Run, admin: &Client) {
+        let sent = clock::since_epoch();
+        let Ok(answer) = admin.rotate().await else { return };
+        if answer.status == StatusCode::CREATED {
+            let generation = answer.json()["key"]["generation"].as_i64().expect("a number");
+            run.ledger.write(sent, Outcome::Ok, Call::Make { thing: key(generation) });
+            self.generations.push(generation);
+        }
+    }
+
+    /// Looks for all of it.
+    pub(super) async fn find(self, run: &mut Run, cluster: &Cluster) {
+        let passwords = self.users.iter().filter(|(_, is_changed)| *is_changed).count();
+        run.at_least("confirmed passwords looked for", number(passwords), number(self.tries) * 0.8, "");
+        run.at_least("confirmed keys looked for", number(self.generations.len()), 1.0, "");
+        for (name, is_changed) in &self.users {
+            if *is_changed {
+                let thing = password(name);
+                look(run, cluster, name, SECOND_PASSWORD, thing).await;
+            } else if log_in(cluster, name, SECOND_PASSWORD).await.1 != Outcome::Ok {
+                // Nobody knows whether the password was changed; one of the two must open.
+                look(run, cluster, name, cluster.user_password(), user(name)).await;
+            }
+        }
+        let (sent, kept) = (clock::since_epoch(), keys::all(&cluster.admin_at(0).await).await);
+        for generation in self.generations {
+            let is_kept = kept.iter().any(|key| key.generation == generation);
+            let outcome = if is_kept { Outcome::Ok } else { Outcome::Fail("not listed".to_owned()) };
+            run.ledger.write(sent, outcome, Call::Find { thing: key(generation) });
+        }
+    }
+}
+
+async fn look(run: &Run, cluster: &Cluster, name: &str, password: &str, thing: String) {
+    let (sent, outcome) = log_in(cluster, name, password).await;
+    run.ledger.write(sent, outcome, Call::Find { thing });
+}
+
+/// When a login was sent that the service said yes or no to, and which.
+async fn log_in(cluster: &Cluster, name: &str, password: &str) -> (Duration, Outcome) {
+    wait::until("a user is looked for", PATIENCE, async || {
+        let sent = clock::since_epoch();
+        let outcome = Outcome::of(&cluster.client().login(name, password).await);
+        (!matches!(outcome, Outcome::Info(_))).then_some((sent, outcome))
+    })
+    .await
+}
+
+fn user(name: &str) -> String {
+    format!("user {name}")
+}
+
+fn password(name: &str) -> String {
+    format!("password of {name}")
+}
+
+fn key(generation: i64) -> String {
+    format!("key {generation}")
+}
