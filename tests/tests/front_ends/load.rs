@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tests::client::Client;
+use tests::clock;
 use tests::front_end::{Death, Kind, NODES, Outcome, Program, Site, Traffic};
 use tests::postgres::Postgres;
 use tests::wait;
@@ -51,7 +52,7 @@ pub(crate) async fn measure(program: Program) -> Figures {
     }
 
     // A front end without checks of its own tries a node again when its time is over.
-    let started = Instant::now();
+    let started = clock::instant();
     loop {
         let after = traffic.run(span(1), async { None }).await;
         assert_eq!(after.failed(), 0, "{after}");
