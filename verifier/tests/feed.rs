@@ -290,13 +290,13 @@ async fn streams_that_end_early_are_back_at_once_until_there_are_too_many() {
         let server = bench.attempts.accept().await;
         server.send("snapshot", &bench.snapshot([1]));
         sleep(seconds(1)).await;
-        if bench.script.attempts().len() % 2 == 0 {
+        if bench.script.attempts().len().is_multiple_of(2) {
             server.fail(FeedError::transport("reset"));
         }
         drop(server);
     }
     let attempts = bench.script.attempts();
-    let pauses = attempts.windows(2).map(|pair| pair[1] - pair[0] - seconds(1));
+    let pauses = attempts.windows(2).map(|pair| pair[1] - (pair[0] + seconds(1)));
     let (early, late): (Vec<_>, Vec<_>) = pauses.enumerate().partition(|(number, _)| *number < 6);
     assert!(early.iter().all(|(_, pause)| *pause <= Duration::from_millis(502)), "{early:?}");
     let late: Duration = late.iter().map(|(_, pause)| *pause).sum();
