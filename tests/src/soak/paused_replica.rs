@@ -50,7 +50,7 @@ pub(super) async fn play(run: &mut Run) {
     let queue = queue(&cluster, &clients);
     wait::let_pass(sleep / 2).await;
     let stolen = signing(&cluster, asleep_from).await;
-    compromise(run, &cluster, &stolen).await;
+    compromise(run, &cluster, &[0, 2], &stolen).await;
     wait::let_pass(sleep / 2).await;
     let woken_at = clock::since_epoch();
     cluster.resume(SLEEPER);

@@ -17,7 +17,7 @@ use crate::wait;
 const REPLICAS: usize = 3;
 
 pub(super) async fn play(run: &mut Run) {
-    let mixed = Duration::from_millis(run.size.pick(600, 20_000));
+    let mixed = Duration::from_millis(run.size.pick(1_500, 20_000));
     let short = Rates { logins: 3, refreshes: 25, verifies: 200, logouts: 2 };
     let full = Rates { logins: 10, refreshes: 100, verifies: 1000, logouts: 5 };
     let rates = run.size.pick(short, full);
