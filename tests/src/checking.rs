@@ -18,6 +18,8 @@ use crate::wait;
 const LARGEST: usize = 2048;
 /// As the service's in [`keys_of_seconds`](crate::cluster::Plan::keys_of_seconds).
 const LEEWAY: Seconds = Seconds(2);
+/// A verifier that hears the feed knows everything up to so long ago, or longer ago only for a moment.
+const FRESH: Duration = Duration::from_secs(3);
 /// Tokens are tried for so long after their end, too: they must be refused then.
 const AFTERLIFE: i64 = 2 + LEEWAY.0;
 
@@ -60,14 +62,12 @@ pub struct Checks {
     verifiers: Vec<Arc<Verifier>>,
     pool: Arc<Pool>,
     ledger: Arc<Ledger>,
-    /// Whether the verifiers hear the feed.
-    connected: bool,
 }
 
 impl Checks {
     /// Checks by verifiers that hear the feed; the ledger is told.
     pub fn new(verifiers: Vec<Arc<Verifier>>, pool: &Arc<Pool>, ledger: &Arc<Ledger>) -> Self {
-        Self { verifiers, pool: Arc::clone(pool), ledger: Arc::clone(ledger), connected: true }
+        Self { verifiers, pool: Arc::clone(pool), ledger: Arc::clone(ledger) }
     }
 
     /// The verifiers.
@@ -92,6 +92,8 @@ impl Checks {
         let verifier = &self.verifiers[n / 2 % self.verifiers.len()];
         let Some((token, peek)) = self.pool.pick() else { return Err("no token to check".to_owned()) };
         let sent = clock::since_epoch();
+        // What it says of itself: one that is cut off may not know what ended since.
+        let connected = verifier.status().feed.staleness.is_some_and(|staleness| staleness <= FRESH);
         let outcome = if n.is_multiple_of(2) {
             verifier.verify::<NoExtra>(&token).await.map(drop)
         } else {
@@ -102,7 +104,7 @@ impl Checks {
             Err(verifier::VerifyError::Unavailable(error)) => Outcome::Info(error.to_string()),
             Err(error) => Outcome::Fail(error.to_string()),
         };
-        self.ledger.verified(sent, &peek, self.connected, outcome);
+        self.ledger.verified(sent, &peek, connected, outcome);
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ struct Representation {
 pub(super) fn route() -> MethodRouter<Shared> {
     let compressed = Arc::new(ArcSwapOption::<Representation>::empty());
     get(async move |State(app): State<Shared>, headers: HeaderMap| {
-        let document = app.keyring.document(app.clock.now());
+        let document = app.keyring.document();
         let life = app.keyring.cache_life(app.settings().jwks_max_age, app.config.clock_bound);
         let cache_control = format!(
             "public, max-age={}, stale-while-revalidate={}",

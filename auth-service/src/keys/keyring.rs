@@ -1,7 +1,7 @@
 //! The keys of this replica: a snapshot of the key table, and the right to use it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -26,6 +26,8 @@ pub struct KeyRing {
     document: ArcSwapOption<Document>,
     /// Monotonic milliseconds when a question was sent whose answer confirmed the snapshot.
     confirmed_at_ms: AtomicU64,
+    /// The shared clock when the snapshot was confirmed.
+    confirmed_now: AtomicI64,
     looks: [Look; 2],
     problem: ArcSwapOption<String>,
     reloading: Mutex<()>,
@@ -152,6 +154,7 @@ impl KeyRing {
             snapshot: ArcSwap::from_pointee(snapshot),
             document: ArcSwapOption::empty(),
             confirmed_at_ms: AtomicU64::new(millis(table.seen.asked_at)),
+            confirmed_now: AtomicI64::new(table.seen.now.0),
             looks: <[Look; 2]>::default(),
             problem: ArcSwapOption::empty(),
             reloading: Mutex::new(()),
@@ -175,7 +178,7 @@ impl KeyRing {
     /// one reloads it. Answers whether it was reloaded.
     pub async fn catch_up(&self, store: &SqlStore, seen: &Confirmation) -> Result<bool, RingError> {
         if self.snapshot.load().changes == seen.changes {
-            self.confirmed_at_ms.fetch_max(millis(seen.asked_at), Ordering::AcqRel);
+            self.is_confirmed_by(seen);
             return Ok(false);
         }
         let _turn = store.wait_for(self.reloading.lock()).await?;
@@ -186,12 +189,17 @@ impl KeyRing {
         self.reload(store).await.map(|()| true)
     }
 
+    fn is_confirmed_by(&self, seen: &Confirmation) {
+        self.confirmed_at_ms.fetch_max(millis(seen.asked_at), Ordering::AcqRel);
+        self.confirmed_now.fetch_max(seen.now.0, Ordering::AcqRel);
+    }
+
     async fn reload(&self, store: &SqlStore) -> Result<(), RingError> {
         let table = store.key_table().await?;
         match Snapshot::open(&table, &self.master, Some(&self.snapshot.load())) {
             Ok(snapshot) => {
                 self.snapshot.store(Arc::new(snapshot));
-                self.confirmed_at_ms.fetch_max(millis(table.seen.asked_at), Ordering::AcqRel);
+                self.is_confirmed_by(&table.seen);
                 self.problem.store(None);
                 Ok(())
             }
@@ -275,12 +283,12 @@ impl KeyRing {
         [KeyPhase::Active, KeyPhase::Pending, KeyPhase::Retiring].into_iter().find_map(newest_in)
     }
 
-    /// The JWKS at `now`, less the time since the ring was confirmed.
+    /// The JWKS as of when the ring was confirmed, by the shared clock: our own may be wrong, and would withdraw keys that sign.
     ///
     /// A key may have been given more time since then: its successor was compromised before it signed (rule K6). So a replica
     /// withdraws nothing whose end it has not seen pass.
-    pub fn document(&self, now: UnixTime) -> Arc<Document> {
-        let now = now - seconds(self.confirmed_for());
+    pub fn document(&self) -> Arc<Document> {
+        let now = UnixTime(self.confirmed_now.load(Ordering::Acquire));
         let snapshot = self.snapshot.load();
         if let Some(document) = self.document.load_full()
             && document.changes == snapshot.changes
