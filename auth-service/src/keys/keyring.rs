@@ -288,7 +288,7 @@ impl KeyRing {
     /// A key may have been given more time since then: its successor was compromised before it signed (rule K6). So a replica
     /// withdraws nothing whose end it has not seen pass.
     pub fn document(&self) -> Arc<Document> {
-        let now = UnixTime(self.confirmed_now.load(Ordering::Acquire));
+        let now = self.confirmed_now();
         let snapshot = self.snapshot.load();
         if let Some(document) = self.document.load_full()
             && document.changes == snapshot.changes
@@ -307,10 +307,14 @@ impl KeyRing {
         let snapshot = self.snapshot.load();
         let key = snapshot.find(kid.as_str());
         let counts_at = |at| key.is_some_and(|key| is_published(&key.row, at));
-        if counts_at(now) {
-            return Some(true);
+        if !counts_at(self.confirmed_now()) {
+            return Some(false);
         }
-        (!counts_at(now - seconds(self.confirmed_for()))).then_some(false)
+        counts_at(now).then_some(true)
+    }
+
+    fn confirmed_now(&self) -> UnixTime {
+        UnixTime(self.confirmed_now.load(Ordering::Acquire))
     }
 
     /// How long a cache may keep the JWKS (rule K8): `longest`, but not beyond the lease.
