@@ -55,9 +55,7 @@ pub(super) struct Routes {
 impl Routes {
     /// No routes yet.
     pub(super) fn on(listener: Listener) -> Self {
-        let router =
-            Router::new().fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed);
-        Self { listener, router, table: Vec::new() }
+        Self { listener, router: Router::new(), table: Vec::new() }
     }
 
     /// A route for anyone.
