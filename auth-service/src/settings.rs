@@ -78,17 +78,17 @@ impl LiveSettings {
     }
 
     /// Takes over the stored settings if their version is another one than was read last. While they cannot be read or used, the last
-    /// ones go on. Answers whether there was something to read.
-    pub async fn catch_up(&self, store: &SqlStore, version: i64) -> Result<bool, StoreError> {
+    /// ones go on.
+    pub async fn catch_up(&self, store: &SqlStore, version: i64) -> Result<(), StoreError> {
         if self.applied.load().version == version {
-            return Ok(false);
+            return Ok(());
         }
         let _turn = store.wait_for(self.reading.lock()).await?;
         // Read while we waited, by someone who saw the same change.
         if self.applied.load().version != version {
             self.take(&store.settings().await?);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn take(&self, table: &SettingsTable) {
@@ -120,7 +120,7 @@ pub async fn follow(app: &App) {
             Err(error) if !was_wrong => {
                 warn!(%error, "changed settings cannot be read; the last ones go on");
             }
-            Ok(_) if was_wrong => info!("settings are read again"),
+            Ok(()) if was_wrong => info!("settings are read again"),
             _ => {}
         }
         was_wrong = outcome.is_err();

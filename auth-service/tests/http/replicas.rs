@@ -91,7 +91,8 @@ async fn the_list_shows_who_cannot_use_the_stored_settings() {
     let change = SettingsChange { values, expected: None, actor: "a later release".to_owned() };
     store.change_settings(change, |_| Ok::<_, Infallible>(Vec::new())).await.unwrap();
     let version = store.settings().await.unwrap().version;
-    assert!(replica.app.settings.catch_up(store, version).await.unwrap());
+    replica.app.settings.catch_up(store, version).await.unwrap();
+    assert_eq!(replica.app.settings.applied().version, version);
     replicas::beat(&replica.app).await.unwrap();
     let seen = &list(&replica, &token).await["replicas"][0];
     assert_eq!([&seen["settings_version"], &seen["settings_refused"]], [&json!(version), &json!(true)]);
