@@ -22,6 +22,7 @@ pub struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
     base: String,
     headers: HeaderMap,
+    patience: Duration,
 }
 
 /// No answer came: the connection broke or nobody answered in time. The request may have been carried out.
@@ -61,7 +62,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let http = Http::builder(TokioExecutor::new()).build(connector);
-        Self { http, base: base.to_owned(), headers: HeaderMap::new() }
+        Self { http, base: base.to_owned(), headers: HeaderMap::new(), patience: PATIENCE }
     }
 
     /// The same client, sending one more header field each time.
@@ -78,6 +79,12 @@ impl Client {
         let mut other = self.clone();
         other.headers.remove(header::AUTHORIZATION);
         other.with_header(header::AUTHORIZATION, &format!("Bearer {token}"))
+    }
+
+    /// The same client, waiting so long for a whole answer.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
     }
 
     /// The same client, speaking to another address.
@@ -135,9 +142,9 @@ impl Client {
             let body = body.collect().await.map_err(|error| Lost { why: format!("{error:?}") })?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body, took: start.elapsed() })
         };
-        match tokio::time::timeout(PATIENCE, exchange).await {
+        match tokio::time::timeout(self.patience, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(Lost { why: format!("no answer within {PATIENCE:?}") }),
+            Err(_) => Err(Lost { why: format!("no answer within {:?}", self.patience) }),
         }
     }
 

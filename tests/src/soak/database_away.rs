@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Run;
 use super::confirmed::Confirmed;
-use super::traffic::{Clients, Rates, Traffic, plan, verifiers};
+use super::traffic::{Clients, REACH_WHEN_CUT, Rates, Traffic, plan, verifiers};
 use crate::arrivals::Tally;
 use crate::client::{Answer, Lost};
 use crate::clock;
@@ -45,8 +45,7 @@ pub(super) async fn play(run: &mut Run) {
         Rates { logins: 5, refreshes: run.size.pick(25, 45), verifies: run.size.pick(400, 1000), logouts: 2 };
     // While it is away, nothing that writes succeeds.
     run.least_ok_percent = 3.0;
-    // A verifier takes 3 s to notice that nothing new comes.
-    run.bounds.reach = Duration::from_secs(4);
+    run.bounds.reach = REACH_WHEN_CUT;
     let postgres = Postgres::start();
     let database = postgres.create_database();
     let passage = Passage::to(database.port()).await;

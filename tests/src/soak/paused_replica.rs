@@ -29,7 +29,6 @@ const SLEEPER: usize = 1;
 
 pub(super) async fn play(run: &mut Run) {
     let sleep = Duration::from_secs(run.size.pick(12, 30));
-    // Verifiers that heard the sleeper's feed notice the silence after 5 s and look for another replica.
     run.bounds.reach = REACH_WHEN_CUT;
     // The theft takes all tokens that are out.
     run.least_accepted_percent = 25.0;
@@ -47,7 +46,7 @@ pub(super) async fn play(run: &mut Run) {
     run.ledger.deed("the sleeper is stopped");
     cluster.pause(SLEEPER);
     let (stopped_at, asleep_from) = (clock::since_epoch(), clock::unix_seconds());
-    let queue = queue(&cluster, &clients);
+    let queue = queue(&cluster, &clients, sleep + Duration::from_secs(20));
     wait::let_pass(sleep / 2).await;
     let stolen = signing(&cluster, asleep_from).await;
     compromise(run, &cluster, &[0, 2], &stolen).await;
@@ -114,9 +113,9 @@ async fn faithful(run: &Run, cluster: &Cluster, clients: &Clients) -> (Load, Vec
 
 type Login = (Duration, Result<crate::client::Answer, crate::client::Lost>);
 
-/// Logins that wait in the sleeper's queue until it goes on.
-fn queue(cluster: &Cluster, clients: &Clients) -> JoinSet<Login> {
-    let client = Client::new(&cluster.replicas()[SLEEPER].public_url());
+/// Logins that wait in the sleeper's queue until it goes on, `patience` at most.
+fn queue(cluster: &Cluster, clients: &Clients, patience: Duration) -> JoinSet<Login> {
+    let client = Client::new(&cluster.replicas()[SLEEPER].public_url()).with_patience(patience);
     let mut queue = JoinSet::new();
     for user in clients.users().iter().take(WAITING) {
         let (client, user, password) = (client.clone(), user.clone(), cluster.user_password());

@@ -27,9 +27,9 @@ const LONGEST_STALL: u32 = 5;
 const FIRST_LOGINS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the end of a session may remain unknown to a verifier whose stream was cut several times in a row: it waits up to
-/// 8 s before a further attempt.
-pub(super) const REACH_WHEN_CUT: Duration = Duration::from_secs(8);
+/// How long the end of a session may remain unknown to a verifier that says that it hears the feed, where the feed is taken away: it
+/// says so until it has heard nothing for 3 s, and what it hears may be 1 s old.
+pub(super) const REACH_WHEN_CUT: Duration = Duration::from_secs(4);
 
 /// `key_rotation_period` of [`plan`].
 pub(super) const SIGNS_FOR: Duration = Duration::from_secs(10);
