@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Example {
     name: &'static str,
+    environment: Vec<(String, String)>,
     child: Mutex<Child>,
     address: SocketAddr,
     // Last, so that it is removed after the process ended.
@@ -27,27 +28,27 @@ pub struct Example {
 }
 
 impl Example {
-    /// Starts the program `name` on a free port with these variables, and waits until it listens.
+    /// Starts the program `name` with these variables, on a free port unless they say where, and waits until it listens.
     pub async fn start(name: &'static str, environment: &[(&str, &str)]) -> Self {
         let dir = Workdir::new();
-        let (out, err) = (dir.path().join("out"), dir.path().join("err"));
-        let mut child = Command::new(process::built(name, &format!("-p {name}")))
-            .current_dir(dir.path())
-            .env("ADDRESS", "127.0.0.1:0")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(File::create(&out).expect("a log file"))
-            .stderr(File::create(&err).expect("a log file"))
-            .spawn()
-            .expect("the example starts");
-        let read = |file: &PathBuf| fs::read_to_string(file).unwrap_or_default();
+        let variables = [&[("ADDRESS", "127.0.0.1:0")], environment].concat();
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        let mut environment: Vec<_> = variables.iter().map(owned).collect();
+        let mut child = spawn(name, dir.path(), &environment);
         let address = wait::until(&format!("{name} listens"), PATIENCE, async || {
             let ended = child.try_wait().expect("our own child");
-            assert!(ended.is_none(), "{name} ended: {ended:?} {}", read(&err));
-            find_address(&read(&out))
+            assert!(ended.is_none(), "{name} ended: {ended:?} {}", read(&dir, "err"));
+            find_address(&read(&dir, "out"))
         })
         .await;
-        Self { name, child: Mutex::new(child), address, dir }
+        // For the next time.
+        environment.push(("ADDRESS".to_owned(), address.to_string()));
+        Self { name, environment, child: Mutex::new(child), address, dir }
+    }
+
+    /// Starts it again, at the same address, after it ended.
+    pub fn start_again(&self) {
+        *self.lock() = spawn(self.name, self.dir.path(), &self.environment);
     }
 
     /// Where it listens.
@@ -69,9 +70,9 @@ impl Example {
         .await;
     }
 
-    /// Asks it to stop, as an orchestrator does.
-    pub fn terminate(&self) {
-        process::signal(self.lock().id(), Signal::TERM);
+    /// Sends it `signal`; `TERM` asks it to stop, as an orchestrator does.
+    pub fn signal(&self, signal: Signal) {
+        process::signal(self.lock().id(), signal);
     }
 
     /// Ends it with SIGKILL.
@@ -87,7 +88,7 @@ impl Example {
 
     /// Everything it has logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("err")).unwrap_or_default()
+        read(&self.dir, "err")
     }
 
     fn lock(&self) -> MutexGuard<'_, Child> {
@@ -102,6 +103,22 @@ impl Drop for Example {
             eprintln!("--- log of {} at {}\n{}", self.name, self.address, self.log());
         }
     }
+}
+
+fn spawn(name: &str, dir: &Path, environment: &[(String, String)]) -> Child {
+    let log = |file| File::options().append(true).create(true).open(dir.join(file)).expect("a log file");
+    Command::new(process::built(name, &format!("-p {name}")))
+        .current_dir(dir)
+        .envs(environment.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(log("out"))
+        .stderr(log("err"))
+        .spawn()
+        .expect("the example starts")
+}
+
+fn read(dir: &Workdir, file: &str) -> String {
+    fs::read_to_string(dir.path().join(file)).unwrap_or_default()
 }
 
 /// The address after `http://` in what a starting process printed, once the line is complete.

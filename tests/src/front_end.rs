@@ -8,7 +8,6 @@
 //! ```
 
 mod addresses;
-mod app;
 mod plain;
 mod program;
 mod site;

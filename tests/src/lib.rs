@@ -19,7 +19,6 @@
 //! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`], [`jwt`].
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.
-//! - [`relay`]: a balancer for connections.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.
 //!
 //! cargo builds no other package's binaries for a test, so build them first:
@@ -44,7 +43,6 @@ pub mod passage;
 pub mod postgres;
 pub mod process;
 pub mod random;
-pub mod relay;
 pub mod resource_server;
 pub mod rude;
 pub mod session;

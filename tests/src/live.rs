@@ -8,13 +8,16 @@ pub use device::{Device, Record};
 pub use fleet::Fleet;
 pub use socket::{Event, Refused, Socket};
 
-use crate::example::Example;
-use crate::relay::Relay;
+use std::net::SocketAddr;
 
-/// Replicas that share one database, behind a balancer that sends a new connection to the one with the fewest.
+use crate::example::Example;
+use crate::front_end::{Addresses, FrontEnd, Program};
+
+/// Replicas that share one database, behind `HAProxy`, which sends a new connection to the one with the fewest.
 #[derive(Debug)]
 pub struct LiveService {
-    relay: Relay,
+    addresses: Addresses,
+    _front: FrontEnd,
     replicas: Vec<Example>,
 }
 
@@ -27,22 +30,27 @@ impl LiveService {
         database_url: &str,
         environment: &[(&str, &str)],
     ) -> Self {
-        let mut running = Vec::new();
+        let (addresses, mut running) = (Addresses::fresh(), Vec::new());
         for number in 0..replicas {
-            let name = number.to_string();
-            let own = [("ISSUER", issuer), ("DATABASE_URL", database_url), ("REPLICA", &name)];
+            let (name, address) = (number.to_string(), addresses.live(number).to_string());
+            let own = [
+                ("ISSUER", issuer),
+                ("DATABASE_URL", database_url),
+                ("REPLICA", &name),
+                ("ADDRESS", &address),
+            ];
             running.push(Example::start("live-service", &[&own, environment].concat()).await);
         }
         for replica in &running {
             replica.await_ready().await;
         }
-        let addresses: Vec<_> = running.iter().map(Example::address).collect();
-        Self { relay: Relay::start(&addresses).await, replicas: running }
+        let front = FrontEnd::start(Program::Haproxy, addresses).await;
+        Self { addresses, _front: front, replicas: running }
     }
 
     /// The balancer.
-    pub const fn relay(&self) -> &Relay {
-        &self.relay
+    pub const fn address(&self) -> SocketAddr {
+        self.addresses.public()
     }
 
     /// The replicas, by number.

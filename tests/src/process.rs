@@ -71,6 +71,18 @@ pub fn end_within(child: &mut Child, span: Duration) {
     end(child);
 }
 
+/// The path of a program of the system, or `None`. Debian keeps servers where only root looks for them.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// The same. Panics with the command that installs it if it is missing.
+pub fn installed(program: &str, package: &str) -> PathBuf {
+    find(program).unwrap_or_else(|| panic!("{program} is missing: apt-get install {package}"))
+}
+
 /// The path of a binary of this workspace in the profile the tests were built with.
 ///
 /// Panics with the command that builds it when it is not there: cargo builds no other package's binaries

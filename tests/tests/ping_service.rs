@@ -9,6 +9,7 @@ use tests::balancer::Balancer;
 use tests::client::Client;
 use tests::cluster::{Cluster, Plan};
 use tests::load::Load;
+use tests::process::Signal;
 use tests::resource_server::ResourceServer;
 use tests::wait;
 use tests::workdir::Workdir;
@@ -60,7 +61,7 @@ async fn replica_that_stops_fails_no_request() {
     wait::let_pass(Duration::from_millis(300)).await;
 
     let leaving = &scene.replicas[1];
-    leaving.process().terminate();
+    leaving.process().signal(Signal::TERM);
     let client = leaving.client(scene.token("ping"));
     wait::until("readiness says no", Duration::from_secs(1), async || {
         let answer = client.get("/readyz").await.expect("it still listens");

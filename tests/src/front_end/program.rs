@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Addresses;
+use crate::process::installed;
 
 /// A front end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ fn caddy(here: &Path) -> Command {
     let [front_end, guarded] = ["caddy/Caddyfile", "caddy/guarded.caddyfile"].map(deployed);
     let text = format!("import {}\nimport {}\n", front_end.display(), guarded.display());
     fs::write(here.join("Caddyfile"), text).expect("a file");
-    let mut command = find("caddy", "caddy");
+    let mut command = Command::new(installed("caddy", "caddy"));
     command.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]);
     command.env("HOME", here).env("XDG_CONFIG_HOME", here).env("XDG_DATA_HOME", here);
     command
@@ -69,7 +70,7 @@ fn caddy(here: &Path) -> Command {
 /// Without keys until `reload-keys` runs.
 fn haproxy(here: &Path) -> Command {
     fs::write(here.join("keys.cfg"), "").expect("a file");
-    let mut command = find("haproxy", "haproxy");
+    let mut command = Command::new(installed("haproxy", "haproxy"));
     command.args(["-W", "-p", "haproxy.pid"]);
     for file in ["haproxy/haproxy.cfg", "haproxy/guarded.cfg"] {
         command.arg("-f").arg(deployed(file));
@@ -106,7 +107,7 @@ fn httpd(here: &Path, at: Addresses) -> Command {
         tls = at.tls(),
     );
     fs::write(here.join("httpd.conf"), text).expect("a file");
-    let mut command = find("apache2", "apache2 libapache2-mod-auth-openidc");
+    let mut command = Command::new(installed("apache2", "apache2 libapache2-mod-auth-openidc"));
     command.args(["-D", "FOREGROUND", "-f"]).arg(here.join("httpd.conf"));
     command.env("PASSWORDS", here.join("passwords"));
     command.env("JWKS", format!("https://{}/.well-known/jwks.json", at.tls()));
@@ -114,7 +115,7 @@ fn httpd(here: &Path, at: Addresses) -> Command {
 }
 
 fn make_certificate(here: &Path, at: Addresses) {
-    let made = find("openssl", "openssl")
+    let made = Command::new(installed("openssl", "openssl"))
         .args([
             "req",
             "-x509",
@@ -160,15 +161,7 @@ fn nginx(here: &Path, variables: &[(String, String)]) -> Command {
         here = here.display()
     );
     fs::write(here.join("nginx.conf"), text).expect("a file");
-    let mut command = find("nginx", "nginx-light");
+    let mut command = Command::new(installed("nginx", "nginx-light"));
     command.args(["-e", "stderr", "-g", "daemon off;", "-c"]).arg(here.join("nginx.conf"));
     command
-}
-
-/// A program on the path or where Debian keeps servers. Panics with the command that installs it.
-fn find(program: &str, package: &str) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    let found = folders.map(|folder: PathBuf| folder.join(program)).find(|file| file.is_file());
-    Command::new(found.unwrap_or_else(|| panic!("{program} is missing: apt-get install {package}")))
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::addresses::Addresses;
-use super::app::App;
 use super::plain::Plain;
 use super::traffic::Death;
 use super::{FrontEnd, Program};
 use crate::client::Client;
 use crate::cluster::{Cluster, Plan};
 use crate::process::{self, Signal};
+use crate::resource_server::ResourceServer;
 use crate::wait;
-use crate::workdir::Workdir;
 
 /// How many nodes there are.
 pub const NODES: usize = 3;
@@ -26,11 +25,9 @@ pub struct Site {
     addresses: Addresses,
     front: FrontEnd,
     cluster: Cluster,
-    apps: Vec<App>,
+    apps: Vec<ResourceServer>,
     live: Vec<Plain>,
     _plains: Vec<Plain>,
-    // Last, so that it is removed after the processes ended.
-    _dir: Workdir,
 }
 
 impl Site {
@@ -61,15 +58,17 @@ impl Site {
             plains.push(Plain::start(number, addresses.plain(number)).await);
         }
         let front = FrontEnd::start(program, addresses).await;
-        let dir = Workdir::new();
-        let start =
-            |number| App::start(dir.folder(&format!("app-{number}")), number, addresses.app(number), &issuer);
         // They need the front end, because that is their issuer.
-        let apps: Vec<App> = (0..nodes).map(start).collect();
-        for app in &apps {
-            app.await_ready().await;
+        let mut apps = Vec::new();
+        for number in 0..nodes {
+            let (address, replica) = (addresses.app(number).to_string(), number.to_string());
+            let environment = [("ADDRESS", &*address), ("REPLICA", &*replica), ("DRAIN_DELAY", "3")];
+            apps.push(ResourceServer::start_with(&issuer, &environment).await);
         }
-        let site = Self { addresses, front, cluster, apps, live, _plains: plains, _dir: dir };
+        for app in &apps {
+            app.process().await_ready().await;
+        }
+        let site = Self { addresses, front, cluster, apps, live, _plains: plains };
         site.await_rotation().await;
         site
     }
@@ -122,14 +121,14 @@ impl Site {
     pub fn kill(&self, number: usize) -> Death {
         let began = Instant::now();
         self.cluster.kill(number);
-        self.apps[number].kill();
+        self.apps[number].process().kill();
         Death { node: number, began, ended: Instant::now() }
     }
 
     /// Stops node `number` in its tracks; its connections stay open.
     pub fn pause(&self, number: usize) {
         self.cluster.pause(number);
-        self.apps[number].signal(Signal::STOP);
+        self.apps[number].process().signal(Signal::STOP);
     }
 
     /// Asks node `number` to stop as a supervisor does, and waits until it has.
@@ -137,16 +136,17 @@ impl Site {
         const PATIENCE: Duration = Duration::from_secs(40);
         let replica = &self.cluster.replicas()[number];
         process::signal(replica.id(), Signal::TERM);
-        self.apps[number].signal(Signal::TERM);
+        self.apps[number].process().signal(Signal::TERM);
         let status = replica.ended(PATIENCE).await;
         assert!(status.success(), "{status}");
-        self.apps[number].ended(PATIENCE).await;
+        let status = self.apps[number].process().ended(PATIENCE).await;
+        assert!(status.success(), "{status}");
     }
 
     /// Starts node `number` again after it ended, and waits until it is ready.
     pub async fn restart(&self, number: usize) {
-        self.apps[number].start_again();
+        self.apps[number].process().start_again();
         self.cluster.restart(number).await;
-        self.apps[number].await_ready().await;
+        self.apps[number].process().await_ready().await;
     }
 }

@@ -81,6 +81,11 @@ impl Record {
     pub fn seen(&self) -> Option<i64> {
         self.received.last().map(|(seq, _)| *seq).or(self.began_after)
     }
+
+    /// Whether its socket is open.
+    pub const fn is_connected(&self) -> bool {
+        self.replicas.len() > self.ends.len()
+    }
 }
 
 struct Life {

@@ -58,6 +58,18 @@ impl Fleet {
         self.devices.values().flatten()
     }
 
+    /// How many sockets are open at each replica.
+    pub fn spread(&self) -> BTreeMap<String, usize> {
+        let mut spread = BTreeMap::new();
+        for device in self.devices() {
+            let record = device.record();
+            if let Some(replica) = record.replicas.last().filter(|_| record.is_connected()) {
+                *spread.entry(replica.clone()).or_default() += 1;
+            }
+        }
+        spread
+    }
+
     async fn connected(&self) {
         wait::until("all devices are connected", Duration::from_secs(30), async || {
             self.devices().all(|device| !device.record().replicas.is_empty()).then_some(())
@@ -68,11 +80,7 @@ impl Fleet {
     /// Waits until every socket that ended was opened again.
     pub async fn back(&self, within: Duration) {
         wait::until("all devices are back", within, async || {
-            let is_back = |device: &Device| {
-                let record = device.record();
-                record.replicas.len() > record.ends.len()
-            };
-            self.devices().all(is_back).then_some(())
+            self.devices().all(|device| device.record().is_connected()).then_some(())
         })
         .await;
     }

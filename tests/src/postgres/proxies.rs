@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::{Database, OWNER, free_port, read};
+use crate::front_end::deployed;
 use crate::process;
 use crate::wait;
 use crate::workdir::Workdir;
@@ -102,7 +103,7 @@ impl Haproxy {
         );
         let file = dir.path().join("haproxy.cfg");
         fs::write(&file, settings).expect("its settings");
-        let mut command = Command::new(find("haproxy").expect("HAProxy is missing: apt-get install haproxy"));
+        let mut command = Command::new(process::installed("haproxy", "haproxy"));
         command.args(["-db", "-f"]).arg(&file).current_dir(dir.path());
         let program = Program::start(command, dir.path().join("log"), port);
         Self { port, _program: program, dir }
@@ -125,8 +126,7 @@ impl Haproxy {
 
 /// A file of `deploy/` with some lines replaced: each by what it begins with.
 fn configured(file: &str, lines: &[(&str, String)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file);
-    let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut text = fs::read_to_string(deployed(file)).expect("a file of deploy/");
     for (start, replacement) in lines {
         let line = text.lines().find(|line| line.starts_with(start));
         let line = line.unwrap_or_else(|| panic!("{file} has no line that begins with {start:?}")).to_owned();
@@ -179,7 +179,7 @@ impl Drop for Program {
 /// The one that `./test` built, or that of the system if it is new enough.
 fn pgbouncer() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pgbouncer/pgbouncer");
-    let candidates = [Some(built), find("pgbouncer")].into_iter().flatten();
+    let candidates = [Some(built), process::find("pgbouncer")].into_iter().flatten();
     candidates
         .filter_map(|path| fs::canonicalize(path).ok())
         .find(|path| version(path).is_some_and(|version| version >= OLDEST_PGBOUNCER))
@@ -192,11 +192,4 @@ fn version(program: &Path) -> Option<(u32, u32)> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut numbers = text.lines().next()?.rsplit(' ').next()?.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// A program in the path, or where Debian puts those of the system.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }

@@ -77,6 +77,6 @@ async fn bad_query_opens_no_socket() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
-    let refused = Socket::open(scene.live.relay().address(), &token, Some(-1)).await;
+    let refused = Socket::open(scene.live.address(), &token, Some(-1)).await;
     assert_eq!(refused.err(), Some(tests::live::Refused::Status(400)));
 }

@@ -65,7 +65,7 @@ impl Scene {
 
     /// New users with so many devices each, connected through the balancer; see [`Fleet::start`].
     async fn fleet(&self, shape: (usize, usize), sending: (usize, Duration)) -> Fleet {
-        Fleet::start(&self.cluster, self.live.relay().address(), shape, sending).await
+        Fleet::start(&self.cluster, self.live.address(), shape, sending).await
     }
 
     /// A socket at each replica.

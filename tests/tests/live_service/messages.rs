@@ -51,7 +51,7 @@ async fn device_that_was_away_gets_what_it_missed_at_any_replica() {
         }
     }
     // One that has seen more than there is hears where the inbox stands, and what comes from then on.
-    let mut ahead = Socket::open(scene.live.relay().address(), &token, Some(1_000)).await.expect("a socket");
+    let mut ahead = Socket::open(scene.live.address(), &token, Some(1_000)).await.expect("a socket");
     assert_eq!(ahead.welcome()["seq"], 150);
     socket.deliver("id-151", "hello").await;
     assert_eq!(ahead.message().await["seq"], 151);
@@ -106,38 +106,23 @@ async fn messages_that_are_no_longer_kept_are_said_to_be_missing() {
     }
     // As if the first three were old and had been deleted; that they are is seen at the next start.
     scene.database.query("UPDATE live_messages SET sent_at = sent_at - 2000 WHERE seq <= 3");
-    let scene = Restarted::of(scene).await;
-    let mut back = scene.open(&token, 1).await;
+    let replica = &scene.live.replicas()[0];
+    replica.kill();
+    replica.start_again();
+    replica.await_ready().await;
+    wait::until("old messages are deleted", Duration::from_secs(5), async || {
+        (scene.database.query("SELECT count(*) FROM live_messages").trim() == "1").then_some(())
+    })
+    .await;
+    let open = async |after| Socket::open(replica.address(), &token, Some(after)).await.expect("a socket");
+    let mut back = open(1).await;
     assert_eq!(next(&mut back).await, json!({ "type": "missed", "after": 1, "until": 3 }));
     assert_eq!(back.message().await["seq"], 4);
     // And when nothing is left at all.
-    scene.scene.database.query("DELETE FROM live_messages");
-    let mut back = scene.open(&token, 2).await;
+    scene.database.query("DELETE FROM live_messages");
+    let mut back = open(2).await;
     assert_eq!(next(&mut back).await, json!({ "type": "missed", "after": 2, "until": 4 }));
     assert_eq!(back.deliver("e", "hello").await, 5);
-}
-
-/// A scene with one replica more, which has just looked for old messages.
-struct Restarted {
-    scene: Scene,
-    fresh: tests::live::LiveService,
-}
-
-impl Restarted {
-    async fn of(scene: Scene) -> Self {
-        let environment = [("KEEP_FOR", "1000")];
-        let (issuer, url) = (scene.cluster.issuer(), scene.database.url());
-        let fresh = tests::live::LiveService::start(1, &issuer, &url, &environment).await;
-        wait::until("old messages are deleted", Duration::from_secs(5), async || {
-            (scene.database.query("SELECT count(*) FROM live_messages").trim() == "1").then_some(())
-        })
-        .await;
-        Self { scene, fresh }
-    }
-
-    async fn open(&self, token: &str, after: i64) -> Socket {
-        Socket::open(self.fresh.relay().address(), token, Some(after)).await.expect("a socket")
-    }
 }
 
 async fn next(socket: &mut Socket) -> Value {

@@ -92,7 +92,7 @@ async fn socket_is_opened_only_with_a_good_token() {
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
     let open = async |headers: &[(header::HeaderName, String)]| {
-        let address = scene.live.relay().address();
+        let address = scene.live.address();
         Socket::open_with(address, None, headers).await.map(|socket| socket.welcome()["type"].clone())
     };
     let bearer = |token: &str| (header::AUTHORIZATION, format!("Bearer {token}"));
