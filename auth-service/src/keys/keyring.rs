@@ -1,7 +1,7 @@
 //! The keys of this replica: a snapshot of the key table, and the right to use it.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -24,10 +24,8 @@ const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(1);
 pub struct KeyRing {
     snapshot: ArcSwap<Snapshot>,
     document: ArcSwapOption<Document>,
-    /// Monotonic milliseconds when a question was sent whose answer confirmed the snapshot.
-    confirmed_at_ms: AtomicU64,
-    /// The shared clock when the snapshot was confirmed.
-    confirmed_now: AtomicI64,
+    /// What confirmed the snapshot last. Its clock goes back with its time: the shared clock may have been wrong.
+    confirmed: ArcSwap<Confirmation>,
     looks: [Look; 2],
     problem: ArcSwapOption<String>,
     reloading: Mutex<()>,
@@ -128,8 +126,8 @@ pub struct Document {
     /// Strong, with quotes.
     pub etag: String,
     changes: i64,
-    /// The second from which another set of keys is published.
-    until: UnixTime,
+    /// The seconds in which this set of keys is published.
+    valid: Range<UnixTime>,
 }
 
 /// How long a cache may keep a JWKS answer, in seconds.
@@ -153,8 +151,7 @@ impl KeyRing {
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             document: ArcSwapOption::empty(),
-            confirmed_at_ms: AtomicU64::new(millis(table.seen.asked_at)),
-            confirmed_now: AtomicI64::new(table.seen.now.0),
+            confirmed: ArcSwap::from_pointee(table.seen),
             looks: <[Look; 2]>::default(),
             problem: ArcSwapOption::empty(),
             reloading: Mutex::new(()),
@@ -190,8 +187,8 @@ impl KeyRing {
     }
 
     fn is_confirmed_by(&self, seen: &Confirmation) {
-        self.confirmed_at_ms.fetch_max(millis(seen.asked_at), Ordering::AcqRel);
-        self.confirmed_now.fetch_max(seen.now.0, Ordering::AcqRel);
+        self.confirmed
+            .rcu(|last| if last.asked_at <= seen.asked_at { Arc::new(*seen) } else { Arc::clone(last) });
     }
 
     async fn reload(&self, store: &SqlStore) -> Result<(), RingError> {
@@ -283,16 +280,17 @@ impl KeyRing {
         [KeyPhase::Active, KeyPhase::Pending, KeyPhase::Retiring].into_iter().find_map(newest_in)
     }
 
-    /// The JWKS as of when the ring was confirmed, by the shared clock: our own may be wrong, and would withdraw keys that sign.
+    /// The JWKS as of when the ring was confirmed by the shared clock, or of now if our own is behind it: either may be wrong, and would
+    /// withdraw keys that sign.
     ///
     /// A key may have been given more time since then: its successor was compromised before it signed (rule K6). So a replica
     /// withdraws nothing whose end it has not seen pass.
     pub fn document(&self) -> Arc<Document> {
-        let now = self.confirmed_now();
+        let now = self.confirmed.load().now.min(self.clock.now());
         let snapshot = self.snapshot.load();
         if let Some(document) = self.document.load_full()
             && document.changes == snapshot.changes
-            && now < document.until
+            && document.valid.contains(&now)
         {
             return document;
         }
@@ -301,20 +299,17 @@ impl KeyRing {
         document
     }
 
-    /// Whether a token of this key counts at `now`. `None`: the key has ended as far as we know, but it may have been given more time
-    /// since the ring was confirmed, as for [`document`](Self::document).
+    /// Whether a token of this key counts at `now`. `None`: the key has ended by one clock, but not by the other, or it may have been given
+    /// more time since the ring was confirmed, as for [`document`](Self::document).
     pub fn counts(&self, kid: &Kid, now: UnixTime) -> Option<bool> {
         let snapshot = self.snapshot.load();
         let key = snapshot.find(kid.as_str());
         let counts_at = |at| key.is_some_and(|key| is_published(&key.row, at));
-        if !counts_at(self.confirmed_now()) {
+        let confirmed = self.confirmed.load().now;
+        if !counts_at(now.min(confirmed)) {
             return Some(false);
         }
-        counts_at(now).then_some(true)
-    }
-
-    fn confirmed_now(&self) -> UnixTime {
-        UnixTime(self.confirmed_now.load(Ordering::Acquire))
+        counts_at(now.max(confirmed)).then_some(true)
     }
 
     /// How long a cache may keep the JWKS (rule K8): `longest`, but not beyond the lease.
@@ -327,8 +322,7 @@ impl KeyRing {
 
     /// How long ago the question was sent whose answer last confirmed the ring.
     pub fn confirmed_for(&self) -> Duration {
-        let confirmed_at = Duration::from_millis(self.confirmed_at_ms.load(Ordering::Acquire));
-        self.clock.monotonic().saturating_sub(confirmed_at)
+        self.clock.monotonic().saturating_sub(self.confirmed.load().asked_at)
     }
 
     /// Whether the ring is fresh enough to be ready (rule K8): a quarter of `publish_ahead`.
@@ -406,7 +400,7 @@ impl Snapshot {
             body: body.into(),
             etag: format!("\"{}\"", hex(&hash.as_ref()[..16])),
             changes: self.changes,
-            until: until.unwrap_or(UnixTime(i64::MAX)),
+            valid: now..until.unwrap_or(UnixTime(i64::MAX)),
         }
     }
 }
@@ -442,10 +436,6 @@ fn open(row: &KeyRow, master: &MasterKeys, before: Option<&Snapshot>) -> Result<
             KeyUse::Sign(Arc::new(signer.map_err(|_| RingError::Damaged(kid.clone()))?))
         }
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn seconds(duration: Duration) -> Seconds {

@@ -1,11 +1,14 @@
 //! The key set, the metadata and the health of a replica.
 
+use auth_service::feed;
 use auth_service::http::Listener;
+use auth_service::jobs;
+use auth_service::store::Confirmation;
 use http::Method;
 use serde_json::{Value, json};
-use verifier::Algorithm;
+use verifier::{Algorithm, Clock as _, JwkSet, Kid, Seconds};
 
-use crate::replica::{Call, Replica, admin_get, admin_post, get};
+use crate::replica::{ADMIN_PASSWORD, Call, Replica, admin_get, admin_post, get};
 
 const JWKS: &str = "/.well-known/jwks.json";
 
@@ -37,6 +40,70 @@ async fn the_compressed_key_set_has_a_tag_of_its_own() {
     let again = get(JWKS).header("accept-encoding", "gzip").header("if-none-match", &etag);
     let again = replica.send(again).await;
     assert_eq!((again.status.as_u16(), again.header("etag")), (304, Some(etag.as_str())));
+}
+
+#[tokio::test]
+async fn a_key_that_was_withdrawn_while_all_clocks_were_ahead_comes_back_with_them() {
+    let replica = Replica::start().await;
+    let token = replica.admin_token().await;
+    let published = async || replica.send(get(JWKS)).await.json()["keys"].as_array().unwrap().len();
+    let rotated = replica.send(admin_post("/admin/v1/keys/rotate").bearer(&token)).await;
+    assert_eq!((rotated.status.as_u16(), published().await), (201, 2));
+    let now = replica.clock.now();
+    // With SQLite the shared clock is ours.
+    replica.clock.set(now + Seconds(86_400));
+    feed::poll(&replica.app).await.unwrap();
+    assert_eq!(published().await, 1);
+    replica.clock.set(now);
+    feed::poll(&replica.app).await.unwrap();
+    assert_eq!(published().await, 2);
+    let login = replica.login("admin", ADMIN_PASSWORD, "api").await;
+    let access = login["access_token"].as_str().unwrap();
+    assert_eq!(replica.send(get("/v1/verify").bearer(access)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_replica_whose_clock_alone_is_wrong_withdraws_nothing_and_calls_nothing_good() {
+    let replica = Replica::start().await;
+    let token = replica.admin_token().await;
+    replica.send(admin_post("/admin/v1/keys/rotate").bearer(&token)).await;
+    let old = &replica.send(admin_get("/admin/v1/keys").bearer(&token)).await.json()["keys"][0];
+    let kid = Kid::from(old["kid"].as_str().unwrap());
+    let ring = &replica.app.keyring;
+    let (now, day) = (replica.clock.now(), Seconds(86_400));
+    let published = || {
+        let set: JwkSet = serde_json::from_slice(&ring.document().body).unwrap();
+        set.keys.iter().any(|jwk| *jwk.kid() == kid)
+    };
+    // Ours is ahead.
+    replica.clock.set(now + day);
+    assert_eq!((published(), ring.counts(&kid, now + day)), (true, None));
+    // The shared one is ahead.
+    replica.clock.set(now);
+    let asked_at = replica.clock.monotonic();
+    let seen = Confirmation { now: now + day, changes: ring.snapshot().changes(), asked_at };
+    ring.catch_up(&replica.app.store, &seen).await.unwrap();
+    assert_eq!((published(), ring.counts(&kid, now)), (true, None));
+    // Both are.
+    replica.clock.set(now + day);
+    assert_eq!((published(), ring.counts(&kid, now + day)), (false, Some(false)));
+}
+
+#[tokio::test]
+async fn nothing_is_erased_while_the_clocks_differ() {
+    let replica = Replica::start().await;
+    let token = replica.admin_token().await;
+    replica.send(admin_post("/admin/v1/keys/rotate").bearer(&token)).await;
+    replica.advance(3_600).await;
+    let erased_after = async |off_by| {
+        let asked_at = replica.clock.monotonic();
+        let seen = Confirmation { now: replica.clock.now() + off_by, changes: 0, asked_at };
+        replica.app.clock_guard.observe(&seen, &*replica.clock);
+        jobs::tidy_once(&replica.app).await.unwrap();
+        let rows = replica.app.store.key_table().await.unwrap().rows;
+        rows.iter().filter(|row| row.sealed.is_none()).count()
+    };
+    assert_eq!([erased_after(Seconds(-3_600)).await, erased_after(Seconds(0)).await], [0, 1]);
 }
 
 #[tokio::test]
