@@ -35,6 +35,7 @@ pub struct Expected {
     leeway: Seconds,
     max_token_life: Seconds,
     accepts_expired: bool,
+    accepts_any_audience: bool,
 }
 
 impl Expected {
@@ -47,6 +48,7 @@ impl Expected {
             leeway: DEFAULT_LEEWAY,
             max_token_life: DEFAULT_MAX_TOKEN_LIFE,
             accepts_expired: false,
+            accepts_any_audience: false,
         }
     }
 
@@ -66,6 +68,12 @@ impl Expected {
     #[must_use]
     pub fn danger_accept_expired(self) -> Self {
         Self { accepts_expired: true, ..self }
+    }
+
+    /// Accepts tokens for whomever. For logging out of a session whose audience is no longer known, never for granting anything.
+    #[must_use]
+    pub fn danger_accept_any_audience(self) -> Self {
+        Self { accepts_any_audience: true, ..self }
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -167,7 +175,8 @@ impl Expected {
         if claims.iss != self.issuer {
             return Err(Reason::WrongIssuer);
         }
-        if !claims.aud.iter().any(|audience| self.audiences.contains(audience)) {
+        let is_for_us = claims.aud.iter().any(|audience| self.audiences.contains(audience));
+        if !is_for_us && !self.accepts_any_audience {
             return Err(Reason::WrongAudience);
         }
         Ok(())
