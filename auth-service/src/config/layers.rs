@@ -93,6 +93,13 @@ impl Layers {
     ) -> Result<Settings, ConfigError> {
         let mut settings = self.local.clone();
         let mut problems = Vec::new();
+        // As where no line stands over them.
+        for (key, default) in Settings::default().shown() {
+            if let Some(default) = default.filter(|_| self.given.contains_key(key) && !is_overridden(key)) {
+                let reset = read_toml(&default).and_then(|value| settings.set(key, Raw::Toml(&value)));
+                problems.extend(reset.err());
+            }
+        }
         let applied: BTreeMap<_, _> = stored
             .iter()
             .filter_map(|(name, value)| Some((find(name)?, value)))
@@ -104,7 +111,7 @@ impl Layers {
             }
         }
         if problems.is_empty() {
-            settings.derive_defaults(|key| applied.contains_key(key) || self.given.contains_key(key));
+            settings.derive_defaults(|key| applied.contains_key(key) || is_overridden(key));
             problems = self.config.problems_with(&settings);
         }
         if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
@@ -207,6 +214,24 @@ mod tests {
         let refused = layers.check(&values, &["access_token_ttl".to_owned()].into()).unwrap_err();
         assert_eq!(refused.problems, ["access_token_ttl: must be from 1s to 1h"]);
         assert!(layers.check(&values, &["audiences".to_owned()].into()).is_ok(), "it was there before");
+    }
+
+    #[test]
+    fn what_is_taken_away_under_a_line_is_the_default_where_there_is_none() {
+        let layers = layers(&[("AUTH_ACCESS_TOKEN_TTL", "6s"), ("AUTH_SIGNING_ALGORITHMS", "ES256,RS256")]);
+        let lives = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            layers
+                .check(&stored(&[]), &names)
+                .unwrap()
+                .map(|settings| (settings.access_token_ttl.0, settings.refresh_grace.0))
+        };
+        assert_eq!(lives(&["access_token_ttl"]), [(6, 3), (300, 10)]);
+        assert_eq!(lives(&["audiences"]), [(6, 3), (6, 3)]);
+        let left = stored(&[("signing_algorithm", "\"RS256\"")]);
+        assert!(layers.over(&left).is_ok(), "here it does not matter");
+        let refused = layers.check(&left, &["signing_algorithms".to_owned()].into()).unwrap_err();
+        assert!(refused.problems[0].starts_with("signing_algorithms: must contain"), "{refused}");
     }
 
     #[test]

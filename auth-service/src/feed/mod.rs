@@ -251,14 +251,14 @@ pub async fn poll(app: &App) -> Result<(), RingError> {
         Some(false) => info!(entries, "the revocations fit into one document again"),
         None => {}
     }
+    // The same read tells of changed settings, so that they need no poll of their own; also a replica that cannot use the keys follows.
+    app.settings.hear(version);
     with_one_connection(KEYS_LIMIT, app.keyring.catch_up(&app.store, &seen)).await?;
     announce_keys(app);
     feed.lock().followed = Some(seen);
     if has_news {
         publish(app).await;
     }
-    // The same read tells of changed settings, so that they need no poll of their own.
-    app.settings.hear(version);
     Ok(())
 }
 

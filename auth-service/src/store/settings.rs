@@ -38,7 +38,7 @@ pub struct SettingRow {
 pub struct SettingsChange {
     /// New values in TOML; `None` takes the stored one away.
     pub values: BTreeMap<String, Option<String>>,
-    /// The version that the operator saw; any other is left alone.
+    /// The version that the operator saw; any other that has not these values already is left alone.
     pub expected: Option<i64>,
     /// Who changes them.
     pub actor: String,
@@ -102,15 +102,16 @@ impl SqlStore {
                 let rows = tx.fetch(sql, Vec::new()).await?;
                 let before = read(&rows)?;
                 let now = rows.first().ok_or_else(unreadable)?.time(5)?;
-                if change.expected.is_some_and(|expected| expected != before.version) {
-                    audit.rollback(tx).await?;
-                    return Ok(SettingsWrite::Stale);
-                }
                 let mut values = before.values();
                 let changed = apply(&mut values, &change.values);
+                // First: who got no answer and repeats the change finds another version, and their own values.
                 if changed.is_empty() {
                     audit.rollback(tx).await?;
                     return Ok(SettingsWrite::Done);
+                }
+                if change.expected.is_some_and(|expected| expected != before.version) {
+                    audit.rollback(tx).await?;
+                    return Ok(SettingsWrite::Stale);
                 }
                 let lives = match decide(&values) {
                     Ok(lives) => lives,

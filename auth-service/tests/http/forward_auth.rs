@@ -10,6 +10,7 @@ use auth_service::feed;
 use auth_service::flows::start;
 use auth_service::http::Listener;
 use auth_service::keys::keyring::Unknown;
+use auth_service::settings;
 use auth_service::store::Confirmation;
 use axum::Router;
 use axum::body::Body;
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use http::{Method, Request};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 use verifier::{Clock as _, Seconds};
 
@@ -307,6 +309,20 @@ async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
     replica.execute("UPDATE keys SET sealed_key = 'x' || sealed_key").await;
     feed::poll(&beside.app).await.unwrap_err();
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
+
+    // It goes on to follow the settings.
+    let admin = replica.admin_token().await;
+    let patch = Call::new(Listener::Admin, Method::PATCH, "/admin/v1/settings").bearer(&admin);
+    assert_eq!(replica.send(patch.json(&json!({"password_min_length": 15}))).await.status, 200);
+    let polled = async {
+        while beside.app.settings().password_min_length != 15 {
+            feed::poll(&beside.app).await.unwrap_err();
+        }
+    };
+    tokio::select! {
+        () = settings::follow(&beside.app) => unreachable!("it never ends"),
+        polled = timeout(Duration::from_secs(5), polled) => polled.expect("the settings are followed"),
+    }
 }
 
 #[tokio::test]

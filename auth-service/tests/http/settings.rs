@@ -161,6 +161,10 @@ async fn of_two_operators_the_second_is_told_that_the_first_was_faster() {
         replica.send(patch(&token, &json!({"password_min_length": 14})).header("if-match", &etag)).await;
     second.assert_problem(412, "settings_changed");
     assert_eq!(replica.app.settings().password_min_length, 15);
+    // Who got no answer may repeat the change.
+    let again =
+        replica.send(patch(&token, &json!({"password_min_length": 15})).header("if-match", &etag)).await;
+    assert_eq!((again.status, again.header("etag")), (first.status, first.header("etag")));
     let etag = first.header("etag").unwrap();
     let third =
         replica.send(patch(&token, &json!({"password_min_length": 14})).header("if-match", etag)).await;
@@ -219,6 +223,26 @@ async fn an_audience_that_is_taken_away_gets_no_new_sessions() {
     change(&replica, &token, json!({"audiences": ["billing"]})).await;
     let body = json!({"username": "admin", "password": ADMIN_PASSWORD, "audience": "api"});
     replica.send(post("/v1/login").json(&body)).await.assert_problem(400, "invalid_target");
+}
+
+#[tokio::test]
+async fn a_session_for_an_audience_that_was_taken_away_can_be_ended_with_either_token() {
+    let replica = replica().await;
+    let token = replica.admin_token().await;
+    let sessions = [
+        replica.login("admin", ADMIN_PASSWORD, "api").await,
+        replica.login("admin", ADMIN_PASSWORD, "api").await,
+    ];
+    change(&replica, &token, json!({"audiences": ["billing"]})).await;
+    let logouts = [
+        post("/v1/logout").bearer(sessions[0]["access_token"].as_str().unwrap()),
+        post("/v1/logout").json(&json!({"refresh_token": sessions[1]["refresh_token"]})),
+    ];
+    for (logout, session) in logouts.into_iter().zip(&sessions) {
+        assert_eq!(replica.send(logout).await.status, 204);
+        let refresh = post("/v1/refresh").json(&json!({"refresh_token": session["refresh_token"]}));
+        replica.send(refresh).await.assert_problem(401, "invalid_refresh_token");
+    }
 }
 
 #[tokio::test]
