@@ -4,7 +4,7 @@ use super::{Bounds, History, seconds};
 use crate::ledger::{Call, Outcome};
 
 /// L1. Counts an access token that a verifier refused or could not judge, a refresh token that was refused although nobody
-/// had moved past it, and a login with the right password.
+/// had moved past it, and a refused login with the right password or end of a session that goes on.
 pub(super) fn false_refusals(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     let mut faults = Vec::new();
     for entry in history.entries {
@@ -28,6 +28,11 @@ pub(super) fn false_refusals(history: &History<'_>, bounds: &Bounds) -> Vec<Stri
             }
             Call::Login(_) if matches!(outcome, Outcome::Fail(_)) => {
                 faults.push(format!("login at {at:?}: {outcome:?}"));
+            }
+            Call::End { session }
+                if matches!(outcome, Outcome::Fail(_)) && !history.may_have_ended(session, at) =>
+            {
+                faults.push(format!("session {session} could not be ended at {at:?}: {outcome:?}"));
             }
             _ => {}
         }
@@ -74,6 +79,16 @@ mod tests {
             entries.insert(2, entry(1, outcome, verify("a")));
             assert_eq!(violations(&entries), [("L1", 1)]);
         }
+    }
+
+    #[test]
+    fn session_that_cannot_be_ended_is_a_false_refusal() {
+        let mut entries = good();
+        let refusal = |second| refused(second, Call::End { session: "s".to_owned() });
+        entries.push(refusal(9));
+        assert_eq!(violations(&entries), [], "it was over");
+        entries.insert(5, refusal(3));
+        assert_eq!(violations(&entries), [("L1", 1)]);
     }
 
     #[test]
