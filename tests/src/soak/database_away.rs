@@ -85,8 +85,9 @@ pub(super) async fn play(run: &mut Run) {
     traffic.stop().await;
     confirmed.find(run, &cluster).await;
     run.close(&cluster).await;
-    // Nearly all of them fail, but in no other way.
-    run.few_failures(100.0);
+    // Nearly all of them fail, but in no other way. Whether a session was over because its logout, which was told 503, took place all the
+    // same, L1 judges.
+    run.only_harmless_failures(&["401"]);
     run.within("slowest refusal while it was away", refusals.max(), LONGEST_REFUSAL);
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     run.at_least("refusals looked at", refusals.count() as f64, away.as_secs_f64() * 5.0, "");

@@ -94,16 +94,26 @@ impl Run {
 
     /// Of all calls over HTTP counted so far, at most this share may fail, and only in ways that a client tries again after.
     pub fn few_failures(&mut self, most_percent: f64) {
+        self.only_harmless_failures(&[]);
+        let counts = self.counts_over_http();
+        let failed: u64 = counts.iter().map(|counts| counts.failed.count() + counts.shed).sum();
+        let due: u64 = counts.iter().map(Counts::due).sum();
+        self.at_most("calls that failed", percent(failed, due), most_percent, "%");
+    }
+
+    /// Calls may only fail because nobody was there to answer, or in one of the ways in `besides`.
+    pub fn only_harmless_failures(&mut self, besides: &[&str]) {
         const HARMLESS: [&str; 5] = ["502", "503", "503 of the proxy", "504", "reset"];
-        let counts: Vec<Counts> = self.tallies.iter().map(|tally| tally.counts()).collect();
-        let over_http = || counts.iter().filter(|counts| counts.name != "verify");
-        let failed: u64 = over_http().map(|counts| counts.failed.count() + counts.shed).sum();
-        let due: u64 = over_http().map(Counts::due).sum();
-        let kinds = over_http().flat_map(|counts| counts.failures.keys());
-        for kind in kinds.filter(|kind| !HARMLESS.contains(&kind.as_str())) {
+        let counts = self.counts_over_http();
+        let kinds = counts.iter().flat_map(|counts| counts.failures.keys()).map(String::as_str);
+        for kind in kinds.filter(|kind| !HARMLESS.contains(kind) && !besides.contains(kind)) {
             self.ledger.failed(format!("calls failed with {kind}"));
         }
-        self.at_most("calls that failed", percent(failed, due), most_percent, "%");
+    }
+
+    fn counts_over_http(&self) -> Vec<Counts> {
+        let counts = self.tallies.iter().map(|tally| tally.counts());
+        counts.filter(|counts| counts.name != "verify").collect()
     }
 
     /// Keys must have changed so often that each signed for `period`, in the time that passed. One rotation in five may be missing.
