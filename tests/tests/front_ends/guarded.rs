@@ -14,6 +14,10 @@ use tests::wait;
 
 use crate::routes::{assert_nothing_forged, forging};
 
+/// What takes the headers of the guard out again, where names in `Connection` count (RFC 9110 §7.6.1).
+const TAKING: &str =
+    "close, x-auth-subject, X-Auth-Roles, x-auth-permissions, x-auth-session, x-forwarded-proto";
+
 /// A site with one node, and users who may and may not `ping`.
 pub(crate) struct Guarded {
     pub(crate) site: Site,
@@ -48,6 +52,10 @@ impl Guarded {
         let client = self.site.guarded();
         let good = self.tokens().await;
         let passed = forging(&client.with_bearer(&good.access)).get("/anything").await.expect("an answer");
+        passed.assert_status(StatusCode::OK);
+        assert_told_who_it_is(&passed.json(), &good);
+        let taking = forging(&client.with_bearer(&good.access)).with_header(header::CONNECTION, TAKING);
+        let passed = taking.get("/anything").await.expect("an answer");
         passed.assert_status(StatusCode::OK);
         assert_told_who_it_is(&passed.json(), &good);
 
