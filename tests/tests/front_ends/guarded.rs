@@ -29,7 +29,7 @@ impl Guarded {
     pub(crate) async fn start(program: Program) -> Self {
         let database = Postgres::shared().create_database();
         let site = Site::start(program, &database.url(), 1, |plan| plan).await;
-        let allowed = site.cluster().create_users("allowed", 1, &["pong", "ping"]).await.remove(0);
+        let allowed = create_clerk(&site).await;
         // The name of the permission is in it, and it is not the permission.
         let other = site.cluster().create_users("other", 1, &["ping:not", "pingpong"]).await.remove(0);
         Self { site, allowed, other }
@@ -107,6 +107,19 @@ impl Guarded {
     }
 }
 
+/// A user with two roles, who may `ping` and `pong`.
+async fn create_clerk(site: &Site) -> String {
+    let admin = site.cluster().admin_at(0).await;
+    for (role, permissions) in [("clerk", ["pong"]), ("auditor", ["ping"])] {
+        let put = admin.put_role(role, &permissions).await.expect("an answer");
+        assert!(put.status.is_success(), "{put}");
+    }
+    let password = site.cluster().user_password();
+    let created = admin.post_user("allowed", password, &["clerk", "auditor"]).await.expect("an answer");
+    created.assert_status(StatusCode::CREATED);
+    "allowed".to_owned()
+}
+
 /// Tokens that nobody signed, each wrong in one way.
 fn bad_tokens(good: &str) -> [(&'static str, String); 8] {
     let [head, payload, signature] = parts(good);
@@ -132,6 +145,7 @@ fn assert_told_who_it_is(seen: &Value, tokens: &Tokens) {
     let headers = &seen["headers"];
     assert_eq!(headers["x-auth-subject"], json!([claims["sub"]]), "{seen}");
     assert_eq!(headers["x-auth-session"], json!([tokens.session]), "{seen}");
+    assert_eq!(headers["x-auth-roles"], json!(["auditor clerk"]), "{seen}");
     let permissions = headers["x-auth-permissions"][0].as_str().unwrap_or_default();
     assert_eq!(permissions.split(' ').collect::<Vec<_>>(), ["ping", "pong"], "{seen}");
 }
