@@ -8,12 +8,14 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 use tests::client::{Answer, Client, Tokens};
 use tests::cluster::{ADMIN, ADMIN_AUDIENCE};
-use tests::front_end::{Program, Site};
+use tests::front_end::{AUDIENCE, Program, Site};
 use tests::postgres::Postgres;
 use tests::wait;
 
 use crate::routes::{assert_nothing_forged, forging};
 
+/// The default of logins and checks that name no audience, so that a guard that forgets to name its own is found out.
+const OTHER_AUDIENCE: &str = "first";
 /// What takes the headers of the guard out again, where names in `Connection` count (RFC 9110 §7.6.1).
 const TAKING: &str =
     "close, x-auth-subject, X-Auth-Roles, x-auth-permissions, x-auth-session, x-forwarded-proto";
@@ -28,7 +30,8 @@ pub(crate) struct Guarded {
 impl Guarded {
     pub(crate) async fn start(program: Program) -> Self {
         let database = Postgres::shared().create_database();
-        let site = Site::start(program, &database.url(), 1, |plan| plan).await;
+        let audiences = format!("{OTHER_AUDIENCE}, {AUDIENCE}");
+        let site = Site::start(program, &database.url(), 1, |plan| plan.set("audiences", &audiences)).await;
         let allowed = create_clerk(&site).await;
         // The name of the permission is in it, and it is not the permission.
         let other = site.cluster().create_users("other", 1, &["ping:not", "pingpong"]).await.remove(0);
@@ -37,12 +40,12 @@ impl Guarded {
 
     /// Logs in as the user who may `ping`.
     pub(crate) async fn tokens(&self) -> Tokens {
-        self.log_in(&self.allowed).await
+        self.log_in(AUDIENCE, &self.allowed).await
     }
 
-    async fn log_in(&self, user: &str) -> Tokens {
-        let client = self.site.client();
-        client.login(user, self.site.cluster().user_password()).await.expect("an answer").tokens()
+    async fn log_in(&self, audience: &str, user: &str) -> Tokens {
+        let password = self.site.cluster().user_password();
+        self.site.client().login_for(audience, user, password).await.expect("an answer").tokens()
     }
 
     /// Who gets in, who does not, and what the application hears. `missing` is the error that the front end names when there
@@ -66,16 +69,17 @@ impl Guarded {
             let refused = forging(&client.with_bearer(&token)).get("/anything").await.expect("an answer");
             assert_challenged(&refused, StatusCode::UNAUTHORIZED, "invalid_token");
         }
-        let for_admin =
-            client.with_bearer(&self.admin_token().await).get("/anything").await.expect("an answer");
-        assert_challenged(&for_admin, for_others.0, for_others.1);
+        for token in [self.admin_token().await, self.log_in(OTHER_AUDIENCE, &self.allowed).await.access] {
+            let for_other = client.with_bearer(&token).get("/anything").await.expect("an answer");
+            assert_challenged(&for_other, for_others.0, for_others.1);
+        }
         assert!(!passes(&client, &self.feed_document().await).await, "the feed's document is no token");
         let twice = client.with_bearer(&good.access);
         let twice = twice.with_header(header::AUTHORIZATION, &format!("Bearer {}", good.access));
         let twice = twice.get("/anything").await.expect("an answer");
         assert!(twice.status.is_client_error(), "two credentials are none: {twice}");
 
-        let other = self.log_in(&self.other).await;
+        let other = self.log_in(AUDIENCE, &self.other).await;
         let refused = client.with_bearer(&other.access).get("/anything").await.expect("an answer");
         assert_challenged(&refused, StatusCode::FORBIDDEN, "insufficient_scope");
     }
