@@ -30,6 +30,9 @@ use crate::user::User;
 use crate::wait;
 use crate::workdir::Workdir;
 
+/// Whom tokens must be for where the front end checks them itself.
+pub const AUDIENCE: &str = "api";
+
 /// A running front end. Dropping it ends it.
 #[derive(Debug)]
 pub struct FrontEnd {
@@ -109,7 +112,7 @@ fn variables(at: Addresses, folder: &Path) -> Vec<(String, String)> {
         one("PORT", at.public().port().to_string()),
         one("GUARDED_PORT", at.guarded().port().to_string()),
         one("ISSUER", format!("http://{}", at.public())),
-        one("AUDIENCE", "api".to_owned()),
+        one("AUDIENCE", AUDIENCE.to_owned()),
         one("PERMISSION", "ping".to_owned()),
         one("RUN", folder.display().to_string()),
         one("KEYS", folder.join("keys").display().to_string()),

@@ -8,11 +8,17 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 use tests::client::{Answer, Client, Tokens};
 use tests::cluster::{ADMIN, ADMIN_AUDIENCE};
-use tests::front_end::{Program, Site};
+use tests::front_end::{AUDIENCE, Program, Site};
 use tests::postgres::Postgres;
 use tests::wait;
 
 use crate::routes::{assert_nothing_forged, forging};
+
+/// The default of logins and checks that name no audience, so that a guard that forgets to name its own is found out.
+const OTHER_AUDIENCE: &str = "first";
+/// What takes the headers of the guard out again, where names in `Connection` count (RFC 9110 §7.6.1).
+const TAKING: &str =
+    "close, x-auth-subject, X-Auth-Roles, x-auth-permissions, x-auth-session, x-forwarded-proto";
 
 /// A site with one node, and users who may and may not `ping`.
 pub(crate) struct Guarded {
@@ -24,8 +30,9 @@ pub(crate) struct Guarded {
 impl Guarded {
     pub(crate) async fn start(program: Program) -> Self {
         let database = Postgres::shared().create_database();
-        let site = Site::start(program, &database.url(), 1, |plan| plan).await;
-        let allowed = site.cluster().create_users("allowed", 1, &["pong", "ping"]).await.remove(0);
+        let audiences = format!("{OTHER_AUDIENCE}, {AUDIENCE}");
+        let site = Site::start(program, &database.url(), 1, |plan| plan.set("audiences", &audiences)).await;
+        let allowed = create_clerk(&site).await;
         // The name of the permission is in it, and it is not the permission.
         let other = site.cluster().create_users("other", 1, &["ping:not", "pingpong"]).await.remove(0);
         Self { site, allowed, other }
@@ -33,12 +40,12 @@ impl Guarded {
 
     /// Logs in as the user who may `ping`.
     pub(crate) async fn tokens(&self) -> Tokens {
-        self.log_in(&self.allowed).await
+        self.log_in(AUDIENCE, &self.allowed).await
     }
 
-    async fn log_in(&self, user: &str) -> Tokens {
-        let client = self.site.client();
-        client.login(user, self.site.cluster().user_password()).await.expect("an answer").tokens()
+    async fn log_in(&self, audience: &str, user: &str) -> Tokens {
+        let password = self.site.cluster().user_password();
+        self.site.client().login_for(audience, user, password).await.expect("an answer").tokens()
     }
 
     /// Who gets in, who does not, and what the application hears. `missing` is the error that the front end names when there
@@ -50,6 +57,10 @@ impl Guarded {
         let passed = forging(&client.with_bearer(&good.access)).get("/anything").await.expect("an answer");
         passed.assert_status(StatusCode::OK);
         assert_told_who_it_is(&passed.json(), &good);
+        let taking = forging(&client.with_bearer(&good.access)).with_header(header::CONNECTION, TAKING);
+        let passed = taking.get("/anything").await.expect("an answer");
+        passed.assert_status(StatusCode::OK);
+        assert_told_who_it_is(&passed.json(), &good);
 
         let nobody = client.get("/anything").await.expect("an answer");
         assert_challenged(&nobody, StatusCode::UNAUTHORIZED, missing);
@@ -58,16 +69,17 @@ impl Guarded {
             let refused = forging(&client.with_bearer(&token)).get("/anything").await.expect("an answer");
             assert_challenged(&refused, StatusCode::UNAUTHORIZED, "invalid_token");
         }
-        let for_admin =
-            client.with_bearer(&self.admin_token().await).get("/anything").await.expect("an answer");
-        assert_challenged(&for_admin, for_others.0, for_others.1);
+        for token in [self.admin_token().await, self.log_in(OTHER_AUDIENCE, &self.allowed).await.access] {
+            let for_other = client.with_bearer(&token).get("/anything").await.expect("an answer");
+            assert_challenged(&for_other, for_others.0, for_others.1);
+        }
         assert!(!passes(&client, &self.feed_document().await).await, "the feed's document is no token");
         let twice = client.with_bearer(&good.access);
         let twice = twice.with_header(header::AUTHORIZATION, &format!("Bearer {}", good.access));
         let twice = twice.get("/anything").await.expect("an answer");
         assert!(twice.status.is_client_error(), "two credentials are none: {twice}");
 
-        let other = self.log_in(&self.other).await;
+        let other = self.log_in(AUDIENCE, &self.other).await;
         let refused = client.with_bearer(&other.access).get("/anything").await.expect("an answer");
         assert_challenged(&refused, StatusCode::FORBIDDEN, "insufficient_scope");
     }
@@ -99,6 +111,19 @@ impl Guarded {
     }
 }
 
+/// A user with two roles, who may `ping` and `pong`.
+async fn create_clerk(site: &Site) -> String {
+    let admin = site.cluster().admin_at(0).await;
+    for (role, permissions) in [("clerk", ["pong"]), ("auditor", ["ping"])] {
+        let put = admin.put_role(role, &permissions).await.expect("an answer");
+        assert!(put.status.is_success(), "{put}");
+    }
+    let password = site.cluster().user_password();
+    let created = admin.post_user("allowed", password, &["clerk", "auditor"]).await.expect("an answer");
+    created.assert_status(StatusCode::CREATED);
+    "allowed".to_owned()
+}
+
 /// Tokens that nobody signed, each wrong in one way.
 fn bad_tokens(good: &str) -> [(&'static str, String); 8] {
     let [head, payload, signature] = parts(good);
@@ -124,6 +149,7 @@ fn assert_told_who_it_is(seen: &Value, tokens: &Tokens) {
     let headers = &seen["headers"];
     assert_eq!(headers["x-auth-subject"], json!([claims["sub"]]), "{seen}");
     assert_eq!(headers["x-auth-session"], json!([tokens.session]), "{seen}");
+    assert_eq!(headers["x-auth-roles"], json!(["auditor clerk"]), "{seen}");
     let permissions = headers["x-auth-permissions"][0].as_str().unwrap_or_default();
     assert_eq!(permissions.split(' ').collect::<Vec<_>>(), ["ping", "pong"], "{seen}");
 }

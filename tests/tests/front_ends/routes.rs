@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode, header};
 use serde_json::{Value, json};
 use tests::checking::ready_verifier;
 use tests::client::Client;
@@ -17,7 +17,7 @@ use verifier::{FeedState, NoExtra};
 use crate::TURN;
 
 /// What a client may send to be taken for someone else.
-const FORGED: [(&str, &str); 13] = [
+const FORGED: [(&str, &str); 20] = [
     ("x-auth-subject", "root"),
     ("x-auth-roles", "root"),
     ("x-auth-permissions", "root"),
@@ -31,8 +31,20 @@ const FORGED: [(&str, &str); 13] = [
     ("x-auth_permissions", "root"),
     ("x-forwarded-for", "192.0.2.1, 192.0.2.2"),
     ("x-forwarded-proto", "gopher"),
+    ("x-forwarded-host", "forged.example"),
+    ("x-forwarded-port", "70707"),
+    ("x-forwarded-prefix", "/forged"),
+    ("x-forwarded-server", "forged.example"),
+    ("x_forwarded_for", "192.0.2.1"),
+    ("x_forwarded-host", "forged.example"),
+    ("x-forwarded_proto", "gopher"),
     ("forwarded", "for=192.0.2.1"),
 ];
+
+/// Its clock goes wrong: it lives, is not ready, and cannot tell whether a token is good.
+const WRONG_CLOCK: usize = 1;
+/// A front end that asks for health has noticed a change by then.
+const NOTICED: Duration = Duration::from_secs(3);
 
 /// Everything that every front end must do, in one site, because it takes a while to build one.
 pub(crate) async fn check(program: Program) {
@@ -46,6 +58,7 @@ pub(crate) async fn check(program: Program) {
             .set("jwks_max_age", "2s")
             .set("clock_bound", "1s")
             .set("leeway", "2s")
+            .clock_to_set(WRONG_CLOCK)
     })
     .await;
     nobody_is_who_they_say(&site).await;
@@ -53,7 +66,8 @@ pub(crate) async fn check(program: Program) {
     paths_that_begin_alike_are_others(&site).await;
     sockets_go_where_fewest_are(&site).await;
     logout_is_heard_of_within_a_second(&site).await;
-    keys_and_feed_outlive_the_database(&site, &postgres).await;
+    who_cannot_tell_is_not_asked(program, &site).await;
+    keys_and_feed_outlive_the_database(program, &site, &postgres).await;
 }
 
 /// A client that claims everything in [`FORGED`].
@@ -76,7 +90,9 @@ pub(crate) fn assert_nothing_forged(seen: &Value) {
 }
 
 async fn nobody_is_who_they_say(site: &Site) {
-    let answer = forging(&site.client()).get("/live").await.expect("an answer");
+    // Some front ends drop the headers that Connection names, which must not be those that they set.
+    let client = site.client().with_header(header::CONNECTION, "close, x-forwarded-for, X-Forwarded-Proto");
+    let answer = forging(&client).get("/live").await.expect("an answer");
     answer.assert_status(StatusCode::OK);
     let seen = answer.json();
     assert_nothing_forged(&seen);
@@ -147,19 +163,65 @@ async fn logout_is_heard_of_within_a_second(site: &Site) {
     .await;
 }
 
-async fn keys_and_feed_outlive_the_database(site: &Site, postgres: &Postgres) {
+async fn who_cannot_tell_is_not_asked(program: Program, site: &Site) {
+    let users = site.cluster().create_users("checked", 1, &["ping"]).await;
+    let login = site.client().login(&users[0], site.cluster().user_password()).await.expect("an answer");
+    let token = login.tokens().access;
+    let replica = &site.cluster().replicas()[WRONG_CLOCK];
+    let alone = Client::new(&replica.public_url()).with_bearer(&token);
+    let answers = async |path: &str, wanted: StatusCode| {
+        wait::until(&format!("{path} says {wanted}"), Duration::from_secs(20), async || {
+            (alone.get(path).await.ok()?.status == wanted).then_some(())
+        })
+        .await;
+    };
+    replica.set_clock("-3600s");
+    answers("/v1/verify", StatusCode::SERVICE_UNAVAILABLE).await;
+    wait::let_pass(NOTICED).await;
+    for _ in 0..4 * NODES {
+        assert_checked(program, site, &token).await;
+    }
+    replica.set_clock("+0s");
+    answers("/readyz", StatusCode::OK).await;
+    wait::let_pass(NOTICED).await;
+}
+
+/// `token` may `ping` and nothing else, and whoever is asked through the front end says so.
+async fn assert_checked(program: Program, site: &Site, token: &str) {
+    let client = site.client().with_bearer(token);
+    for (query, wanted) in [
+        ("", StatusCode::OK),
+        ("?permission=ping", StatusCode::OK),
+        ("?permission=%70ing%20ping&audience=api", StatusCode::OK),
+        ("?permission=pong", StatusCode::FORBIDDEN),
+        ("?permission=ping%20%70ong", StatusCode::FORBIDDEN),
+        ("?audience=nobody", StatusCode::BAD_REQUEST),
+    ] {
+        let answer = client.get(&format!("/v1/verify{query}")).await.expect("an answer");
+        assert_eq!(answer.status, wanted, "{query:?}: {answer}");
+    }
+    // The others check tokens themselves.
+    if matches!(program, Program::Nginx | Program::Caddy) {
+        let passed = site.guarded().with_bearer(token).get("/anything").await.expect("an answer");
+        passed.assert_status(StatusCode::OK);
+    }
+}
+
+async fn keys_and_feed_outlive_the_database(program: Program, site: &Site, postgres: &Postgres) {
     let client = site.client();
     let password = site.cluster().user_password();
-    let users = site.cluster().create_users("patient", 1, &[]).await;
+    let users = site.cluster().create_users("patient", 1, &["ping"]).await;
+    let token = client.login(&users[0], password).await.expect("an answer").tokens().access;
     postgres.stop(Stop::Immediate);
     let stopped_at = clock::instant();
     // Until no replica is ready, and then for as long as the front end may take to notice.
     let mut all_unready_at = None;
-    while all_unready_at.is_none_or(|at: std::time::Instant| at.elapsed() < Duration::from_secs(3)) {
+    while all_unready_at.is_none_or(|at: std::time::Instant| at.elapsed() < NOTICED) {
         for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration", "/v1/revocations"] {
             let answer = client.get(path).await.expect("an answer");
             assert_eq!(answer.status, StatusCode::OK, "{path} after {:?}: {answer}", stopped_at.elapsed());
         }
+        assert_checked(program, site, &token).await;
         if all_unready_at.is_none() && no_replica_is_ready(site).await {
             all_unready_at = Some(clock::instant());
         }
