@@ -247,7 +247,7 @@ fn keys_and_feed_are_served_by_replicas_that_are_not_ready_and_the_rest_is_not()
 #[test]
 fn only_what_may_be_done_twice_is_sent_twice_and_nothing_waits_for_long() {
     let objects = Installation::new().objects();
-    let mut repeated = Vec::new();
+    let (mut asked_elsewhere, mut repeated) = (Vec::new(), Vec::new());
     for ingress in objects.ingresses() {
         let annotation = |name: &str| {
             let value = &ingress["metadata"]["annotations"][format!("nginx.ingress.kubernetes.io/{name}")];
@@ -255,21 +255,25 @@ fn only_what_may_be_done_twice_is_sent_twice_and_nothing_waits_for_long() {
         };
         assert_eq!(annotation("proxy-read-timeout"), "10");
         assert_eq!(annotation("proxy-next-upstream-tries"), "2");
+        assert_eq!(annotation("proxy-connect-timeout"), "1");
         let causes: Vec<&str> = annotation("proxy-next-upstream").split(' ').collect();
         assert_eq!(causes[..2], ["error", "timeout"]);
         if causes.len() > 2 {
             assert_eq!(causes[2], "http_503");
-            assert_eq!(annotation("proxy-next-upstream-timeout"), "1");
+            assert_eq!(annotation("proxy-next-upstream-timeout"), "2");
+            asked_elsewhere.extend(ingress["spec"]["rules"][0]["http"]["paths"].as_array().expect("a list"));
         }
         if causes.len() > 3 {
             assert_eq!(causes[3..], ["non_idempotent"]);
             repeated.extend(ingress["spec"]["rules"][0]["http"]["paths"].as_array().expect("a list"));
         }
     }
-    let repeated: Vec<(&Value, &Value)> =
-        repeated.into_iter().map(|path| (&path["path"], &path["pathType"])).collect();
-    let exact = Value::from("Exact");
-    assert_eq!(repeated, [(&"/v1/refresh".into(), &exact), (&"/v1/logout".into(), &exact)]);
+    let exact = |paths: Vec<&Value>| -> Vec<String> {
+        assert!(paths.iter().all(|path| path["pathType"] == "Exact"), "{paths:?}");
+        paths.iter().map(|path| path["path"].as_str().expect("a path").to_owned()).collect()
+    };
+    assert_eq!(exact(asked_elsewhere), ["/v1/refresh", "/v1/logout", "/v1/verify"]);
+    assert_eq!(exact(repeated), ["/v1/refresh", "/v1/logout"]);
 }
 
 #[test]
