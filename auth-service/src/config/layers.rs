@@ -235,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn every_default_can_be_read_as_it_is_shown() {
+        let defaults = Settings::default().shown();
+        assert_eq!(defaults.len(), Settings::KEYS.len());
+        for (key, value) in defaults {
+            let value = read_toml(&value.expect(key)).expect(key);
+            Settings::default().set(key, Raw::Toml(&value)).expect(key);
+        }
+    }
+
+    #[test]
     fn settings_of_a_newer_release_are_passed_over() {
         let values = stored(&[("access_token_ttl", "\"2m\""), ("of_a_newer_release", "[[]]")]);
         assert_eq!(layers(&[]).over(&values).unwrap().access_token_ttl.0, 120);
