@@ -32,7 +32,9 @@ impl Confirmed {
     pub(super) async fn make_at(&mut self, run: &Run, cluster: &Cluster, replica: usize) {
         self.tries += 1;
         let admin = cluster.admin_at(replica).await;
-        self.rotate(run, &admin).await;
+        // At least one: most of the time a successor has been announced already, and there is nothing to confirm.
+        let patience = if self.generations.is_empty() { PATIENCE } else { Duration::ZERO };
+        self.rotate(run, &admin, patience).await;
         let name = format!("late-{}", run.random.word(12));
         let sent = clock::since_epoch();
         let made = admin.post_user(&name, cluster.user_password(), &[]).await;
@@ -46,14 +48,20 @@ impl Confirmed {
         self.users.push((name, Outcome::of(&changed) == Outcome::Ok));
     }
 
-    /// Most of the time a successor has been announced already, and there is nothing to confirm.
-    async fn rotate(&mut self, run: &Run, admin: &Client) {
-        let sent = clock::since_epoch();
-        let Ok(answer) = admin.rotate().await else { return };
-        if answer.status == StatusCode::CREATED {
-            let generation = answer.json()["key"]["generation"].as_i64().expect("a number");
-            run.ledger.write(sent, Outcome::Ok, Call::Make { thing: key(generation) });
-            self.generations.push(generation);
+    async fn rotate(&mut self, run: &Run, admin: &Client, patience: Duration) {
+        let began = clock::instant();
+        loop {
+            let sent = clock::since_epoch();
+            let Ok(answer) = admin.rotate().await else { return };
+            if answer.status == StatusCode::CREATED {
+                let generation = answer.json()["key"]["generation"].as_i64().expect("a number");
+                run.ledger.write(sent, Outcome::Ok, Call::Make { thing: key(generation) });
+                self.generations.push(generation);
+            }
+            if answer.status == StatusCode::CREATED || began.elapsed() >= patience {
+                return;
+            }
+            wait::let_pass(Duration::from_millis(100)).await;
         }
     }
 

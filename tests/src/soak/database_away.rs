@@ -39,8 +39,9 @@ enum Way {
 }
 
 pub(super) async fn play(run: &mut Run) {
-    // Outages follow one another within 30 s only here. So short, no statement is given up but those which the network swallowed.
-    let away = Duration::from_secs(run.size.pick(4, 60));
+    // Outages follow one another within 30 s only here. In the short form they end before 4.5 s, so that no statement is given up but those
+    // which the network swallowed: the last calls are sent before 3 s are over, and wait for 1.5 s at most.
+    let away = Duration::from_secs(run.size.pick(3, 60));
     let rates =
         Rates { logins: 5, refreshes: run.size.pick(25, 45), verifies: run.size.pick(400, 1000), logouts: 2 };
     // While it is away, nothing that writes succeeds.
