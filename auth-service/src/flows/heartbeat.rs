@@ -1,43 +1,20 @@
-//! What this replica tells the others, and hears of what operators want of it. Nothing else waits for it.
+//! What a replica reports about itself in the list of replicas, and what an operator asks of it there. No request waits for either.
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tokio::time::timeout;
+use tracing::warn;
 use verifier::{Algorithm, Seconds};
 
 use crate::domain::key::Chain;
 use crate::domain::replica::{KeyGenerations, ReplicaReport, ReplicaState};
 use crate::runtime::app::App;
-use crate::store::{StoreError, with_patience};
+use crate::store::{SqlStore, StoreError};
 
-const BEAT: Duration = Duration::from_secs(2);
-/// Nobody waits longer for a replica that ends.
+/// Deadline for leaving the list; a stopping process waits no longer.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Beats until the task is aborted, at once after a change of ours. The next beat waits for the one before, and makes up for it.
-pub async fn run(app: &App) {
-    let mut was_wrong = false;
-    loop {
-        let outcome = with_patience(beat(app)).await;
-        match &outcome {
-            Err(error) if !was_wrong => {
-                warn!(%error, "the list of replicas cannot be written; this one goes on");
-            }
-            Ok(()) if was_wrong => info!("the list of replicas is written again"),
-            _ => {}
-        }
-        was_wrong = outcome.is_err();
-        if was_wrong {
-            sleep(BEAT).await;
-        } else {
-            // The time is what matters; a change only shortens it.
-            let _ = timeout(BEAT, app.drain.changed()).await;
-        }
-    }
-}
-
-/// Tells once, and does what an operator wants.
+/// Writes this replica's row once, and applies what an operator asks for there.
 pub async fn beat(app: &App) -> Result<(), StoreError> {
     let before = app.drain.decisions();
     let is_drain_wanted = app.store.beat(report(app)).await?;
@@ -45,11 +22,11 @@ pub async fn beat(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes this replica off the list, as well as that can be done.
-pub async fn leave(app: &App) {
-    let forgotten = timeout(LEAVE_LIMIT, app.store.forget_replica(app.store.replica())).await;
-    if let Err(error) = forgotten.unwrap_or(Err(StoreError::Timeout)) {
-        warn!(%error, "this replica stays on the list until it is forgotten");
+/// Removes this replica from the list. If that fails, the row is removed later because the replica is silent.
+pub async fn leave(store: &SqlStore) {
+    let left = timeout(LEAVE_LIMIT, store.forget_replica(store.replica())).await;
+    if let Err(error) = left.unwrap_or(Err(StoreError::Timeout)) {
+        warn!(%error, "this replica stays in the list until it counts as gone");
     }
 }
 
@@ -80,7 +57,7 @@ fn report(app: &App) -> ReplicaReport {
 }
 
 fn state(app: &App) -> ReplicaState {
-    if app.drain.stops() {
+    if app.drain.is_stopping() {
         ReplicaState::Stopping
     } else if app.drain.is_on() {
         ReplicaState::Draining
