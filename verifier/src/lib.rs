@@ -63,26 +63,37 @@
 //! and contain no part of a token. Coming from another crate? See [`guide::migrating`].
 
 mod adapters;
+#[cfg(feature = "live")]
 mod background;
+#[cfg(feature = "live")]
 mod builder;
 mod clock;
+#[cfg_attr(not(feature = "live"), expect(dead_code, reason = "the rest serves what keeps a verifier current"))]
 mod core;
+#[cfg(feature = "live")]
 mod feed;
+#[cfg(feature = "live")]
 mod guard;
 pub mod guide;
 #[cfg(feature = "http")]
 mod http_client;
+#[cfg(feature = "live")]
 mod keys;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "live")]
 mod multi;
 #[cfg(feature = "metrics")]
 mod outcomes;
+#[cfg(feature = "live")]
 mod parts;
+#[cfg(feature = "live")]
 mod snapshot;
+#[cfg(feature = "live")]
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "live")]
 mod verifier;
 
 pub use crate::core::claims::{AccessClaims, NoExtra};
@@ -103,19 +114,26 @@ pub use adapters::identity::{caller, guard};
 pub use adapters::permission::{RequirePermission, RequirePermissionService};
 #[cfg(feature = "tower")]
 pub use adapters::tower::{Answer, Problem, VerifyLayer, VerifyService};
+#[cfg(feature = "live")]
 pub use builder::VerifierBuilder;
 pub use clock::SystemClock;
 #[cfg(feature = "http")]
 pub use feed::http::HttpFeed;
+#[cfg(feature = "live")]
 pub use feed::source::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
+#[cfg(feature = "live")]
 pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
 pub use keys::http_source::HttpSource;
+#[cfg(feature = "live")]
 pub use keys::source::{FetchFuture, Fetched, JwksRequest, JwksSource};
+#[cfg(feature = "live")]
 pub use multi::MultiVerifier;
+#[cfg(feature = "live")]
 pub use status::{FeedState, FeedStatus, KeysState, KeysStatus, Status};
 #[cfg(feature = "testing")]
 pub use testing::clock::ManualClock;
+#[cfg(feature = "live")]
 pub use verifier::Verifier;
 
 /// The README's example, compiled.
