@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use auth_service::app::App;
+use auth_service::boot;
 use auth_service::config::{Config, Loaded, LogFormat};
 use auth_service::entropy::{Entropy, EntropyError, SystemEntropy};
-use auth_service::flows::start;
-use auth_service::telemetry::{self, Metrics};
-use auth_service::{feed, http as service, jobs};
+use auth_service::runtime::app::App;
+use auth_service::runtime::feed;
+use auth_service::runtime::telemetry::{self, Metrics};
+use auth_service::{http as service, jobs};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::client::Client;
@@ -110,8 +111,8 @@ impl Replica {
         });
         let entropy = Arc::new(Randomness { system: SystemEntropy::new(), trap: Trap::default() });
         let loaded = Loaded { config, ..Loaded::default() };
-        let app = start::start(loaded, clock.clone(), entropy.clone()).await.unwrap();
-        start::bootstrap(&app).await.unwrap();
+        let app = boot::start(loaded, clock.clone(), entropy.clone()).await.unwrap();
+        boot::bootstrap(&app).await.unwrap();
         let public = listen(service::public(app.clone())).await;
         let admin = listen(service::admin(app.clone(), Metrics::detached())).await;
         Self { app, clock, entropy, public, admin, _folder: folder }

@@ -2,11 +2,11 @@
 
 use verifier::{NoExtra, Verified, VerifyError};
 
-use crate::app::{App, Door};
 use crate::domain::authority::Authority;
 use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, UserId};
 use crate::keys::keyring::RingError;
+use crate::runtime::app::{App, Door};
 use crate::store::StoreError;
 
 /// A caller whose token is good and whose session is alive at this moment.

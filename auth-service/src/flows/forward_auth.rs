@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use verifier::{NoExtra, Reason, Seconds, Verified, VerifyError};
 
-use crate::app::App;
 use crate::domain::session::SessionId;
 use crate::domain::user::PermissionSet;
 use crate::keys::keyring::{RingError, Unknown};
+use crate::runtime::app::App;
 
 /// A replica that has lost the database decides for so long with what it knows, as verifiers do with their keys. Meanwhile tokens of a
 /// session that ends elsewhere pass until they expire, and those of a key that is compromised elsewhere until the day is over.

@@ -6,7 +6,6 @@ use ring::digest;
 use verifier::Seconds;
 
 use super::issue::{IssueError, TokenPair, issue, may_issue};
-use crate::app::App;
 use crate::config::{ADMIN_AUDIENCE, Settings};
 use crate::domain::access::FIRST_PARTY;
 use crate::domain::audit::{AuditEvent, EventKind};
@@ -17,7 +16,8 @@ use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, Username};
 use crate::domain::{hex, random_16, user::UserId};
 use crate::entropy::EntropyError;
-use crate::hashing::HashError;
+use crate::runtime::app::App;
+use crate::runtime::hashing::HashError;
 use crate::store::{LoginAttempt, LoginSubject, NewSession, StoreError};
 
 /// What a client presents to log in.

@@ -3,10 +3,10 @@
 use verifier::VerifyError;
 
 use super::refresh::check;
-use crate::app::{App, Door};
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::session::{EndReason, SessionId};
 use crate::keys::keyring::RingError;
+use crate::runtime::app::{App, Door};
 use crate::store::StoreError;
 
 /// What shows that the caller holds the session. It need not be in date: nobody is kept from logging out.

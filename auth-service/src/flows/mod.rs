@@ -12,7 +12,6 @@ pub mod roles;
 pub mod rotate_keys;
 pub mod sessions;
 pub mod settings;
-pub mod start;
 pub mod users;
 
 pub use authenticate::{AuthError, Caller, authenticate};

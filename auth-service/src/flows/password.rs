@@ -2,12 +2,12 @@
 
 use super::authenticate::Caller;
 use super::login::{FailureKeys, Origin};
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
 use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
-use crate::hashing::HashError;
+use crate::runtime::app::App;
+use crate::runtime::hashing::HashError;
 use crate::store::{StoreError, UserChange, UserWrite};
 use verifier::Seconds;
 

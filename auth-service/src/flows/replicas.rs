@@ -1,9 +1,9 @@
 //! Operators take replicas out of the rotation, and put them back.
 
 use super::users::Actor;
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::replicas;
+use crate::runtime::app::App;
+use crate::runtime::heartbeat;
 use crate::store::StoreError;
 
 /// Why nothing was changed.
@@ -27,7 +27,7 @@ pub async fn drain(app: &App, actor: &Actor, id: &str, wanted: bool) -> Result<(
 /// As [`drain`], for this replica: it has done so when this returns.
 pub async fn drain_this(app: &App, actor: &Actor, wanted: bool) -> Result<(), ReplicaError> {
     // It may not have told of itself yet.
-    replicas::beat(app).await?;
+    heartbeat::beat(app).await?;
     drain(app, actor, app.store.replica(), wanted).await?;
     app.drain.decide(wanted);
     Ok(())

@@ -1,9 +1,9 @@
 //! Operators manage roles.
 
 use super::users::Actor;
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::user::{PermissionSet, RoleName};
+use crate::runtime::app::App;
 use crate::store::{RoleWrite, StoreError};
 
 /// Why a role was not changed.

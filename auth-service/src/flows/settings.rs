@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::{App, rotation_policy};
 use crate::config::{self, ConfigError, NewValue, Source, Stored};
 use crate::domain::key::Chain;
+use crate::runtime::app::{App, rotation_policy};
 use crate::store::{SettingRow, SettingsChange, SettingsWrite, StoreError};
 
 /// All settings, as this replica has them.

@@ -3,14 +3,14 @@
 use serde_json::{Map, Value};
 
 use super::password::check_strength;
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::password::{Password, WeakPassword};
 use crate::domain::random_16;
 use crate::domain::user::{RoleName, UserId, Username, UsernameError};
 use crate::entropy::EntropyError;
-use crate::hashing::HashError;
+use crate::runtime::app::App;
+use crate::runtime::hashing::HashError;
 use crate::store::{NewUser, StoreError, UserChange, UserRow, UserWrite};
 
 /// Who makes a change, and with which rights.

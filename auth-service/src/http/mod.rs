@@ -4,21 +4,8 @@
 //! them together.
 
 mod admin;
-mod auth;
-mod client_address;
-mod error;
-mod extract;
-mod forward_auth;
-mod health;
-mod jwks;
-mod me;
-mod observe;
-mod refusals;
-mod revocations;
-mod routes;
-mod scrape;
-pub mod server;
-mod wire;
+pub mod base;
+mod public;
 
 use std::sync::Arc;
 
@@ -27,17 +14,19 @@ use axum::middleware::from_fn_with_state;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::app::App;
 use crate::config::Config;
-use crate::telemetry::Metrics;
+use crate::runtime::app::App;
+use crate::runtime::telemetry::Metrics;
 
-use observe::Observer;
+use base::observe::{self, Observer};
+use base::routes::Routes;
+use public::{auth, forward_auth, health, jwks, me, revocations};
 
-pub use client_address::Peer;
-pub use error::Code;
-use routes::Routes;
-pub use routes::{Access, Listener, Route};
-pub use wire::rfc3339;
+pub use base::Peer;
+pub use base::error::Code;
+pub use base::routes::{Access, Listener, Route};
+pub use base::server;
+pub use base::wire::rfc3339;
 
 /// The HTTP contract (`OpenAPI` 3.1).
 pub const OPENAPI: &str = include_str!("../../../openapi.yaml");
@@ -47,9 +36,6 @@ const POST: Method = Method::POST;
 const PUT: Method = Method::PUT;
 const PATCH: Method = Method::PATCH;
 const DELETE: Method = Method::DELETE;
-
-/// What handlers receive: cloned for every request, so behind one pointer.
-type Shared = Arc<App>;
 
 /// What the public listener serves.
 fn public_routes(cors: Option<CorsLayer>) -> Routes {
@@ -100,7 +86,7 @@ fn admin_routes(metrics: Metrics) -> Routes {
         .permitted(GET, "/admin/v1/settings", "settings:read", admin::settings::list)
         .permitted(PATCH, "/admin/v1/settings", "settings:write", admin::settings::change)
         .permitted(GET, "/admin/v1/audit", "audit:read", admin::audit::list)
-        .mount(GET, "/metrics", Access::Open, scrape::route(metrics))
+        .mount(GET, "/metrics", Access::Open, admin::scrape::route(metrics))
         .open(GET, "/livez", health::livez)
         .open(GET, "/readyz", health::readyz)
         .and_nothing_else()

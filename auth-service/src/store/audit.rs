@@ -3,7 +3,7 @@
 use tokio::sync::{Mutex, MutexGuard};
 use verifier::UnixTime;
 
-use super::database::{Argument, Transaction, arguments};
+use super::engine::database::{Argument, Transaction, arguments};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 

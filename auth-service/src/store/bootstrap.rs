@@ -1,6 +1,6 @@
 //! The first administrator.
 
-use super::database::arguments;
+use super::engine::database::arguments;
 use super::users::NewUser;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};

@@ -2,7 +2,7 @@
 
 use verifier::{Jwk, Kid, Seconds, UnixTime};
 
-use super::database::{Row, Transaction, arguments};
+use super::engine::database::{Row, Transaction, arguments};
 use super::revocations::revoke_key;
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};

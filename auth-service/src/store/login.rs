@@ -2,7 +2,7 @@
 
 use verifier::{Seconds, UnixTime};
 
-use super::database::arguments;
+use super::engine::database::arguments;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::login::Failures;

@@ -5,17 +5,15 @@
 
 mod audit;
 mod bootstrap;
-mod copy;
-mod database;
+mod engine;
 mod keys;
 mod login;
-mod migrations;
 mod replicas;
 mod revocations;
 mod roles;
 mod sessions;
 mod settings;
-mod trust;
+mod transfer;
 mod users;
 
 use std::cell::Cell;
@@ -29,17 +27,17 @@ use verifier::{Clock, Seconds, UnixTime};
 
 pub use audit::{AuditCursor, AuditRow};
 pub use bootstrap::Bootstrap;
-pub use copy::{Compared, CopyError, Progress};
 pub use keys::{KeyRow, KeyTable, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
 pub use roles::RoleWrite;
 pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
 pub use settings::{SettingRow, SettingsChange, SettingsTable, SettingsWrite};
+pub use transfer::{Compared, CopyError, Progress};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
 
 use audit::AuditLog;
-use database::{Database, Row};
+use engine::database::{Database, Row};
 
 /// The time a request may spend on its database work altogether.
 const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);

@@ -2,7 +2,7 @@
 
 use verifier::Seconds;
 
-use super::database::{Row, arguments};
+use super::engine::database::{Row, arguments};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::replica::{KeyGenerations, ReplicaReport, ReplicaRow, ReplicaState, SILENT_AFTER};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use verifier::{Kid, UnixTime};
 
-use super::database::{Row, Transaction, arguments};
+use super::engine::database::{Row, Transaction, arguments};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::revocation::{Revocation, Revoked};
 use crate::domain::session::SessionId;

@@ -2,7 +2,7 @@
 
 use verifier::UnixTime;
 
-use super::database::{Transaction, arguments};
+use super::engine::database::{Transaction, arguments};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::authority::Authority;

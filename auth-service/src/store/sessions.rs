@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use verifier::{Seconds, UnixTime};
 
-use super::database::{Argument, Row, Transaction, arguments};
+use super::engine::database::{Argument, Row, Transaction, arguments};
 use super::revocations::revoke_sessions;
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;

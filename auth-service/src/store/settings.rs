@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use verifier::UnixTime;
 
-use super::database::{Row, Transaction, arguments};
+use super::engine::database::{Row, Transaction, arguments};
 use super::revocations::CHANNEL;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};

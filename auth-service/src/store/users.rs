@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use verifier::UnixTime;
 
-use super::database::{Row, Transaction, arguments};
+use super::engine::database::{Row, Transaction, arguments};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::authority::Authority;
@@ -275,7 +275,7 @@ async fn lock(
         "UPDATE users SET credential_version = credential_version + $3
           WHERE id = $2 AND credential_version = COALESCE($4, credential_version) RETURNING {COLUMNS}, {{now}}"
     );
-    let expected = super::database::Argument::Int(change.credential_version);
+    let expected = super::engine::database::Argument::Int(change.credential_version);
     let mut arguments = arguments![id.to_string(), i64::from(counts)];
     arguments.push(expected);
     match tx.first(&sql, arguments).await? {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use auth_service::feed::publisher::Draft;
+use auth_service::runtime::feed::publisher::Draft;
 use verifier::Kid;
 
 /// What a reader knows, and up to when it believes that this is all.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auth_service::domain::revocation::{Revocation, Revoked};
 use auth_service::domain::session::SessionId;
-use auth_service::feed::publisher::{Draft, Publisher};
+use auth_service::runtime::feed::publisher::{Draft, Publisher};
 use auth_service::store::{Confirmation, RevocationTable};
 use verifier::{Kid, UnixTime};
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_service::app::App;
+use auth_service::boot;
 use auth_service::config::Loaded;
 use auth_service::entropy::SeededEntropy;
-use auth_service::feed;
-use auth_service::flows::start;
 use auth_service::http::Listener;
 use auth_service::keys::keyring::Unknown;
-use auth_service::settings;
+use auth_service::runtime::app::App;
+use auth_service::runtime::feed;
+use auth_service::runtime::settings;
 use auth_service::store::Confirmation;
 use axum::Router;
 use axum::body::Body;
@@ -219,7 +219,7 @@ impl Beside {
         let settings = (*replica.app.settings()).clone();
         let entropy = Arc::new(SeededEntropy::new(2));
         let loaded = Loaded { config, settings, ..Loaded::default() };
-        let app = start::start(loaded, replica.clock.clone(), entropy).await.unwrap();
+        let app = boot::start(loaded, replica.clock.clone(), entropy).await.unwrap();
         Self { router: auth_service::http::public(app.clone()), app }
     }
 

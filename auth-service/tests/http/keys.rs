@@ -1,8 +1,8 @@
 //! The key set, the metadata and the health of a replica.
 
-use auth_service::feed;
 use auth_service::http::Listener;
 use auth_service::jobs;
+use auth_service::runtime::feed;
 use auth_service::store::Confirmation;
 use http::Method;
 use serde_json::{Value, json};

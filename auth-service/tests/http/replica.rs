@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use auth_service::app::App;
+use auth_service::boot;
 use auth_service::config::{Config, Database, Loaded};
 use auth_service::entropy::SeededEntropy;
-use auth_service::feed;
-use auth_service::flows::{rotate_keys, start};
+use auth_service::flows::rotate_keys;
 use auth_service::http::{self as service, Listener, Peer};
-use auth_service::telemetry::Metrics;
+use auth_service::runtime::app::App;
+use auth_service::runtime::feed;
+use auth_service::runtime::telemetry::Metrics;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
@@ -57,8 +58,8 @@ impl Replica {
         change(&mut loaded);
         // 2026-03-01T12:00:00Z
         let clock = Arc::new(ManualClock::new(UnixTime(1_772_366_400)));
-        let app = start::start(loaded, clock.clone(), Arc::new(SeededEntropy::new(1))).await.unwrap();
-        start::bootstrap(&app).await.unwrap();
+        let app = boot::start(loaded, clock.clone(), Arc::new(SeededEntropy::new(1))).await.unwrap();
+        boot::bootstrap(&app).await.unwrap();
         feed::poll(&app).await.unwrap();
         let (public, admin) =
             (service::public(app.clone()), service::admin(app.clone(), Metrics::detached()));

@@ -6,7 +6,7 @@ use auth_service::domain::audit::EventKind;
 use auth_service::flows::replicas as flow;
 use auth_service::flows::users::Actor;
 use auth_service::http::Listener;
-use auth_service::replicas;
+use auth_service::runtime::heartbeat;
 use auth_service::store::SettingsChange;
 use http::Method;
 use http_body_util::BodyExt as _;
@@ -33,7 +33,7 @@ async fn a_replica_says_of_itself_what_operators_want_to_know() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     assert_eq!(list(&replica, &token).await["replicas"], json!([]), "it has not told yet");
-    replicas::beat(&replica.app).await.unwrap();
+    heartbeat::beat(&replica.app).await.unwrap();
     let seen = list(&replica, &token).await;
     let key_changes = replica.app.keyring.snapshot().changes();
     let name = std::process::Command::new("uname").arg("-n").output().unwrap();
@@ -70,13 +70,13 @@ async fn a_replica_says_of_itself_what_operators_want_to_know() {
 async fn the_list_shows_who_has_not_read_a_change_of_keys() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
-    replicas::beat(&replica.app).await.unwrap();
+    heartbeat::beat(&replica.app).await.unwrap();
     let rotated = admin_post("/admin/v1/keys/rotate").bearer(&token);
     // The replica that rotates has read it, but not told so.
     assert_eq!(replica.send(rotated).await.status, 201);
     let before = list(&replica, &token).await;
     assert_ne!(before["replicas"][0]["key_changes"], before["key_changes"]);
-    replicas::beat(&replica.app).await.unwrap();
+    heartbeat::beat(&replica.app).await.unwrap();
     let after = list(&replica, &token).await;
     assert_eq!(after["replicas"][0]["key_changes"], after["key_changes"]);
 }
@@ -93,7 +93,7 @@ async fn the_list_shows_who_cannot_use_the_stored_settings() {
     let version = store.settings().await.unwrap().version;
     replica.app.settings.catch_up(store, version).await.unwrap();
     assert_eq!(replica.app.settings.applied().version, version);
-    replicas::beat(&replica.app).await.unwrap();
+    heartbeat::beat(&replica.app).await.unwrap();
     let seen = &list(&replica, &token).await["replicas"][0];
     assert_eq!([&seen["settings_version"], &seen["settings_refused"]], [&json!(version), &json!(true)]);
 }
@@ -113,7 +113,7 @@ async fn a_drained_replica_is_not_ready_and_serves_until_it_is_put_back() {
     assert_eq!(replica.send(get("/livez")).await.status, 200);
     let fresh = replica.admin_token().await;
     assert_eq!(replica.send(get("/v1/verify")).await.status, 401, "everything else is served");
-    replicas::beat(&replica.app).await.unwrap();
+    heartbeat::beat(&replica.app).await.unwrap();
     let row = &list(&replica, &fresh).await["replicas"][0];
     assert_eq!((&row["state"], &row["maintenance"]), (&json!("draining"), &json!(true)));
 
@@ -123,7 +123,7 @@ async fn a_drained_replica_is_not_ready_and_serves_until_it_is_put_back() {
     }
     let mut stream = replica.open(get("/v1/revocations/stream")).await.1;
     stream.frame().await.unwrap().unwrap();
-    replicas::beat(&replica.app).await.unwrap();
+    heartbeat::beat(&replica.app).await.unwrap();
     let row = &list(&replica, &fresh).await["replicas"][0];
     assert_eq!((&row["state"], &row["maintenance"]), (&json!("ready"), &json!(false)));
     for (kind, times) in [(EventKind::ReplicaDrained, 2), (EventKind::ReplicaReturned, 2)] {
@@ -141,11 +141,11 @@ async fn what_was_asked_for_through_the_database_is_done_with_the_next_beat() {
     let (app, actor) = (&replica.app, Actor::command_line());
     let id = app.store.replica().to_owned();
     assert!(matches!(flow::drain(app, &actor, &id, true).await, Err(flow::ReplicaError::NotFound)));
-    replicas::beat(app).await.unwrap();
+    heartbeat::beat(app).await.unwrap();
     for wanted in [true, false] {
         flow::drain(app, &actor, &id, wanted).await.unwrap();
         assert_ne!(app.drain.is_on(), wanted, "it has not heard yet");
-        replicas::beat(app).await.unwrap();
+        heartbeat::beat(app).await.unwrap();
         assert_eq!(app.drain.is_on(), wanted);
     }
 }
@@ -157,9 +157,9 @@ async fn a_replica_that_was_told_to_end_does_not_come_back() {
     replica.app.drain.stop();
     assert_eq!(drain(&replica, &token, Method::DELETE).await.status, 204);
     assert_eq!(readiness(&replica).await["reasons"], json!(["draining"]));
-    replicas::beat(&replica.app).await.unwrap();
+    heartbeat::beat(&replica.app).await.unwrap();
     assert_eq!(list(&replica, &token).await["replicas"][0]["state"], "stopping");
-    replicas::leave(&replica.app).await;
+    heartbeat::leave(&replica.app).await;
     assert_eq!(list(&replica, &token).await["replicas"], json!([]));
 }
 
@@ -169,6 +169,6 @@ async fn a_beat_that_fails_changes_nothing() {
     let token = replica.admin_token().await;
     assert_eq!(drain(&replica, &token, Method::POST).await.status, 204);
     replica.app.store.close().await;
-    assert!(replicas::beat(&replica.app).await.is_err());
+    assert!(heartbeat::beat(&replica.app).await.is_err());
     assert_eq!(readiness(&replica).await["reasons"], json!(["draining"]));
 }

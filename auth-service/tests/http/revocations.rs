@@ -5,8 +5,8 @@ use std::sync::Arc;
 use auth_service::config::Database;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::session::{EndReason, SessionId};
-use auth_service::feed;
 use auth_service::http::Listener;
+use auth_service::runtime::feed;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -503,7 +503,7 @@ async fn asking_for_the_head_of_a_stream_keeps_none_open() {
 #[tokio::test]
 async fn a_replica_that_has_read_nothing_yet_says_so() {
     let (replica, _) = with_alice().await;
-    let app = auth_service::app::App {
+    let app = auth_service::runtime::app::App {
         feed: std::sync::Arc::new(feed::Feed::new(replica.app.keyring.snapshot().changes())),
         ..replica.app.clone()
     };

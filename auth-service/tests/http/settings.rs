@@ -1,8 +1,8 @@
 //! Settings that change while the service runs.
 
 use auth_service::config::{Given, Source};
-use auth_service::feed;
 use auth_service::http::Listener;
+use auth_service::runtime::feed;
 use http::Method;
 use serde_json::{Value, json};
 use verifier::Seconds;

@@ -9,10 +9,10 @@ use verifier::{Algorithm, UnixTime};
 
 use crate::domain::key::Chain;
 use crate::flows::rotate_keys;
-use crate::http::Shared;
-use crate::http::error::Problem;
-use crate::http::extract::{Operator, OptionalBody, Parameters, Part};
-use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
+use crate::http::base::Shared;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::{Operator, OptionalBody, Parameters, Part};
+use crate::http::base::wire::{NO_STORE, PageQuery, Timestamp, present, private};
 use crate::store::KeyRow;
 
 /// From the database, so that a key which another replica has just announced is listed.

@@ -8,10 +8,10 @@ use verifier::Algorithm;
 
 use crate::domain::replica::ReplicaRow;
 use crate::flows::replicas;
-use crate::http::Shared;
-use crate::http::error::Problem;
-use crate::http::extract::{Operator, Parameters};
-use crate::http::wire::{PageQuery, Timestamp, private};
+use crate::http::base::Shared;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::{Operator, Parameters};
+use crate::http::base::wire::{PageQuery, Timestamp, private};
 
 pub(in crate::http) async fn list(
     State(app): State<Shared>,

@@ -7,11 +7,11 @@ use http::StatusCode;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
 use crate::flows::sessions;
-use crate::http::Shared;
-use crate::http::error::{Code, Problem};
-use crate::http::extract::{Operator, Parameters, Part};
-use crate::http::me::session_page;
-use crate::http::wire::PageQuery;
+use crate::http::base::Shared;
+use crate::http::base::error::{Code, Problem};
+use crate::http::base::extract::{Operator, Parameters, Part};
+use crate::http::base::wire::PageQuery;
+use crate::http::public::me::session_page;
 
 pub(in crate::http) async fn list(
     State(app): State<Shared>,

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::config::{NewValue, known, read_toml};
 use crate::flows::settings::{self, SettingView, SettingsPatch, SettingsView};
-use crate::http::Shared;
-use crate::http::error::{Code, Problem};
-use crate::http::extract::{Body, Operator};
-use crate::http::wire::{Timestamp, only_value, private};
+use crate::http::base::Shared;
+use crate::http::base::error::{Code, Problem};
+use crate::http::base::extract::{Body, Operator};
+use crate::http::base::wire::{Timestamp, only_value, private};
 
 pub(in crate::http) async fn list(State(app): State<Shared>, _: Operator) -> Result<Response, Problem> {
     Ok(answer(settings::list(&app).await?))

@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use crate::domain::password::Password;
 use crate::domain::user::UserId;
 use crate::flows::users::{self, UserPatch, UserRequest};
-use crate::http::Shared;
-use crate::http::error::{Code, Problem};
-use crate::http::extract::{Body, Operator, Parameters, Part};
-use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
+use crate::http::base::Shared;
+use crate::http::base::error::{Code, Problem};
+use crate::http::base::extract::{Body, Operator, Parameters, Part};
+use crate::http::base::wire::{NO_STORE, PageQuery, Timestamp, present, private};
 use crate::store::{UserPage, UserRow};
 
 pub(in crate::http) async fn list(

@@ -1,0 +1,37 @@
+//! The revocation feed: one snapshot, or a stream that does not end. From memory, whatever the database does.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use http::{HeaderName, header};
+
+use crate::http::base::Shared;
+use crate::http::base::error::Problem;
+use crate::runtime::feed;
+use crate::runtime::feed::stream::{Subscription, subscribe};
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Everything that is revoked, as one signed document.
+pub(in crate::http) async fn snapshot(State(app): State<Shared>) -> Result<Response, Problem> {
+    let snapshot = feed::snapshot(&app).await?;
+    let headers =
+        [(header::CONTENT_TYPE, "application/revocations+jwt"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, snapshot.document.clone()).into_response())
+}
+
+/// Server-sent events, until the client leaves or the replica drains. Proxies are told not to collect or compress them.
+pub(in crate::http) async fn stream(State(app): State<Shared>) -> Result<Response, Problem> {
+    let subscription = subscribe(&app).await?;
+    let events = stream::unfold(subscription, async |mut subscription: Subscription| {
+        let event = subscription.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(event), subscription))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache, no-transform"),
+        (X_ACCEL_BUFFERING, "no"),
+    ];
+    Ok((headers, Body::from_stream(events)).into_response())
+}

@@ -1,0 +1,5 @@
+//! Connections, transactions and migrations: how a statement reaches either database.
+
+pub(super) mod database;
+pub(super) mod migrations;
+mod trust;
