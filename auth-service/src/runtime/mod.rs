@@ -5,5 +5,6 @@ pub mod drain;
 pub mod feed;
 pub mod hashing;
 pub mod heartbeat;
+pub mod metric;
 pub mod settings;
 pub mod telemetry;
