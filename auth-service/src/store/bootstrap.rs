@@ -4,7 +4,7 @@ use super::engine::database::arguments;
 use super::users::NewUser;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::{ADMIN_PERMISSIONS, ADMIN_ROLE};
+use crate::domain::authority::{ADMIN_ROLE, AdminPermission};
 
 /// Whether this replica created the first administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl SqlStore {
                 let now = row.time(0)?;
                 tx.fetch(
                     "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                    arguments![ADMIN_ROLE, ADMIN_PERMISSIONS.join(" ")],
+                    arguments![ADMIN_ROLE, AdminPermission::all().to_string()],
                 )
                 .await?;
                 let created = super::users::insert(&mut tx, &admin).await?.is_some();

@@ -238,7 +238,7 @@ async fn every_admin_route_needs_its_own_permission_in_a_token_for_it() {
 
 fn permission(access: Access) -> Option<&'static str> {
     match access {
-        Access::Permission(permission) => Some(permission),
+        Access::Permission(permission) => Some(permission.as_str()),
         Access::Open | Access::Session => None,
     }
 }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod contract;
+mod documents;
 mod forward_auth;
 mod input;
 mod keys;
