@@ -164,6 +164,7 @@ impl From<RoleError> for Problem {
     fn from(error: RoleError) -> Self {
         match error {
             RoleError::NotFound => Self::new(Code::NotFound),
+            RoleError::BuiltIn => Self::new(Code::PrivilegeEscalation).detail(error.to_string()),
             RoleError::Escalation => Self::new(Code::PrivilegeEscalation),
             RoleError::Store(error) => error.into(),
         }
