@@ -67,10 +67,10 @@ async fn follow_keys(app: &App) {
 }
 
 async fn poll(app: &App) -> Result<(), rotate_keys::RotateError> {
-    let seen = with_one_connection(READ_LIMIT, app.store.key_changes()).await?;
+    let seen = with_one_connection(READ_LIMIT, app.store.confirmation()).await?;
     app.clock_guard.observe(&seen, &*app.clock);
     if with_one_connection(READ_LIMIT, app.keyring.catch_up(&app.store, &seen)).await? {
-        info!(changes = seen.changes, "the key ring was reloaded");
+        info!(keys_version = seen.keys_version, "the key ring was reloaded");
     }
     rotate_keys::rotate_if_due(app).await
 }

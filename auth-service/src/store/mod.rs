@@ -4,8 +4,11 @@
 //! [`Confirmation`]: the instant on the shared clock and the state of the key table that it saw.
 
 mod audit;
+mod audit_chain;
 mod bootstrap;
+mod confirmation;
 mod engine;
+mod error;
 mod keys;
 mod login;
 mod replicas;
@@ -13,6 +16,7 @@ mod revocations;
 mod roles;
 mod sessions;
 mod settings;
+mod transaction;
 mod transfer;
 mod users;
 
@@ -23,10 +27,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use verifier::{Clock, Seconds, UnixTime};
+use verifier::{Clock, Seconds};
 
 pub use audit::{AuditCursor, AuditRow};
 pub use bootstrap::Bootstrap;
+pub use confirmation::Confirmation;
+pub use error::StoreError;
 pub use keys::{KeyRow, KeyTable, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
@@ -36,8 +42,8 @@ pub use settings::{SettingRow, SettingsChange, SettingsTable, SettingsWrite};
 pub use transfer::{Compared, CopyError, Progress};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
 
-use audit::AuditLog;
-use engine::database::{Database, Row};
+use audit_chain::AuditLog;
+use engine::database::Database;
 
 /// The time a request may spend on its database work altogether.
 const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
@@ -48,81 +54,6 @@ const REQUEST_SPAN: Duration = Duration::from_millis(1_900);
 const LEAST_BUDGET: Duration = Duration::from_millis(400);
 /// Longer than PostgreSQL lets a statement take, and than SQLite waits for its lock.
 const PATIENCE: Duration = Duration::from_secs(6);
-const TRIES: usize = 4;
-
-/// Why the store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database did not answer in time; the outcome of a write is unknown.
-    #[error("the database did not answer in time")]
-    Timeout,
-    /// The database failed or cannot be reached.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
-    /// The server is a standby, or a primary that was demoted. What it says may be minutes old.
-    #[error("the database allows read-only transactions alone: another server may have taken over")]
-    ReadOnly,
-    /// A row holds what no version of the service writes.
-    #[error("unreadable row in {table}: {what}")]
-    Unreadable {
-        /// The table of the row.
-        table: &'static str,
-        /// What about it cannot be read; never a secret.
-        what: String,
-    },
-    /// The schema is newer than this program, was changed by hand, or is too old for a program that must not change it.
-    #[error("{0}")]
-    Schema(String),
-}
-
-impl StoreError {
-    /// The server answered and refused this statement; the connection is in order.
-    fn is_refusal(&self) -> bool {
-        match self {
-            // Class 57P: the server is shutting down and closes the connection.
-            Self::Database(sqlx::Error::Database(error)) => {
-                !error.code().is_some_and(|code| code.starts_with("57P"))
-            }
-            Self::Unreadable { .. } => true,
-            _ => false,
-        }
-    }
-
-    /// The database asks to run the transaction again (serialisation failure, deadlock).
-    fn is_transient(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("40001" | "40P01"))
-    }
-
-    /// We are connected to a standby: another server has taken over.
-    fn is_read_only(&self) -> bool {
-        if matches!(self, Self::ReadOnly) {
-            return true;
-        }
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        error.code().as_deref() == Some("25006")
-    }
-}
-
-/// What a statement that authorises a token saw, of the server that takes the writes: a standby that lags would confirm keys that were
-/// withdrawn, and revocations as complete that are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Confirmation {
-    /// The shared clock.
-    pub now: UnixTime,
-    /// How often the key table was changed.
-    pub changes: i64,
-    /// Our monotonic clock just before the statement was sent.
-    pub asked_at: Duration,
-}
-
-impl Confirmation {
-    /// From `{now}` and `{changes}`, two columns of the answer beginning with `from`.
-    fn read(row: &Row, from: usize, asked_at: Duration) -> Result<Self, StoreError> {
-        let changes = row.int_if_any(from + 1)?.ok_or(StoreError::ReadOnly)?;
-        Ok(Self { now: row.time(from)?, changes, asked_at })
-    }
-}
 
 /// Users, sessions, keys and the audit log in one shared database.
 #[derive(Clone, Debug)]
@@ -240,26 +171,20 @@ impl SqlStore {
         self.db.close().await;
     }
 
-    /// Runs one unit of database work within the request's budget, and to its end when the request has left.
-    async fn run<T, F>(&self, work: impl Fn(Self) -> F + Send + 'static) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let store = self.clone();
-        let tries = Box::pin(async move {
-            let mut answer = work(store.clone()).await;
-            for _ in 1..TRIES {
-                if answer.as_ref().is_err_and(StoreError::is_transient) {
-                    answer = work(store.clone()).await;
-                }
+    /// Runs database work within the request's budget, and to its end when the caller has left.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let db = self.db.clone();
+        let work = Box::pin(async move {
+            let outcome = work.await;
+            if outcome.as_ref().is_err_and(StoreError::is_read_only) {
+                db.leave_read_only_server();
             }
-            if answer.as_ref().is_err_and(StoreError::is_read_only) {
-                store.db.leave_read_only_server();
-            }
-            answer
+            outcome
         });
-        self.charged(|budget| self.db.detached(budget.now(), budget.is_seen_through, tries)).await
+        self.charged(|budget| self.db.detached(budget.now(), budget.is_seen_through, work)).await
     }
 
     /// Waits for what another task's database work holds up, no longer than the request's budget allows.
@@ -281,15 +206,10 @@ impl SqlStore {
     }
 }
 
-fn only(rows: Vec<Row>, table: &'static str) -> Result<Row, StoreError> {
-    rows.into_iter().next().ok_or_else(|| StoreError::Unreadable {
-        table,
-        what: "the row that always exists is missing".to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use verifier::UnixTime;
+
     use super::*;
 
     #[tokio::test]
@@ -302,13 +222,10 @@ mod tests {
         let running = Arc::new(());
         let read = |seconds| {
             let running = Arc::clone(&running);
-            store.run(move |_| {
-                let running = Arc::clone(&running);
-                async move {
-                    tokio::time::sleep(Duration::from_secs(seconds)).await;
-                    drop(running);
-                    Ok(())
-                }
+            store.run(async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                drop(running);
+                Ok(())
             })
         };
         let limit = Duration::from_secs(10);
@@ -330,7 +247,7 @@ mod tests {
         let request = async {
             tokio::time::sleep(Duration::from_secs(9)).await;
             restart_span();
-            let work = async |_| {
+            let work = async {
                 tokio::time::sleep(Duration::from_millis(1_400)).await;
                 Ok(())
             };
@@ -354,7 +271,7 @@ mod tests {
             let started = Instant::now();
             let request = async {
                 tokio::time::sleep(hashing).await;
-                store.run(async |_| std::future::pending::<Result<(), _>>().await).await
+                store.run(std::future::pending::<Result<(), _>>()).await
             };
             assert!(matches!(with_budget(request).await, Err(StoreError::Timeout)));
             // Tokio's timer counts in milliseconds and rounds up.

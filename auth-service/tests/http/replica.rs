@@ -69,7 +69,7 @@ impl Replica {
     /// Lets time pass, and the jobs do what they do every few seconds.
     pub(crate) async fn advance(&self, seconds: i64) {
         self.clock.advance(Seconds(seconds));
-        let seen = self.app.store.key_changes().await.unwrap();
+        let seen = self.app.store.confirmation().await.unwrap();
         self.app.keyring.catch_up(&self.app.store, &seen).await.unwrap();
         rotate_keys::rotate_if_due(&self.app).await.unwrap();
         feed::poll(&self.app).await.unwrap();

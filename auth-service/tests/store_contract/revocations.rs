@@ -173,7 +173,7 @@ pub(crate) async fn a_compromised_key_is_revoked_for_ever(bed: Bed) {
 
 pub(crate) async fn a_revocation_is_forgotten_exactly_at_its_second(bed: Bed) {
     let user = bed.user("ann", &[]).await;
-    let now = async || bed.store.key_changes().await.unwrap().now;
+    let now = async || bed.store.confirmation().await.unwrap().now;
     for (at, is_kept) in [(-1, true), (0, false), (1, false)] {
         // PostgreSQL's clock goes on meanwhile. A round that did not fit into one second says nothing.
         let mut fits = false;
@@ -282,5 +282,5 @@ async fn reads_of_the_feed_that_get_no_answer_leave_requests_their_connections()
         let read = with_one_connection(Duration::from_millis(50), store.revocations(None)).await;
         assert!(matches!(read, Err(StoreError::Timeout)), "{read:?}");
     }
-    with_budget(store.key_changes()).await.unwrap();
+    with_budget(store.confirmation()).await.unwrap();
 }
