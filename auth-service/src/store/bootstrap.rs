@@ -5,7 +5,7 @@ use super::transaction::Outcome::{Keep, Undo};
 use super::users::NewUser;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::{ADMIN_PERMISSIONS, ADMIN_ROLE};
+use crate::domain::authority::ADMIN_ROLE;
 
 /// Whether this replica created the first administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +30,7 @@ impl SqlStore {
             let Some(row) = tx.first(sql, Vec::new()).await? else {
                 return Ok(Undo(Bootstrap::AlreadyDone));
             };
-            tx.fetch(
-                "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                arguments![ADMIN_ROLE, ADMIN_PERMISSIONS.join(" ")],
-            )
-            .await?;
+            super::users::ensure_admin_role(tx).await?;
             let created = super::users::insert(tx, &admin).await?.is_some();
             let sql = "INSERT INTO user_roles (user_id, role) SELECT id, $2 FROM users WHERE username = $1
                        ON CONFLICT DO NOTHING";

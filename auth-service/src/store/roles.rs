@@ -7,7 +7,7 @@ use super::engine::row::{Row, arguments};
 use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::authority::Authority;
+use crate::domain::authority::{Authority, permissions_of};
 use crate::domain::user::PermissionSet;
 
 /// What became of a change of a role.
@@ -32,15 +32,16 @@ impl SqlStore {
     ) -> Result<Vec<(String, PermissionSet)>, StoreError> {
         let sql = "SELECT name, permissions FROM roles WHERE name > $1 ORDER BY name LIMIT $2";
         self.read(sql, arguments![after.unwrap_or_default(), i64::from(limit)], |rows| {
-            rows.iter().map(|row| Ok((row.text("name")?, read_permissions(row)?))).collect()
+            rows.iter().map(read_role).collect()
         })
         .await
     }
 
     /// The permissions of a role.
     pub async fn find_role(&self, name: &str) -> Result<Option<PermissionSet>, StoreError> {
-        let sql = "SELECT permissions FROM roles WHERE name = $1";
-        self.read(sql, arguments![name], |rows| rows.first().map(read_permissions).transpose()).await
+        let sql = "SELECT name, permissions FROM roles WHERE name = $1";
+        let role = self.read(sql, arguments![name], |rows| rows.first().map(read_role).transpose()).await?;
+        Ok(role.map(|(_, permissions)| permissions))
     }
 
     /// Creates a role or replaces its permissions, if `authority` covers what it had and gets. Takes effect at the next refresh.
@@ -95,11 +96,15 @@ impl SqlStore {
 }
 
 async fn lock(tx: &mut Transaction, name: &str) -> Result<Option<(PermissionSet, UnixTime)>, StoreError> {
-    let sql = "UPDATE roles SET name = name WHERE name = $2 RETURNING permissions, {now} AS now";
+    let sql = "UPDATE roles SET name = name WHERE name = $2 RETURNING name, permissions, {now} AS now";
     let Some(row) = tx.first(sql, arguments![name]).await? else { return Ok(None) };
-    Ok(Some((read_permissions(&row)?, row.time("now")?)))
+    Ok(Some((read_role(&row)?.1, row.time("now")?)))
 }
 
-fn read_permissions(row: &Row) -> Result<PermissionSet, StoreError> {
-    super::users::permissions(Some(row.text("permissions")?))
+/// The name of a role, and its permissions.
+fn read_role(row: &Row) -> Result<(String, PermissionSet), StoreError> {
+    let name = row.text("name")?;
+    let stored = super::users::permissions(Some(row.text("permissions")?))?;
+    let permissions = permissions_of([name.as_str()], stored);
+    Ok((name, permissions))
 }

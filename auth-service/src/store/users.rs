@@ -9,7 +9,7 @@ use super::engine::row::{Row, arguments, only};
 use super::transaction::Outcome::{self, Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::authority::Authority;
+use crate::domain::authority::{ADMIN_ROLE, AdminPermission, Authority, permissions_of};
 use crate::domain::password::PasswordHash;
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
@@ -209,6 +209,10 @@ async fn grant(
 ) -> Result<UserWrite, StoreError> {
     tx.fetch("DELETE FROM user_roles WHERE user_id = $1", arguments![id.to_string()]).await?;
     for role in roles {
+        if role == ADMIN_ROLE {
+            // Built in, so it can be granted before the bootstrap, and after a release before this one deleted its row.
+            ensure_admin_role(tx).await?;
+        }
         let sql = "INSERT INTO user_roles (user_id, role) SELECT $1, name FROM roles WHERE name = $2
                    ON CONFLICT (user_id, role) DO UPDATE SET role = excluded.role RETURNING role";
         if tx.first(sql, arguments![id.to_string(), role.as_str()]).await?.is_none() {
@@ -221,6 +225,12 @@ async fn grant(
     } else {
         UserWrite::Escalation
     })
+}
+
+/// Creates the row of the built-in role if it is missing.
+pub(super) async fn ensure_admin_role(tx: &mut Transaction) -> Result<(), StoreError> {
+    let sql = "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    tx.fetch(sql, arguments![ADMIN_ROLE, AdminPermission::all().to_string()]).await.map(drop)
 }
 
 /// Locks the user's row; a change of credentials is counted first, so that logins under way fail.
@@ -279,11 +289,13 @@ async fn reread(tx: &mut Transaction, id: UserId) -> Result<UserRow, StoreError>
 }
 
 fn read_user(row: &Row) -> Result<UserRow, StoreError> {
+    let roles = sorted_words(row.text_if_any("roles")?);
+    let stored = permissions(row.text_if_any("permissions")?)?;
     Ok(UserRow {
         id: UserId::parse(&row.text("id")?).ok_or_else(|| unreadable("id"))?,
         username: row.text("username")?,
-        roles: sorted_words(row.text_if_any("roles")?),
-        permissions: permissions(row.text_if_any("permissions")?)?,
+        permissions: permissions_of(roles.iter().map(String::as_str), stored),
+        roles,
         claims: claims(&row.text("claims")?)?,
         created_at: row.time("created_at")?,
         disabled_at: row.time_if_any("disabled_at")?,

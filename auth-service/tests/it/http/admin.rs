@@ -1,5 +1,7 @@
 //! Operators manage users, roles and sessions, and nobody can make themselves more powerful.
 
+use auth_service::domain::authority::{Actor, AdminPermission};
+use auth_service::flows::users::{self, UserPatch};
 use auth_service::http::{Access, Listener, route_table};
 use http::Method;
 use serde_json::{Value, json};
@@ -238,7 +240,7 @@ async fn every_admin_route_needs_its_own_permission_in_a_token_for_it() {
 
 fn permission(access: Access) -> Option<&'static str> {
     match access {
-        Access::Permission(permission) => Some(permission),
+        Access::Permission(permission) => Some(permission.as_str()),
         Access::Open | Access::Session => None,
     }
 }
@@ -289,6 +291,53 @@ async fn nobody_grants_or_changes_what_they_do_not_hold() {
     }
     replica.admin_token().await;
     replica.login("clara", PASSWORD, "api").await;
+}
+
+#[tokio::test]
+async fn the_admin_role_is_built_in() {
+    let replica = Replica::start().await;
+    let root = replica.admin_token().await;
+    let all: Vec<&str> = AdminPermission::ALL.iter().map(|permission| permission.as_str()).collect();
+    // As an earlier release with fewer permissions wrote it, and an operator extended it then.
+    replica.execute("UPDATE roles SET permissions = 'audit:read orders:read' WHERE name = 'admin'").await;
+    let mut with_stored = [&all[..], &["orders:read"]].concat();
+    with_stored.sort_unstable();
+    let expected = json!({"name": "admin", "permissions": with_stored});
+    let path = "/admin/v1/roles/admin";
+    assert_eq!(replica.send(admin_get(path).bearer(&root)).await.json(), expected);
+    let roles = replica.send(admin_get("/admin/v1/roles").bearer(&root)).await.json();
+    assert_eq!(roles["roles"], json!([expected]));
+
+    let body = json!({"permissions": all});
+    for call in [admin(Method::PUT, path).json(&body), admin(Method::DELETE, path)] {
+        let refused = replica.send(call.bearer(&root)).await;
+        refused.assert_problem(403, "privilege_escalation");
+        let detail = "the role `admin` is built in: it can be granted, but not changed or deleted";
+        assert_eq!(refused.json()["detail"], detail);
+    }
+    assert_eq!(replica.send(admin_get(path).bearer(&root)).await.json(), expected);
+
+    // It can be granted, and counts in users, tokens and refreshes.
+    let alice = replica.create_user(&root, "alice", &["admin"]).await;
+    let found = replica.send(admin_get(&format!("/admin/v1/users/{alice}")).bearer(&root)).await.json();
+    assert_eq!(found["permissions"], json!(with_stored));
+    let tokens = replica.login("alice", PASSWORD, "auth-admin").await;
+    assert_eq!(tokens["scope"], with_stored.join(" "));
+    let refresh = post("/v1/refresh").json(&json!({"refresh_token": tokens["refresh_token"]}));
+    assert_eq!(replica.send(refresh).await.json()["scope"], with_stored.join(" "));
+}
+
+#[tokio::test]
+async fn the_admin_role_can_be_granted_after_an_earlier_release_deleted_it() {
+    let replica = Replica::start().await;
+    let root = replica.admin_token().await;
+    replica.execute("DELETE FROM user_roles; DELETE FROM roles WHERE name = 'admin'").await;
+    replica.send(admin_get("/admin/v1/users").bearer(&root)).await.assert_problem(403, "insufficient_scope");
+    let admin = replica.app.store.find_user_named("admin").await.unwrap().unwrap();
+    let patch = UserPatch { roles: Some(vec!["admin".to_owned()]), ..UserPatch::default() };
+    let admin = users::change(&replica.app, Actor::command_line(), admin.id, patch).await.unwrap();
+    assert_eq!(admin.permissions, AdminPermission::all());
+    assert_eq!(replica.send(admin_get("/admin/v1/users").bearer(&root)).await.status, 200);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod admin;
 mod contract;
+mod documents;
 mod forward_auth;
 mod input;
 mod keys;

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use auth_service::domain::audit::EventKind;
+use auth_service::domain::authority::Actor;
 use auth_service::flows::heartbeat;
 use auth_service::flows::replicas as flow;
-use auth_service::flows::users::Actor;
 use auth_service::http::Listener;
 use auth_service::store::SettingsChange;
 use http::Method;
