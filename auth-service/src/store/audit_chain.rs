@@ -4,6 +4,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use verifier::UnixTime;
 
 use super::StoreError;
+use super::deadline::REQUEST_BUDGET;
 use super::engine::database::Transaction;
 use super::engine::row::arguments;
 use crate::domain::audit::AuditEvent;
@@ -42,9 +43,8 @@ impl AuditLog {
 
     /// Takes the end of the chain for one transaction.
     pub(super) async fn lock(&self) -> Result<AuditWriter<'_>, StoreError> {
-        let mut end = tokio::time::timeout(super::REQUEST_BUDGET, self.end.lock())
-            .await
-            .map_err(|_| StoreError::Timeout)?;
+        let mut end =
+            tokio::time::timeout(REQUEST_BUDGET, self.end.lock()).await.map_err(|_| StoreError::Timeout)?;
         let head = end.head.take().unwrap_or_else(|| {
             end.chains_started += 1;
             Head { chain: format!("{}.{}", self.replica, end.chains_started), seq: 0, hash: String::new() }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::audit_chain::Entry;
 use super::engine::database::Transaction;
@@ -127,7 +128,7 @@ impl SqlStore {
         arguments: Vec<Argument>,
         parse: impl FnOnce(Vec<Row>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (db, mut tries) = (self.db.clone(), Tries::default());
+        let (db, mut tries) = (Arc::clone(&self.db), Tries::default());
         let work = async move {
             loop {
                 let rows = match access {

@@ -5,9 +5,7 @@ use auth_service::domain::key;
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::revocation::{Revocation, Revoked};
 use auth_service::domain::session::{EndReason, SessionId};
-use auth_service::store::{
-    LiveSession, NewSession, SqlStore, StoreError, UserChange, UserWrite, with_budget, with_one_connection,
-};
+use auth_service::store::{Deadline, LiveSession, NewSession, SqlStore, StoreError, UserChange, UserWrite};
 use e2e::postgres::Postgres;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Duration, timeout};
@@ -279,8 +277,9 @@ async fn reads_of_the_feed_that_get_no_answer_leave_requests_their_connections()
     sqlx::raw_sql("BEGIN; LOCK TABLE revocations").execute(&mut other).await.unwrap();
     // More than the pool has.
     for _ in 0..20 {
-        let read = with_one_connection(Duration::from_millis(50), store.revocations(None)).await;
+        let deadline = Deadline::of_background_read(Duration::from_millis(50));
+        let read = store.within(deadline).revocations(None).await;
         assert!(matches!(read, Err(StoreError::Timeout)), "{read:?}");
     }
-    with_budget(store.confirmation()).await.unwrap();
+    store.within(Deadline::of_request()).confirmation().await.unwrap();
 }
