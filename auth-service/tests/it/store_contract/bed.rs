@@ -57,7 +57,7 @@ impl Bed {
     /// Waits until PostgreSQL's second has just turned, so that what follows happens within one. SQLite's stands still.
     pub(crate) async fn start_of_a_second(&self) {
         if self.folder.is_none() {
-            let second = async || self.store.key_changes().await.unwrap().now;
+            let second = async || self.store.confirmation().await.unwrap().now;
             let before = second().await;
             while second().await == before {}
         }

@@ -5,9 +5,7 @@ use auth_service::domain::key;
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::revocation::{Revocation, Revoked};
 use auth_service::domain::session::{EndReason, SessionId};
-use auth_service::store::{
-    LiveSession, NewSession, SqlStore, StoreError, UserChange, UserWrite, with_budget, with_one_connection,
-};
+use auth_service::store::{Deadline, LiveSession, NewSession, SqlStore, StoreError, UserChange, UserWrite};
 use e2e::postgres::Postgres;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Duration, timeout};
@@ -173,7 +171,7 @@ pub(crate) async fn a_compromised_key_is_revoked_for_ever(bed: Bed) {
 
 pub(crate) async fn a_revocation_is_forgotten_exactly_at_its_second(bed: Bed) {
     let user = bed.user("ann", &[]).await;
-    let now = async || bed.store.key_changes().await.unwrap().now;
+    let now = async || bed.store.confirmation().await.unwrap().now;
     for (at, is_kept) in [(-1, true), (0, false), (1, false)] {
         // PostgreSQL's clock goes on meanwhile. A round that did not fit into one second says nothing.
         let mut fits = false;
@@ -279,8 +277,9 @@ async fn reads_of_the_feed_that_get_no_answer_leave_requests_their_connections()
     sqlx::raw_sql("BEGIN; LOCK TABLE revocations").execute(&mut other).await.unwrap();
     // More than the pool has.
     for _ in 0..20 {
-        let read = with_one_connection(Duration::from_millis(50), store.revocations(None)).await;
+        let deadline = Deadline::of_background_read(Duration::from_millis(50));
+        let read = store.within(deadline).revocations(None).await;
         assert!(matches!(read, Err(StoreError::Timeout)), "{read:?}");
     }
-    with_budget(store.key_changes()).await.unwrap();
+    store.within(Deadline::of_request()).confirmation().await.unwrap();
 }
