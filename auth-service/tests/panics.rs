@@ -12,7 +12,6 @@ use auth_service::boot;
 use auth_service::config::{Config, Loaded, LogFormat};
 use auth_service::entropy::{Entropy, EntropyError, SystemEntropy};
 use auth_service::runtime::app::App;
-use auth_service::runtime::feed;
 use auth_service::runtime::telemetry::{self, Metrics};
 use auth_service::{http as service, jobs};
 use e2e::client::Client;
@@ -172,9 +171,9 @@ async fn panic_under_the_lock_of_the_feed_leaves_it_usable() {
     let replica = Replica::start().await;
     let app = replica.app.clone();
     replica.clock.monotonic.set();
-    let crash = tokio::spawn(async move { feed::poll(&app).await }).await.unwrap_err();
+    let crash = tokio::spawn(async move { app.feed.poll().await }).await.unwrap_err();
     assert!(crash.is_panic());
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     replica.public.get("/v1/revocations").await.unwrap().assert_status(http::StatusCode::OK);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{FeedError, FetchError};
+use crate::core::error::{FeedError, FetchError};
 
 /// How a [`Verifier`](crate::Verifier) is doing. Taken from memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -71,7 +71,7 @@ impl Export {
         } else {
             let config = load(Config::load(config))?.config;
             let clock = Arc::new(SystemClock::new());
-            Source::Database(boot::open_store_to_read(&config, clock, &SystemEntropy::new()).await?)
+            Source::Database(boot::database::open_to_read(&config, clock, &SystemEntropy::new()).await?)
         };
         fs::create_dir_all(&self.dir).map_err(|cause| format!("{}: {cause}", self.dir.display()))?;
         let mut mirror = Mirror { export: &self, source, newest: None, must_exec: self.exec.is_some() };

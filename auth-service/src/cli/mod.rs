@@ -125,7 +125,7 @@ async fn open(loaded: Result<Loaded, ConfigError>) -> Result<App, Failure> {
 
 async fn migrate(config: &Config) -> Result<(), Failure> {
     let entropy = SystemEntropy::new();
-    let (_, applied) = boot::open_store(config, Arc::new(SystemClock::new()), &entropy).await?;
+    let (_, applied) = boot::database::open(config, Arc::new(SystemClock::new()), &entropy).await?;
     if applied.is_empty() {
         return print("The schema is up to date.");
     }

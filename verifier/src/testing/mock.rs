@@ -12,12 +12,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{TestIssuer, TestToken};
-use crate::base64url;
+use super::issuer::TestIssuer;
+use super::token::TestToken;
 use crate::builder::VerifierBuilder;
-use crate::jwk::{Jwk, JwkSet, Kid};
-use crate::revocation::{SessionId, parse_session};
-use crate::time::{Clock, Seconds, SystemClock};
+use crate::clock::SystemClock;
+use crate::core::base64url;
+use crate::core::jwk::{Jwk, JwkSet, Kid};
+use crate::core::revocation::{SessionId, parse_session};
+use crate::core::time::{Clock, Seconds};
 use crate::verifier::Verifier;
 
 const JWKS: &str = "/.well-known/jwks.json";

@@ -7,10 +7,9 @@ use auth_service::boot;
 use auth_service::config::Loaded;
 use auth_service::entropy::SeededEntropy;
 use auth_service::http::Listener;
+use auth_service::jobs;
 use auth_service::keys::keyring::Unknown;
 use auth_service::runtime::app::App;
-use auth_service::runtime::feed;
-use auth_service::runtime::settings;
 use auth_service::store::Confirmation;
 use axum::Router;
 use axum::body::Body;
@@ -190,7 +189,7 @@ async fn an_ended_session_is_refused_from_memory_as_soon_as_the_feed_has_it() {
     let other = token(&replica, "api").await;
     let body = json!({"refresh_token": tokens["refresh_token"]});
     assert_eq!(replica.send(post("/v1/logout").json(&body)).await.status, 204);
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     // Nothing that follows can have asked the database.
     replica.app.store.close().await;
     ask(&replica, "", &text(&tokens["access_token"])).await.assert_problem(401, "invalid_token");
@@ -235,7 +234,7 @@ impl Beside {
 async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_second() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
-    feed::poll(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
     compromise(&replica, &admin).await;
     let token = token(&replica, "api").await;
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200, "although it has not polled");
@@ -255,7 +254,7 @@ async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_secon
 async fn all_who_bring_a_new_key_at_once_pass() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
-    feed::poll(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
     compromise(&replica, &admin).await;
     let token = token(&replica, "api").await;
     let asked = join_all((0..5).map(|_| beside.ask(VERIFY, &token))).await;
@@ -279,7 +278,7 @@ async fn made_up_kids_delay_no_look_for_a_refresh_token_s_key() {
 async fn what_is_revoked_counts_although_the_keys_cannot_be_read() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
-    feed::poll(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
     let (of_old_key, ended) = (token(&replica, "api").await, replica.login("alice", PASSWORD, "api").await);
     assert_eq!(beside.ask(VERIFY, &of_old_key).await.0, 200);
     compromise(&replica, &admin).await;
@@ -287,27 +286,27 @@ async fn what_is_revoked_counts_although_the_keys_cannot_be_read() {
     assert_eq!(replica.send(post("/v1/logout").json(&body)).await.status, 204);
     // An error of the database, which says nothing about the keys.
     replica.execute("ALTER TABLE keys RENAME TO away").await;
-    feed::poll(&beside.app).await.unwrap_err();
+    beside.app.feed.poll().await.unwrap_err();
     assert_eq!(beside.ask(VERIFY, &of_old_key).await.0, 401);
     assert_eq!(beside.ask(VERIFY, &text(&ended["access_token"])).await.0, 401);
     assert_eq!(beside.app.feed.entries(), 2);
-    let document = feed::snapshot(&beside.app).await;
+    let document = beside.app.feed.snapshot().await;
     assert!(document.is_err(), "not signed: perhaps the key is the compromised one");
     replica.execute("ALTER TABLE away RENAME TO keys").await;
-    feed::poll(&beside.app).await.unwrap();
-    feed::snapshot(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
+    beside.app.feed.snapshot().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
-    feed::poll(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
     let token = token(&replica, "api").await;
     compromise(&replica, &admin).await;
     // Sealed under a master key that `beside` does not have.
     replica.execute("UPDATE keys SET sealed_key = 'x' || sealed_key").await;
-    feed::poll(&beside.app).await.unwrap_err();
+    beside.app.feed.poll().await.unwrap_err();
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
 
     // It goes on to follow the settings.
@@ -316,11 +315,11 @@ async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
     assert_eq!(replica.send(patch.json(&json!({"password_min_length": 15}))).await.status, 200);
     let polled = async {
         while beside.app.settings().password_min_length != 15 {
-            feed::poll(&beside.app).await.unwrap_err();
+            beside.app.feed.poll().await.unwrap_err();
         }
     };
     tokio::select! {
-        () = settings::follow(&beside.app) => unreachable!("it never ends"),
+        () = jobs::settings::run(beside.app.settings.clone(), beside.app.store.clone()) => unreachable!("it never ends"),
         polled = timeout(Duration::from_secs(5), polled) => polled.expect("the settings are followed"),
     }
 }
@@ -330,13 +329,13 @@ async fn a_token_of_a_key_that_has_ended_since_the_ring_was_read_is_refused() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
     replica.execute("UPDATE keys SET retires_at = activates_at + 1, expires_at = 1772366460; UPDATE key_ring SET changes = changes + 1").await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     assert_eq!(replica.clock.now().0 + 60, 1_772_366_460);
     replica.clock.advance(Seconds(59));
     assert_eq!(ask(&replica, "", &token).await.status, 200);
     replica.clock.advance(Seconds(1));
     ask(&replica, "", &token).await.assert_problem(503, "unavailable");
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     ask(&replica, "", &token).await.assert_problem(401, "invalid_token");
 }
 
@@ -344,7 +343,7 @@ async fn a_token_of_a_key_that_has_ended_since_the_ring_was_read_is_refused() {
 async fn a_replica_that_has_not_read_the_database_for_a_day_cannot_tell() {
     let (replica, _) = with_alice().await;
     let beside = Beside::start(&replica).await;
-    feed::poll(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
     replica.clock.advance(Seconds(86_400));
     let token = token(&replica, "api").await;
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
@@ -354,7 +353,7 @@ async fn a_replica_that_has_not_read_the_database_for_a_day_cannot_tell() {
     let seen = beside.app.store.key_changes().await.unwrap();
     beside.app.keyring.catch_up(&beside.app.store, &seen).await.unwrap();
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
-    feed::poll(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
 }
 
@@ -365,7 +364,7 @@ async fn a_replica_that_has_read_no_revocations_yet_says_so_and_is_not_ready() {
     let beside = Beside::start(&replica).await;
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
     assert_eq!(beside.ask("/readyz", "").await.0, 503);
-    feed::poll(&beside.app).await.unwrap();
+    beside.app.feed.poll().await.unwrap();
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
     assert_eq!(beside.ask("/readyz", "").await.0, 200);
 }

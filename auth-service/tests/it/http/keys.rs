@@ -1,8 +1,7 @@
 //! The key set, the metadata and the health of a replica.
 
 use auth_service::http::Listener;
-use auth_service::jobs;
-use auth_service::runtime::feed;
+use auth_service::jobs::tidy::Tidy;
 use auth_service::store::Confirmation;
 use http::Method;
 use serde_json::{Value, json};
@@ -52,10 +51,10 @@ async fn a_key_that_was_withdrawn_while_all_clocks_were_ahead_comes_back_with_th
     let now = replica.clock.now();
     // With SQLite the shared clock is ours.
     replica.clock.set(now + Seconds(86_400));
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     assert_eq!(published().await, 1);
     replica.clock.set(now);
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     assert_eq!(published().await, 2);
     let login = replica.login("admin", ADMIN_PASSWORD, "api").await;
     let access = login["access_token"].as_str().unwrap();
@@ -99,7 +98,7 @@ async fn nothing_is_erased_while_the_clocks_differ() {
         let asked_at = replica.clock.monotonic();
         let seen = Confirmation { now: replica.clock.now() + off_by, changes: 0, asked_at };
         replica.app.clock_guard.observe(&seen, &*replica.clock);
-        jobs::tidy_once(&replica.app).await.unwrap();
+        Tidy::of(&replica.app).once().await.unwrap();
         let rows = replica.app.store.key_table().await.unwrap().rows;
         rows.iter().filter(|row| row.sealed.is_none()).count()
     };

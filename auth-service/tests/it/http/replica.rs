@@ -9,7 +9,7 @@ use auth_service::entropy::SeededEntropy;
 use auth_service::flows::rotate_keys;
 use auth_service::http::{self as service, Listener, Peer};
 use auth_service::runtime::app::App;
-use auth_service::runtime::feed;
+use auth_service::runtime::feed::{Feed, FeedParts};
 use auth_service::runtime::telemetry::Metrics;
 use axum::Router;
 use axum::body::Body;
@@ -35,6 +35,20 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
+    /// A feed like that of the replica, which has read nothing yet.
+    pub(crate) fn fresh_feed(&self) -> Arc<Feed> {
+        let app = &self.app;
+        Arc::new(Feed::new(FeedParts {
+            config: Arc::clone(&app.config),
+            store: app.store.clone(),
+            keyring: Arc::clone(&app.keyring),
+            clock: Arc::clone(&app.clock),
+            clock_guard: Arc::clone(&app.clock_guard),
+            settings: Arc::clone(&app.settings),
+            drain: app.drain.watch(),
+        }))
+    }
+
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
@@ -60,7 +74,7 @@ impl Replica {
         let clock = Arc::new(ManualClock::new(UnixTime(1_772_366_400)));
         let app = boot::start(loaded, clock.clone(), Arc::new(SeededEntropy::new(1))).await.unwrap();
         boot::bootstrap(&app).await.unwrap();
-        feed::poll(&app).await.unwrap();
+        app.feed.poll().await.unwrap();
         let (public, admin) =
             (service::public(app.clone()), service::admin(app.clone(), Metrics::detached()));
         Self { app, clock, public, admin, _folder: folder }
@@ -72,7 +86,7 @@ impl Replica {
         let seen = self.app.store.key_changes().await.unwrap();
         self.app.keyring.catch_up(&self.app.store, &seen).await.unwrap();
         rotate_keys::rotate_if_due(&self.app).await.unwrap();
-        feed::poll(&self.app).await.unwrap();
+        self.app.feed.poll().await.unwrap();
     }
 
     /// Runs a statement past the service.

@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 
 use auth_service::domain::audit::EventKind;
+use auth_service::flows::heartbeat;
 use auth_service::flows::replicas as flow;
 use auth_service::flows::users::Actor;
 use auth_service::http::Listener;
-use auth_service::runtime::heartbeat;
 use auth_service::store::SettingsChange;
 use http::Method;
 use http_body_util::BodyExt as _;
@@ -140,10 +140,10 @@ async fn what_was_asked_for_through_the_database_is_done_with_the_next_beat() {
     let replica = Replica::start().await;
     let (app, actor) = (&replica.app, Actor::command_line());
     let id = app.store.replica().to_owned();
-    assert!(matches!(flow::drain(app, &actor, &id, true).await, Err(flow::ReplicaError::NotFound)));
+    assert!(matches!(flow::drain(&app.store, &actor, &id, true).await, Err(flow::ReplicaError::NotFound)));
     heartbeat::beat(app).await.unwrap();
     for wanted in [true, false] {
-        flow::drain(app, &actor, &id, wanted).await.unwrap();
+        flow::drain(&app.store, &actor, &id, wanted).await.unwrap();
         assert_ne!(app.drain.is_on(), wanted, "it has not heard yet");
         heartbeat::beat(app).await.unwrap();
         assert_eq!(app.drain.is_on(), wanted);
@@ -159,7 +159,7 @@ async fn a_replica_that_was_told_to_end_does_not_come_back() {
     assert_eq!(readiness(&replica).await["reasons"], json!(["draining"]));
     heartbeat::beat(&replica.app).await.unwrap();
     assert_eq!(list(&replica, &token).await["replicas"][0]["state"], "stopping");
-    heartbeat::leave(&replica.app).await;
+    heartbeat::leave(&replica.app.store).await;
     assert_eq!(list(&replica, &token).await["replicas"], json!([]));
 }
 

@@ -1,11 +1,10 @@
 //! The revocation feed as a resource server sees it.
 
-use std::sync::Arc;
-
 use auth_service::config::Database;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::session::{EndReason, SessionId};
 use auth_service::http::Listener;
+use auth_service::jobs;
 use auth_service::runtime::feed;
 use axum::body::Body;
 use base64::Engine as _;
@@ -100,7 +99,7 @@ async fn a_snapshot_is_signed_by_a_published_key_and_says_for_how_long_to_rememb
     let (replica, _) = with_alice().await;
     let tokens = replica.login("alice", PASSWORD, "api").await;
     log_out(&replica, &tokens).await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let answer = replica.send(get(SNAPSHOT)).await;
     assert_eq!(answer.header("content-type"), Some("application/revocations+jwt"));
     let document = answer.text();
@@ -152,7 +151,7 @@ async fn a_stream_starts_with_a_snapshot_and_goes_on_with_deltas() {
     let [first, second] =
         [replica.login("alice", PASSWORD, "api").await, replica.login("alice", PASSWORD, "api").await];
     log_out(&replica, &first).await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let (headers, body) = replica.open(get(STREAM)).await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -169,7 +168,7 @@ async fn a_stream_starts_with_a_snapshot_and_goes_on_with_deltas() {
 
     replica.clock.advance(Seconds(1));
     log_out(&replica, &second).await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let delta = events.next_named("delta").await;
     assert!(is_signed(&replica, &delta).await);
     assert_eq!(sids(&claims(&delta)), [second["session_id"].as_str().unwrap()], "only what is new");
@@ -185,17 +184,17 @@ async fn a_heartbeat_moves_on_while_the_database_is_read_and_stands_still_while_
     let mut events = Events::open(&replica).await;
     events.next_named("snapshot").await;
     replica.advance(1).await;
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     let first = events.next_named("delta").await;
     assert_eq!(sids(&claims(&first)), Vec::<String>::new());
     replica.advance(1).await;
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     let second = events.next_named("delta").await;
     assert_eq!(claims(&second)["as_of"], claims(&first)["as_of"].as_i64().unwrap() + 1000);
     assert_eq!(claims(&second)["since"], claims(&first)["since"], "nothing was added");
     // Nothing was read since.
     replica.clock.advance(Seconds(1));
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     assert_eq!(events.next_named("delta").await, second, "to the byte");
 }
 
@@ -252,7 +251,7 @@ async fn every_way_to_end_a_session_is_on_the_feed() {
     assert_eq!(replica.send(delete(Listener::Admin, &path).bearer(&admin)).await.status, 204);
     expected.push(("user deleted", id(&deleted)));
 
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let mut known = sids(&snapshot(&replica).await);
     for (what, id) in &expected {
         assert!(known.contains(id), "{what}");
@@ -270,7 +269,7 @@ async fn a_compromised_key_is_announced_and_named_for_ever_and_signs_no_more() {
     let old = part(&events.next_named("snapshot").await, 0)["kid"].clone();
     let path = format!("/admin/v1/keys/{}/compromise", old.as_str().unwrap());
     assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let ring = replica.send(get("/.well-known/jwks.json")).await.json()["auth_ring"].to_string();
     assert_eq!(events.next_named("jwks").await, ring, "first the new key");
     let delta = events.next_named("delta").await;
@@ -280,8 +279,8 @@ async fn a_compromised_key_is_announced_and_named_for_ever_and_signs_no_more() {
 
     for _ in 0..3 {
         replica.advance(40 * 86_400).await;
-        auth_service::jobs::tidy_once(&replica.app).await.unwrap();
-        feed::poll(&replica.app).await.unwrap();
+        auth_service::jobs::tidy::Tidy::of(&replica.app).once().await.unwrap();
+        replica.app.feed.poll().await.unwrap();
         assert_eq!(snapshot(&replica).await["kids"], json!([old]));
     }
 }
@@ -293,11 +292,11 @@ async fn a_rotation_is_announced_before_the_next_document() {
     events.next_named("snapshot").await;
     assert_eq!(replica.send(admin_post("/admin/v1/keys/rotate").bearer(&admin)).await.status, 201);
     replica.advance(1).await;
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     events.next_named("jwks").await;
     events.next_named("delta").await;
     replica.advance(1).await;
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     events.next_named("delta").await;
 }
 
@@ -323,15 +322,15 @@ async fn a_slow_reader_gets_a_snapshot_instead_of_what_it_missed() {
     slow.next_named("snapshot").await;
     let tokens = replica.login("alice", PASSWORD, "api").await;
     log_out(&replica, &tokens).await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     for _ in 0..100 {
-        feed::beat(&replica.app).await;
+        replica.app.feed.heartbeat().await;
     }
     slow.next_named("jwks").await;
     let snapshot = slow.next_named("snapshot").await;
     assert_eq!(sids(&claims(&snapshot)), [tokens["session_id"].as_str().unwrap()]);
     replica.advance(1).await;
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     let delta = slow.next_named("delta").await;
     assert!(claims(&delta)["since"].as_i64() <= claims(&snapshot)["as_of"].as_i64());
 }
@@ -341,18 +340,18 @@ async fn a_replica_without_the_right_to_sign_repeats_itself() {
     let (replica, _) = with_alice().await;
     let mut events = Events::open(&replica).await;
     events.next_named("snapshot").await;
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     let last = events.next_named("delta").await;
     let before = replica.send(get(SNAPSHOT)).await.text();
     // The lease of 15 min runs out, because nobody reads.
     replica.clock.advance(Seconds(900));
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     assert_eq!(events.next_named("delta").await, last);
     assert_eq!(replica.send(get(SNAPSHOT)).await.text(), before);
     let mut late = Events::open(&replica).await;
     assert_eq!(late.next_named("snapshot").await, before);
     replica.advance(0).await;
-    feed::beat(&replica.app).await;
+    replica.app.feed.heartbeat().await;
     assert!(claims(&events.next_named("delta").await)["as_of"].as_i64() > claims(&last)["as_of"].as_i64());
 }
 
@@ -376,7 +375,7 @@ async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itse
     let (replica, _) = with_alice().await;
     let mut events = Events::open(&replica).await;
     let app = replica.app.clone();
-    let job = tokio::spawn(async move { feed::run(&app).await });
+    let job = tokio::spawn(jobs::feed::run(app.feed.clone(), app.store.clone()));
     let [here, elsewhere] =
         [replica.login("alice", PASSWORD, "api").await, replica.login("alice", PASSWORD, "api").await];
     log_out(&replica, &here).await;
@@ -405,16 +404,16 @@ async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minut
         .execute("INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
         .await;
     replica.clock.advance(Seconds(60));
-    feed::poll(&replica.app).await.unwrap_err();
+    replica.app.feed.poll().await.unwrap_err();
     let tokens = replica.login("alice", PASSWORD, "api").await;
     log_out(&replica, &tokens).await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let known = snapshot(&replica).await;
     assert_eq!(sids(&known), [tokens["session_id"].as_str().unwrap()]);
     assert_eq!(known["as_of"], (1_772_366_400_i64 + 60) * 1000);
     replica.clock.advance(Seconds(60));
-    feed::poll(&replica.app).await.unwrap_err();
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap_err();
+    replica.app.feed.poll().await.unwrap();
 }
 
 #[tokio::test]
@@ -424,13 +423,13 @@ async fn nothing_is_claimed_before_everything_was_read_once() {
         .execute("INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
         .await;
     let mut fresh = replica.app.clone();
-    fresh.feed = Arc::new(feed::Feed::new(0));
+    fresh.feed = replica.fresh_feed();
     for _ in 0..3 {
-        feed::poll(&fresh).await.unwrap_err();
+        fresh.feed.poll().await.unwrap_err();
         assert_eq!(fresh.feed.as_of(), None);
     }
     replica.execute("DELETE FROM revocations").await;
-    feed::poll(&fresh).await.unwrap();
+    fresh.feed.poll().await.unwrap();
     assert!(fresh.feed.as_of().is_some());
 }
 
@@ -442,10 +441,10 @@ async fn a_key_that_a_replica_of_the_release_before_compromised_is_found_by_tidy
     assert_eq!(replica.send(admin_post(&path).bearer(&admin)).await.status, 200);
     // That release would have written no such row.
     replica.execute("DELETE FROM revocations").await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     assert_eq!(snapshot(&replica).await["kids"], json!([]));
-    auth_service::jobs::tidy_once(&replica.app).await.unwrap();
-    feed::poll(&replica.app).await.unwrap();
+    auth_service::jobs::tidy::Tidy::of(&replica.app).once().await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     assert_eq!(snapshot(&replica).await["kids"], json!([kid]));
 }
 
@@ -453,7 +452,7 @@ async fn a_key_that_a_replica_of_the_release_before_compromised_is_found_by_tidy
 async fn what_a_newer_release_revokes_beyond_sessions_and_keys_is_passed_over() {
     let (replica, _) = with_alice().await;
     replica.execute("INSERT INTO revocations VALUES ('planet', 'pluto', 1772366400, NULL)").await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     assert_eq!(replica.app.feed.entries(), 0);
 }
 
@@ -465,7 +464,7 @@ async fn a_hundred_thousand_ended_sessions_fit_into_one_document() {
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
         INSERT INTO revocations SELECT 'session', printf('00000000-0000-4000-8000-%012x', i), 1772366400, 1772366800 FROM n";
     replica.execute(many).await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let delta = events.next_named("delta").await;
     let document = replica.send(get(SNAPSHOT)).await.text();
     for document in [delta, document] {
@@ -503,16 +502,13 @@ async fn asking_for_the_head_of_a_stream_keeps_none_open() {
 #[tokio::test]
 async fn a_replica_that_has_read_nothing_yet_says_so() {
     let (replica, _) = with_alice().await;
-    let app = auth_service::runtime::app::App {
-        feed: std::sync::Arc::new(feed::Feed::new(replica.app.keyring.snapshot().changes())),
-        ..replica.app.clone()
-    };
-    assert!(matches!(feed::snapshot(&app).await, Err(feed::FeedError::NotRead)));
-    assert!(matches!(feed::stream::subscribe(&app).await, Err(feed::FeedError::NotRead)));
+    let app = auth_service::runtime::app::App { feed: replica.fresh_feed(), ..replica.app.clone() };
+    assert!(matches!(app.feed.snapshot().await, Err(feed::FeedError::NotRead)));
+    assert!(matches!(app.feed.subscribe().await, Err(feed::FeedError::NotRead)));
     assert_eq!((app.feed.streams(), app.feed.as_of()), (0, None));
-    feed::beat(&app).await;
-    feed::poll(&app).await.unwrap();
-    assert!(feed::snapshot(&app).await.is_ok());
+    app.feed.heartbeat().await;
+    app.feed.poll().await.unwrap();
+    assert!(app.feed.snapshot().await.is_ok());
 }
 
 #[tokio::test]

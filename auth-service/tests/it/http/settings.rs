@@ -2,7 +2,6 @@
 
 use auth_service::config::{Given, Source};
 use auth_service::http::Listener;
-use auth_service::runtime::feed;
 use http::Method;
 use serde_json::{Value, json};
 use verifier::Seconds;
@@ -310,7 +309,7 @@ async fn settings_that_do_not_fit_are_not_used_and_the_last_ones_go_on() {
     change(&replica, &token, json!({"access_token_ttl": "10m"})).await;
     // As a replica with another file, or of another release, would store it.
     store_by_hand(&replica, "jwks_max_age", "\"1h\"").await;
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     let shown = list(&replica, &token).await.json();
     assert!(
         shown["problems"][0].as_str().unwrap().starts_with("key_publish_ahead: must be at least"),
