@@ -20,6 +20,7 @@ macro_rules! contract {
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            #[ignore = "needs PostgreSQL: ./test runs it"]
             async fn $case() {
                 super::$topic::$case(super::bed::Bed::postgres().await).await;
             })*
