@@ -104,3 +104,35 @@ impl LiveSettings {
         self.applied.store(Arc::new(Applied { version, settings, refused }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use verifier::UnixTime;
+
+    use super::*;
+    use crate::config::Loaded;
+    use crate::store::SettingRow;
+
+    #[test]
+    fn start_with_invalid_stored_settings_uses_file_and_defaults_alone() {
+        let row = |name: &str, value: &str| SettingRow {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            changed_at: UnixTime(0),
+            changed_by: "operator".to_owned(),
+        };
+        let mut loaded = Loaded::default();
+        loaded.settings.max_sessions_per_user = 7;
+        let layers = Layers::new(Arc::new(loaded.config.clone()), loaded);
+        let valid = row("refresh_recovery", "false");
+        let table = SettingsTable { version: 3, rows: vec![valid.clone()] };
+        assert!(!LiveSettings::new(layers.clone(), &table).now().refresh_recovery);
+
+        let table = SettingsTable { version: 4, rows: vec![valid, row("access_token_ttl", "\"2h\"")] };
+        let applied = LiveSettings::new(layers, &table).applied();
+        assert_eq!(applied.version, 4);
+        assert_eq!(applied.refused.as_ref().unwrap().problems, ["access_token_ttl: must be from 1s to 1h"]);
+        assert!(applied.settings.refresh_recovery, "no stored value applies");
+        assert_eq!((applied.settings.access_token_ttl.0, applied.settings.max_sessions_per_user), (300, 7));
+    }
+}
