@@ -71,7 +71,7 @@ async fn failures_of_a_name_are_limited_whether_or_not_it_exists() {
         answer.assert_problem(429, "too_many_attempts");
         assert!(answer.header("retry-after").unwrap().parse::<i64>().unwrap() >= 1);
     }
-    // Not for ever, and the right password is not refused for long.
+    // Not permanently, and the right password is not refused for long.
     replica.advance(1).await;
     replica.login("admin", ADMIN_PASSWORD, "api").await;
 }

@@ -263,7 +263,7 @@ async fn every_way_to_end_a_session_is_on_the_feed() {
 }
 
 #[tokio::test]
-async fn a_compromised_key_is_announced_and_named_for_ever_and_signs_no_more() {
+async fn a_compromised_key_is_announced_stays_named_and_signs_no_more() {
     let (replica, admin) = with_alice().await;
     let mut events = Events::open(&replica).await;
     let old = part(&events.next_named("snapshot").await, 0)["kid"].clone();
@@ -355,7 +355,7 @@ async fn a_replica_without_the_right_to_sign_repeats_itself() {
     assert!(claims(&events.next_named("delta").await)["as_of"].as_i64() > claims(&last)["as_of"].as_i64());
 }
 
-/// Reads events until one has this session; a document every 2 s keeps it from waiting for ever.
+/// Reads events until one has this session; a document every 2 s keeps it from waiting forever.
 async fn wait_for(events: &mut Events, session: &str) {
     let found = async {
         loop {
@@ -380,7 +380,7 @@ async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itse
         [replica.login("alice", PASSWORD, "api").await, replica.login("alice", PASSWORD, "api").await];
     log_out(&replica, &here).await;
     wait_for(&mut events, here["session_id"].as_str().unwrap()).await;
-    // As the command line would: nobody nudges this process.
+    // As the command line would: nobody notifies this process.
     let config = &replica.app.config;
     let Database::Sqlite { path } = config.database() else { panic!("a file") };
     let other = auth_service::store::SqlStore::open_sqlite(

@@ -51,7 +51,7 @@ fn phases(table: &KeyTable, chain: Chain) -> Vec<KeyPhase> {
     table.rows.iter().filter(in_chain).map(|row| row.key.schedule.phase(table.seen.now)).collect()
 }
 
-/// 64 callers with a key of their own each; answers how many announced it.
+/// 64 callers with a key of their own each; returns how many announced it.
 async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision) -> usize {
     let answers =
         race(bed, |store| {

@@ -159,7 +159,7 @@ pub(crate) async fn no_end_of_64_sessions_is_lost(bed: Bed) {
     assert_eq!(recent.len(), 64, "and the next poll finds them");
 }
 
-pub(crate) async fn a_compromised_key_is_revoked_for_ever(bed: Bed) {
+pub(crate) async fn a_compromised_key_stays_revoked(bed: Bed) {
     change(&bed, CHAIN, "first", go_on).await.unwrap();
     change(&bed, CHAIN, "second", |keys, _, now| Ok(key::compromise(keys, 1, &POLICY, now))).await.unwrap();
     let expected = [Revoked { what: Revocation::Key(Kid::from("first")), forget_at: None }];
