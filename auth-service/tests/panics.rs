@@ -14,10 +14,10 @@ use auth_service::entropy::{Entropy, EntropyError, SystemEntropy};
 use auth_service::runtime::app::App;
 use auth_service::runtime::telemetry::{self, Metrics};
 use auth_service::{http as service, jobs};
+use e2e::client::Client;
+use e2e::wait;
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::client::Client;
-use tests::wait;
 use tokio::net::TcpListener;
 use verifier::{Clock, SystemClock, UnixTime};
 

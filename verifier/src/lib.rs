@@ -68,7 +68,10 @@ mod background;
 #[cfg(feature = "live")]
 mod builder;
 mod clock;
-#[cfg_attr(not(feature = "live"), expect(dead_code, reason = "the rest serves what keeps a verifier current"))]
+#[cfg_attr(
+    not(feature = "live"),
+    expect(dead_code, reason = "the rest serves what keeps a verifier current")
+)]
 mod core;
 #[cfg(feature = "live")]
 mod feed;

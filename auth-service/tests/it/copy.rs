@@ -1,6 +1,4 @@
-//! What `copy` refuses, and what it notices: the store's part, in one process. The whole way is in `tests/tests/growth.rs`.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! What `copy` refuses, and what it notices: the store's part, in one process. The whole way is in `tests/tests/it/growth.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +11,9 @@ use auth_service::domain::password::PasswordHash;
 use auth_service::domain::user::{PermissionSet, UserId};
 use auth_service::keys::material::NewKey;
 use auth_service::store::{CopyError, NewUser, SqlStore, UserWrite};
+use e2e::postgres::Postgres;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
-use tests::postgres::Postgres;
 use verifier::{Clock, Kid, Seconds, SystemClock, UnixTime};
 
 const KEEP_FOR: Seconds = Seconds(400);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tests::random::Random;
+use e2e::random::Random;
 
 /// The chances of one history.
 #[derive(Debug)]

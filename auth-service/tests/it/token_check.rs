@@ -1,7 +1,5 @@
 //! `auth-service token check`, run as a person runs it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;

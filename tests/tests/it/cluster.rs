@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use e2e::client::{Answer, Client};
+use e2e::cluster::{ADMIN, ADMIN_AUDIENCE, Cluster, Plan};
+use e2e::jwt::Peek;
+use e2e::postgres::Postgres;
+use e2e::resource_server::ResourceServer;
+use e2e::wait;
 use http::{StatusCode, header};
-use tests::client::{Answer, Client};
-use tests::cluster::{ADMIN, ADMIN_AUDIENCE, Cluster, Plan};
-use tests::jwt::Peek;
-use tests::postgres::Postgres;
-use tests::resource_server::ResourceServer;
-use tests::wait;
 
 const REPLICAS: usize = 3;
 

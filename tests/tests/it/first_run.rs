@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use e2e::client::Client;
+use e2e::cluster::{ADMIN, find_address, service};
+use e2e::process::{self, Signal};
+use e2e::wait;
+use e2e::workdir::Workdir;
 use http::StatusCode;
-use tests::client::Client;
-use tests::cluster::{ADMIN, find_address, service};
-use tests::process::{self, Signal};
-use tests::wait;
-use tests::workdir::Workdir;
 use tokio::task::JoinSet;
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -5,18 +5,18 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use e2e::checkers::{self, Bounds};
+use e2e::client::Client;
+use e2e::cluster::{Cluster, Plan, service};
+use e2e::jwt::Peek;
+use e2e::ledger::Ledger;
+use e2e::postgres::{Database, Postgres};
+use e2e::process;
+use e2e::session::{Refreshed, Session};
+use e2e::wait;
+use e2e::workdir::Workdir;
 use http::StatusCode;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
-use tests::checkers::{self, Bounds};
-use tests::client::Client;
-use tests::cluster::{Cluster, Plan, service};
-use tests::jwt::Peek;
-use tests::ledger::Ledger;
-use tests::postgres::{Database, Postgres};
-use tests::process;
-use tests::session::{Refreshed, Session};
-use tests::wait;
-use tests::workdir::Workdir;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const SESSIONS: usize = 30_000;

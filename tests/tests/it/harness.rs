@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use e2e::balancer::{Balancer, Fault, Share};
+use e2e::client::Client;
+use e2e::clock;
+use e2e::postgres::{Postgres, Stop};
+use e2e::process;
+use e2e::wait;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tests::balancer::{Balancer, Fault, Share};
-use tests::client::Client;
-use tests::clock;
-use tests::postgres::{Postgres, Stop};
-use tests::process;
-use tests::wait;
 use tokio::net::TcpListener;
 
 #[test]
@@ -62,7 +62,7 @@ fn databases_of_one_server_are_separate() {
 
 #[test]
 fn watchman_ends_what_runs_in_the_folder() {
-    let dir = tests::workdir::Workdir::new();
+    let dir = e2e::workdir::Workdir::new();
     let inside = dir.folder("inside");
     let mut child =
         std::process::Command::new("sleep").arg("1000").current_dir(&inside).spawn().expect("sleep starts");

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use e2e::cluster::{Cluster, Plan};
+use e2e::postgres::Postgres;
+use e2e::resource_server::ResourceServer;
+use e2e::wait;
+use e2e::workdir::Workdir;
 use http::StatusCode;
-use tests::cluster::{Cluster, Plan};
-use tests::postgres::Postgres;
-use tests::resource_server::ResourceServer;
-use tests::wait;
-use tests::workdir::Workdir;
 
 /// Long enough for every key set to be past its max-age and for several refetches to fail.
 const AWAY: Duration = Duration::from_secs(6);
@@ -42,7 +42,7 @@ async fn stop_and_start_again(plan: Plan) {
     all_take(&before.access).await;
 
     cluster.stop_all().await;
-    let start = tests::clock::instant();
+    let start = e2e::clock::instant();
     while start.elapsed() < AWAY {
         all_take(&before.access).await;
         wait::let_pass(Duration::from_millis(100)).await;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use e2e::client::Client;
+use e2e::cluster::{ADMIN, Cluster, Plan, service};
+use e2e::jwt::Peek;
+use e2e::{process, wait};
 use http::StatusCode;
 use serde_json::json;
-use tests::client::Client;
-use tests::cluster::{ADMIN, Cluster, Plan, service};
-use tests::jwt::Peek;
-use tests::{process, wait};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

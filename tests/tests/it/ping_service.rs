@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use e2e::arrivals::{Schedule, Tally};
+use e2e::balancer::Balancer;
+use e2e::client::Client;
+use e2e::cluster::{Cluster, Plan};
+use e2e::load::Load;
+use e2e::process::Signal;
+use e2e::resource_server::ResourceServer;
+use e2e::wait;
+use e2e::workdir::Workdir;
 use http::StatusCode;
-use tests::arrivals::{Schedule, Tally};
-use tests::balancer::Balancer;
-use tests::client::Client;
-use tests::cluster::{Cluster, Plan};
-use tests::load::Load;
-use tests::process::Signal;
-use tests::resource_server::ResourceServer;
-use tests::wait;
-use tests::workdir::Workdir;
 
 const REPLICAS: usize = 3;
 

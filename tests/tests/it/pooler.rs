@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use e2e::checkers::{self, Bounds, Volume};
+use e2e::checking::ready_verifier;
+use e2e::clock;
+use e2e::cluster::{Cluster, Plan};
+use e2e::ledger::Ledger;
+use e2e::load::Load;
+use e2e::postgres::{Pgbouncer, Postgres};
+use e2e::session::{Refreshed, Session};
+use e2e::wait;
 use http::StatusCode;
-use tests::checkers::{self, Bounds, Volume};
-use tests::checking::ready_verifier;
-use tests::clock;
-use tests::cluster::{Cluster, Plan};
-use tests::ledger::Ledger;
-use tests::load::Load;
-use tests::postgres::{Pgbouncer, Postgres};
-use tests::session::{Refreshed, Session};
-use tests::wait;
 use tokio::sync::Mutex;
 use verifier::NoExtra;
 

@@ -3,21 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use e2e::balancer::{Fault, Share};
+use e2e::client::{Answer, Client, Tokens};
+use e2e::cluster::{Cluster, Plan};
+use e2e::jwt::Peek;
+use e2e::postgres::Postgres;
+use e2e::wait;
 use http::StatusCode;
-use tests::balancer::{Fault, Share};
-use tests::client::{Answer, Client, Tokens};
-use tests::cluster::{Cluster, Plan};
-use tests::jwt::Peek;
-use tests::postgres::Postgres;
-use tests::wait;
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+
+use crate::TURN;
 
 const REPLICAS: usize = 3;
 const PARALLEL: usize = 64;
-
-/// The machine is small: one test of this file at a time.
-static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_answers_are_recovered_late_and_a_token_moved_past_ends_the_session() {
@@ -173,9 +171,9 @@ async fn assert_clocks_differ(cluster: &Cluster) {
     for replica in 0..REPLICAS {
         let client = cluster.client().at_replica(replica);
         let admin =
-            client.login(tests::cluster::ADMIN, cluster.admin_password()).await.expect("an answer").tokens();
+            client.login(e2e::cluster::ADMIN, cluster.admin_password()).await.expect("an answer").tokens();
         let iat = Peek::into(&admin.access).iat;
-        let apart = (iat - tests::clock::unix_seconds()).abs();
+        let apart = (iat - e2e::clock::unix_seconds()).abs();
         assert!(apart <= 2, "replica {replica} issued {apart} s off");
     }
 }

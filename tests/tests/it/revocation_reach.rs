@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use e2e::balancer::Balancer;
+use e2e::cluster::{Cluster, Plan};
+use e2e::jwt::Peek;
+use e2e::postgres::Postgres;
+use e2e::wait;
 use http::StatusCode;
-use tests::balancer::Balancer;
-use tests::cluster::{Cluster, Plan};
-use tests::jwt::Peek;
-use tests::postgres::Postgres;
-use tests::wait;
 use verifier::{FeedState, Reason, Seconds, Verified, Verifier, VerifyError};
 
 const REPLICAS: usize = 3;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use e2e::arrivals::{Schedule, Tally};
+use e2e::client::{Answer, Client, Lost};
+use e2e::cluster::{Cluster, Plan, service};
+use e2e::load::Load;
+use e2e::postgres::{Database, Postgres};
+use e2e::wait;
 use http::StatusCode;
-use tests::arrivals::{Schedule, Tally};
-use tests::client::{Answer, Client, Lost};
-use tests::cluster::{Cluster, Plan, service};
-use tests::load::Load;
-use tests::postgres::{Database, Postgres};
-use tests::wait;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SESSIONS: usize = 8;
@@ -75,7 +75,7 @@ async fn half_of_the_replicas_at_a_time_are_restarted_and_no_request_fails() {
     // Longer than the balancer needs to notice: it asks every 200 ms.
     let cluster = Cluster::start(Plan::new(4, database.url()).set("drain_delay", "2s")).await;
     let (load, tally) = steady_load(&cluster).await;
-    let before: Vec<u32> = cluster.replicas().iter().map(tests::cluster::Replica::id).collect();
+    let before: Vec<u32> = cluster.replicas().iter().map(e2e::cluster::Replica::id).collect();
     let answered = || tally.counts().ok.count();
     let some_more = async |what: &str| {
         let start = answered();

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use e2e::arrivals::Tally;
+use e2e::checkers::{self, Bounds, Volume};
+use e2e::checking::{Checks, Pool, ready_verifier};
+use e2e::client::Client;
+use e2e::clock;
+use e2e::cluster::{Cluster, Plan};
+use e2e::ledger::Ledger;
+use e2e::load::Load;
+use e2e::postgres::Postgres;
+use e2e::random::Random;
+use e2e::session::{Refreshed, Session};
+use e2e::wait;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tests::arrivals::Tally;
-use tests::checkers::{self, Bounds, Volume};
-use tests::checking::{Checks, Pool, ready_verifier};
-use tests::client::Client;
-use tests::clock;
-use tests::cluster::{Cluster, Plan};
-use tests::ledger::Ledger;
-use tests::load::Load;
-use tests::postgres::Postgres;
-use tests::random::Random;
-use tests::session::{Refreshed, Session};
-use tests::wait;
 
 const REPLICAS: usize = 3;
 const SETTINGS: &str = "/admin/v1/settings";

@@ -5,14 +5,10 @@
 //! The publisher is the real one; database, clocks, network and reader are models. The reader keeps the rules of
 //! `docs/protocols.md`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "../histories/dice.rs"]
-mod dice;
 mod reader;
 mod world;
 
-use dice::{Dice, seeds};
+use crate::dice::{Dice, seeds};
 use world::{Weather, World};
 
 fn run(count: u64, weather: Weather) {

@@ -8,8 +8,8 @@ use auth_service::runtime::feed::publisher::{Draft, Publisher};
 use auth_service::store::{Confirmation, RevocationTable};
 use verifier::{Kid, UnixTime};
 
+use super::reader::{Connection, Reader};
 use crate::dice::Dice;
-use crate::reader::{Connection, Reader};
 
 const START: i64 = 1_800_000_000_000;
 /// What a reader may be behind before it is sent a snapshot, in documents.

@@ -4,7 +4,7 @@ use auth_service::http::{Access, Listener, route_table};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::replica::{Call, PASSWORD, Replica, admin_get, admin_post, get, post};
+use super::replica::{Call, PASSWORD, Replica, admin_get, admin_post, get, post};
 
 fn admin(method: Method, path: &str) -> Call {
     Call::new(Listener::Admin, method, path)
@@ -214,7 +214,7 @@ async fn every_admin_route_needs_its_own_permission_in_a_token_for_it() {
             if matches!(route.method, Method::PUT | Method::PATCH) { call.json(&json!({})) } else { call }
         };
         replica.send(call()).await.assert_problem(401, "missing_token");
-        let api = replica.login("admin", crate::replica::ADMIN_PASSWORD, "api").await;
+        let api = replica.login("admin", super::replica::ADMIN_PASSWORD, "api").await;
         replica
             .send(call().bearer(api["access_token"].as_str().unwrap()))
             .await

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 use verifier::{Clock as _, Seconds};
 
-use crate::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_get, admin_post, get, post};
+use super::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_get, admin_post, get, post};
 
 const VERIFY: &str = "/v1/verify";
 

@@ -4,8 +4,8 @@ use auth_service::http::{Listener, route_table};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::contract::{Contract, Operation, array, object};
-use crate::replica::{Answer, Call, Replica, admin_get, get, post};
+use super::contract::{Contract, Operation, array, object};
+use super::replica::{Answer, Call, Replica, admin_get, get, post};
 
 /// A string that must not come back, wherever it is put.
 const CANARY: &str = "canary-9f3b1c";

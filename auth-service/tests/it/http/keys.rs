@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 use verifier::{Algorithm, Clock as _, JwkSet, Kid, Seconds};
 
-use crate::replica::{ADMIN_PASSWORD, Call, Replica, admin_get, admin_post, get};
+use super::replica::{ADMIN_PASSWORD, Call, Replica, admin_get, admin_post, get};
 
 const JWKS: &str = "/.well-known/jwks.json";
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::replica::{ADMIN_PASSWORD, PASSWORD, Replica, get, post};
+use super::replica::{ADMIN_PASSWORD, PASSWORD, Replica, get, post};
 
 #[tokio::test]
 async fn a_login_answers_with_tokens_that_say_who_one_is() {
@@ -35,7 +35,7 @@ async fn unknown_disabled_and_wrong_logins_get_the_same_bytes() {
     let disabled = replica.create_user(&admin, "disabled", &[]).await;
     replica.create_user(&admin, "alice", &[]).await;
     let path = format!("/admin/v1/users/{disabled}");
-    let call = crate::replica::Call::new(auth_service::http::Listener::Admin, http::Method::PATCH, &path);
+    let call = super::replica::Call::new(auth_service::http::Listener::Admin, http::Method::PATCH, &path);
     assert_eq!(replica.send(call.bearer(&admin).json(&json!({"disabled": true}))).await.status, 200);
 
     let long = "x".repeat(10_000);

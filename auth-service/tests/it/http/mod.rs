@@ -2,8 +2,6 @@
 //!
 //! Every answer that any test here receives is held to `openapi.yaml`: path, method, status, headers and schema.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod admin;
 mod contract;
 mod forward_auth;

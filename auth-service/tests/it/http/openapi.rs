@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use auth_service::http::{Access, Listener, Route, route_table};
 use serde_json::Value;
 
-use crate::contract::{Contract, array, object};
+use super::contract::{Contract, array, object};
 
 type Line = (Listener, String, String, String);
 

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 use verifier::{ManualClock, Seconds, UnixTime};
 
-use crate::contract::Contract;
+use super::contract::Contract;
 
 pub(crate) const ADMIN_PASSWORD: &str = "plum-tractor-cobalt-49";
 pub(crate) const PASSWORD: &str = "seven-violet-harbour-kites";

@@ -12,7 +12,7 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use crate::replica::{Answer, Call, Replica, admin_get, admin_post, get};
+use super::replica::{Answer, Call, Replica, admin_get, admin_post, get};
 
 const DRAIN: &str = "/admin/v1/drain";
 

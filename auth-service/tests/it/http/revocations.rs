@@ -15,8 +15,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
 use verifier::{Expected, KeySet, Reason, Seconds, VerifyError};
 
-use crate::contract::Contract;
-use crate::replica::{Call, PASSWORD, Replica, admin_post, get, post};
+use super::contract::Contract;
+use super::replica::{Call, PASSWORD, Replica, admin_post, get, post};
 
 const SNAPSHOT: &str = "/v1/revocations";
 const STREAM: &str = "/v1/revocations/stream";

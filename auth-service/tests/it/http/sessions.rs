@@ -4,7 +4,7 @@ use auth_service::http::Listener;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::replica::{Call, PASSWORD, Replica, get, post};
+use super::replica::{Call, PASSWORD, Replica, get, post};
 
 const NEW_PASSWORD: &str = "quiet-lantern-meadow-71";
 

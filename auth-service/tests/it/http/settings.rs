@@ -6,8 +6,8 @@ use http::Method;
 use serde_json::{Value, json};
 use verifier::Seconds;
 
-use crate::keys::header;
-use crate::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_get, admin_post, get, post};
+use super::keys::header;
+use super::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_get, admin_post, get, post};
 
 const SETTINGS: &str = "/admin/v1/settings";
 

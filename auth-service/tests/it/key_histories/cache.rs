@@ -2,9 +2,9 @@
 
 use verifier::UnixTime;
 
-use crate::plan::Millis;
-use crate::replica::KeySet;
-use crate::table::Name;
+use super::plan::Millis;
+use super::replica::KeySet;
+use super::table::Name;
 
 /// When a verifier asks for the key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,6 @@ impl Verifier {
     }
 
     pub(crate) fn now(&self, at: Millis) -> UnixTime {
-        crate::plan::second(at + self.clock_offset)
+        super::plan::second(at + self.clock_offset)
     }
 }

@@ -2,10 +2,10 @@
 
 use verifier::{Seconds, UnixTime};
 
-use crate::plan::{LATE_COMMIT, LONGEST_QUESTION, Millis, second};
-use crate::replica::Token;
-use crate::table::{Name, Table};
-use crate::world::World;
+use super::plan::{LATE_COMMIT, LONGEST_QUESTION, Millis, second};
+use super::replica::Token;
+use super::table::{Name, Table};
+use super::world::World;
 
 /// A promise that a history broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

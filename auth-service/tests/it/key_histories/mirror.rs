@@ -12,10 +12,10 @@ use auth_service::keys::sealing::MasterKeys;
 use auth_service::store::{Confirmation, KeyRow, KeyTable};
 use verifier::{Algorithm, Clock as _, JwkSet, ManualClock, Seconds, UnixTime};
 
+use super::plan::{CHAINS, Plan, START, Without, millis, second};
+use super::replica::{Ring, Seen};
+use super::table::{Key, Table};
 use crate::dice::Dice;
-use crate::plan::{CHAINS, Plan, START, Without, millis, second};
-use crate::replica::{Ring, Seen};
-use crate::table::{Key, Table};
 
 const CHAIN: usize = 1;
 

@@ -13,12 +13,8 @@
 //!
 //! `TESTS_SEED` starts the seeds at another number.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod cache;
 mod checks;
-#[path = "../histories/dice.rs"]
-mod dice;
 mod mirror;
 mod plan;
 mod replica;
@@ -28,8 +24,8 @@ mod world;
 
 use auth_service::config::Config;
 
+use crate::dice::{Dice, seeds};
 use checks::{Broken, Violation};
-use dice::{Dice, seeds};
 use plan::{Plan, Without};
 use world::{Counts, World};
 

@@ -6,8 +6,8 @@ use auth_service::domain::access::expiry;
 use auth_service::domain::key::KeySchedule;
 use verifier::{Seconds, UnixTime};
 
-use crate::plan::{Fate, Millis, Plan, Without, millis, second};
-use crate::table::{Name, Table};
+use super::plan::{Fate, Millis, Plan, Without, millis, second};
+use super::table::{Name, Table};
 
 /// The key ring. Its times are those of the replica's monotonic clock, which runs with the true time.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use auth_service::domain::key::{ChainKey, Change};
 use verifier::{Kid, Seconds, UnixTime};
 
-use crate::plan::CHAINS;
+use super::plan::CHAINS;
 
 /// A row.
 #[derive(Clone, Debug)]

@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use verifier::Seconds;
 
-use crate::cache::{Freshness, Habit, Held, Route};
-use crate::checks::Broken;
-use crate::plan::{LONGEST_QUESTION, Millis, Without, second};
-use crate::replica::{Seen, Token};
-use crate::world::{Event, Request, World};
+use super::cache::{Freshness, Habit, Held, Route};
+use super::checks::Broken;
+use super::plan::{LONGEST_QUESTION, Millis, Without, second};
+use super::replica::{Seen, Token};
+use super::world::{Event, Request, World};
 impl World<'_> {
     pub(crate) fn ask(&mut self, replica: usize, hot: bool, at: Millis) {
         let (plan, dice, fate) = (self.plan, self.dice, &self.plan.fates[replica]);

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use auth_service::domain::key::{Change, KeyPhase, announce, compromise, cover, successor_if_due, wind_down};
 use verifier::{Seconds, UnixTime};
 
-use crate::cache::{Habit, Route, Verifier};
-use crate::checks::{Broken, Violation};
+use super::cache::{Habit, Route, Verifier};
+use super::checks::{Broken, Violation};
+use super::plan::{CHAINS, Fate, LATE_COMMIT, Millis, Order, Plan, START, Without, millis, second};
+use super::replica::{Ring, Seen, Token};
+use super::table::Table;
 use crate::dice::Dice;
-use crate::plan::{CHAINS, Fate, LATE_COMMIT, Millis, Order, Plan, START, Without, millis, second};
-use crate::replica::{Ring, Seen, Token};
-use crate::table::Table;
 
 /// What a history did, to see that it did something.
 #[derive(Clone, Copy, Debug, Default)]

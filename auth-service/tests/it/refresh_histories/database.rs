@@ -9,8 +9,8 @@ use auth_service::domain::password::PasswordHash;
 use auth_service::domain::session::{EndReason, RefreshState, Session, SessionId};
 use auth_service::domain::user::UserId;
 use auth_service::store::{Advance, LiveSession, NewSession, NewUser, SqlStore, UserWrite};
+use e2e::postgres::Postgres;
 use tempfile::TempDir;
-use tests::postgres::Postgres;
 use verifier::{ManualClock, Seconds, UnixTime};
 
 pub(crate) const MAC_KEY: u32 = 1;

@@ -6,10 +6,10 @@ use auth_service::domain::refresh::Generation;
 use auth_service::domain::session::{RefreshPolicy, Session};
 use verifier::Seconds;
 
-use crate::database::Database;
+use super::database::Database;
+use super::ledger::{Counts, Ledger};
+use super::server::{Answer, Request};
 use crate::dice::Dice;
-use crate::ledger::{Counts, Ledger};
-use crate::server::{Answer, Request};
 
 pub(crate) const GRACE: i64 = 10;
 /// A client that heard nothing for so long, or less, takes the answer for lost.

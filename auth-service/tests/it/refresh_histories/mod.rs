@@ -10,11 +10,7 @@
 //!
 //! `TESTS_SEED` starts the seeds at another number.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod database;
-#[path = "../histories/dice.rs"]
-mod dice;
 mod history;
 mod ledger;
 mod server;
@@ -24,8 +20,8 @@ use auth_service::domain::session::{RefreshPolicy, SessionId, Verdict};
 use auth_service::store::{Advance, SqlStore};
 use verifier::Seconds;
 
+use crate::dice::{Dice, seeds};
 use database::{Database, LIFE, MAC_KEY, Model, Real};
-use dice::{Dice, seeds};
 use history::{Ending, GRACE, History, Setting};
 use ledger::Counts;
 

@@ -5,8 +5,8 @@ use auth_service::domain::refresh::Generation;
 use auth_service::domain::session::{RefreshPolicy, Verdict};
 use auth_service::store::Advance;
 
-use crate::database::Database;
-use crate::ledger::Ledger;
+use super::database::Database;
+use super::ledger::Ledger;
 
 const TRIES: usize = 8;
 

@@ -9,8 +9,8 @@ use auth_service::domain::password::PasswordHash;
 use auth_service::domain::session::SessionId;
 use auth_service::domain::user::{PermissionSet, UserId};
 use auth_service::store::{LiveSession, NewSession, NewUser, SqlStore, UserRow, UserWrite};
+use e2e::postgres::Postgres;
 use tempfile::TempDir;
-use tests::postgres::Postgres;
 use verifier::{ManualClock, Seconds, UnixTime};
 
 pub(crate) struct Bed {

@@ -6,13 +6,13 @@ use auth_service::domain::key::{self, Chain, ChainKey, Change, KeyPhase, Rotatio
 use auth_service::domain::session::SessionId;
 use auth_service::keys::material::NewKey;
 use auth_service::store::{KeyRow, KeyTable, SqlStore, StoreError};
+use e2e::postgres::Postgres;
 use futures_util::TryFutureExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tests::postgres::Postgres;
 use tokio::time::Duration;
 use verifier::{Algorithm, Kid, ManualClock, Seconds, UnixTime};
 
-use crate::bed::{Bed, KEEP_FOR, race};
+use super::bed::{Bed, KEEP_FOR, race};
 
 pub(crate) const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
 pub(crate) const POLICY: RotationPolicy = RotationPolicy {

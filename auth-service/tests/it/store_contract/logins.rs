@@ -8,7 +8,7 @@ use auth_service::domain::user::UserId;
 use auth_service::store::{Bootstrap, NewSession, SqlStore, UserChange, UserWrite};
 use verifier::Seconds;
 
-use crate::bed::{Bed, event, race};
+use super::bed::{Bed, event, race};
 
 /// 63 logins whose password was checked before, and one act that must stop them. Afterwards no session is alive.
 async fn race_against<F>(bed: &Bed, user: UserId, act: impl FnOnce(SqlStore) -> F)

@@ -6,7 +6,7 @@ use auth_service::domain::replica::{
 };
 use verifier::{Algorithm, Seconds};
 
-use crate::bed::{Bed, event};
+use super::bed::{Bed, event};
 
 fn report(id: &str) -> ReplicaReport {
     ReplicaReport {

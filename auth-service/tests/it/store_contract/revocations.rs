@@ -8,13 +8,13 @@ use auth_service::domain::session::{EndReason, SessionId};
 use auth_service::store::{
     LiveSession, NewSession, SqlStore, StoreError, UserChange, UserWrite, with_budget, with_one_connection,
 };
+use e2e::postgres::Postgres;
 use sqlx::{Connection as _, PgConnection};
-use tests::postgres::Postgres;
 use tokio::time::{Duration, timeout};
 use verifier::{Kid, ManualClock, Seconds, UnixTime};
 
-use crate::bed::{Bed, IDLE, KEEP_FOR, event, race};
-use crate::keys::{CHAIN, POLICY, change, go_on};
+use super::bed::{Bed, IDLE, KEEP_FOR, event, race};
+use super::keys::{CHAIN, POLICY, change, go_on};
 
 /// Everything that is to be remembered now.
 async fn all(bed: &Bed) -> Vec<Revoked> {

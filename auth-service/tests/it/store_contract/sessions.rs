@@ -6,7 +6,7 @@ use auth_service::domain::user::PermissionSet;
 use auth_service::store::{Advance, LiveSession, NewSession};
 use verifier::Seconds;
 
-use crate::bed::{ABSOLUTE, Bed, IDLE, MAC_KEY, event, race};
+use super::bed::{ABSOLUTE, Bed, IDLE, MAC_KEY, event, race};
 
 async fn advance(bed: &Bed, live: &LiveSession, step: Advance) -> Option<LiveSession> {
     bed.store.advance_session(live.session.id, step, MAC_KEY, IDLE).await.unwrap()

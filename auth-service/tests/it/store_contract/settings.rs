@@ -7,8 +7,8 @@ use auth_service::domain::key::{Chain, RotationPolicy};
 use auth_service::store::{SettingsChange, SettingsWrite, SqlStore};
 use verifier::Seconds;
 
-use crate::bed::{Bed, race};
-use crate::keys::{CHAIN, POLICY, change as change_keys, go_on};
+use super::bed::{Bed, race};
+use super::keys::{CHAIN, POLICY, change as change_keys, go_on};
 
 type Values = BTreeMap<String, String>;
 

@@ -5,7 +5,7 @@ use auth_service::domain::authority::{ADMIN_PERMISSIONS, Authority};
 use auth_service::domain::user::PermissionSet;
 use auth_service::store::{RoleWrite, UserChange, UserPage, UserWrite};
 
-use crate::bed::{Bed, event, race};
+use super::bed::{Bed, event, race};
 
 fn operator(permissions: &str) -> Authority {
     Authority::Operator(PermissionSet::parse(permissions).unwrap())

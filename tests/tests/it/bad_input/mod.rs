@@ -5,14 +5,14 @@ mod routes;
 
 use bodies::Case;
 use bytes::Bytes;
+use e2e::client::{Answer, Client, Tokens};
+use e2e::cluster::{ADMIN, ADMIN_AUDIENCE, Cluster, Plan};
+use e2e::jwt::Peek;
+use e2e::postgres::{Database, Postgres};
+use e2e::rude;
 use http::{HeaderName, Method, StatusCode, header};
 use routes::{Listener, Route};
 use serde_json::Value;
-use tests::client::{Answer, Client, Tokens};
-use tests::cluster::{ADMIN, ADMIN_AUDIENCE, Cluster, Plan};
-use tests::jwt::Peek;
-use tests::postgres::{Database, Postgres};
-use tests::rude;
 
 /// Part of every made-up secret. It may come back in no answer and stand in no log.
 const CANARY: &str = "kanarienvogel";
@@ -108,7 +108,7 @@ async fn headers_that_claim_another_origin_change_nothing() {
     let me = plain.with_bearer(&login.access).me().await.expect("an answer");
     me.assert_status(StatusCode::OK);
     all.with_bearer(&login.access).me().await.expect("an answer").assert_status(StatusCode::OK);
-    let claims = tests::jwt::claims(&login.access);
+    let claims = e2e::jwt::claims(&login.access);
     assert_eq!(claims["iss"], scene.cluster.issuer());
 
     // An override is no other method, and a claimed URL no other route.

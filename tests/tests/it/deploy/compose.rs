@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use e2e::postgres::Postgres;
+use e2e::process::built;
+use e2e::workdir::Workdir;
 use serde_json::{Value, json};
-use tests::postgres::Postgres;
-use tests::process::built;
-use tests::workdir::Workdir;
 
-use crate::service::{Environment, check, seconds, setting};
-use crate::tools::{copy, make_secrets, run};
+use super::service::{Environment, check, seconds, setting};
+use super::tools::{copy, make_secrets, run};
 
 /// The folder as its operator has it, and what docker-compose understands.
 struct Composition {
@@ -23,7 +23,7 @@ impl Composition {
     fn new() -> Self {
         let dir = Workdir::new();
         let folder = dir.path().join("deploy");
-        copy(&crate::deploy(), &folder);
+        copy(&super::deploy(), &folder);
         make_secrets(&folder.join("secrets")).unwrap_or_else(|why| panic!("{why}"));
         let mut compose = Command::new("docker-compose");
         compose.arg("--file").arg(folder.join("compose.yaml")).arg("config");
@@ -230,7 +230,7 @@ fn replica_that_crashes_is_started_again() {
 #[test]
 fn image_is_the_one_that_the_dockerfile_builds() {
     let composition = Composition::new();
-    let stages = crate::dockerfile::stages();
+    let stages = super::dockerfile::stages();
     for program in ["auth-service", "ping-service", "live-service"] {
         for (name, replica) in composition.replicas(program) {
             assert_eq!(replica["build"]["dockerfile"], "deploy/Dockerfile", "{name}");

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use e2e::cluster::service;
 use serde_json::Value;
-use tests::cluster::service;
 
-use crate::service::{Environment, check, setting};
-use crate::tools::run;
+use super::service::{Environment, check, setting};
+use super::tools::run;
 
 /// What lies between one `FROM` and the next.
 pub(crate) struct Stage {
@@ -34,7 +34,7 @@ impl Stage {
 }
 
 fn text() -> String {
-    fs::read_to_string(crate::deploy().join("Dockerfile")).expect("the Dockerfile")
+    fs::read_to_string(super::deploy().join("Dockerfile")).expect("the Dockerfile")
 }
 
 /// The stages of the Dockerfile.
@@ -92,7 +92,7 @@ fn builder_makes_programs_of_this_workspace_with_its_compiler() {
     for program in programs() {
         assert!(packages.iter().any(|package| package["name"] == program.as_str()), "{program}");
     }
-    let toolchain = fs::read_to_string(crate::deploy().join("../rust-toolchain.toml")).expect("our compiler");
+    let toolchain = fs::read_to_string(super::deploy().join("../rust-toolchain.toml")).expect("our compiler");
     let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).expect("a channel");
     let image = format!("ARG BUILDER=docker.io/library/rust:{}-bookworm\n", channel.trim_matches('"'));
     assert!(text().contains(&image), "{image}");
@@ -100,10 +100,10 @@ fn builder_makes_programs_of_this_workspace_with_its_compiler() {
 
 #[test]
 fn build_context_has_every_package_and_no_secret() {
-    let ignored = fs::read_to_string(crate::deploy().join("../.dockerignore")).expect("what is left out");
+    let ignored = fs::read_to_string(super::deploy().join("../.dockerignore")).expect("what is left out");
     let kept: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignored.lines().any(|line| line == "*"), "everything is left out but");
-    let root = fs::canonicalize(crate::deploy().join("..")).expect("our own folder");
+    let root = fs::canonicalize(super::deploy().join("..")).expect("our own folder");
     for package in metadata()["packages"].as_array().expect("packages") {
         let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
         let folder = manifest.strip_prefix(&root).expect("in the workspace").iter().next().expect("a folder");

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use e2e::postgres::Postgres;
+use e2e::process::built;
+use e2e::workdir::Workdir;
 use serde_json::Value;
-use tests::postgres::Postgres;
-use tests::process::built;
-use tests::workdir::Workdir;
 
-use crate::service::{Confined, Environment, check, seconds, setting, with_secrets};
-use crate::tools::{Written, copy, make_secrets, run};
+use super::service::{Confined, Environment, check, seconds, setting, with_secrets};
+use super::tools::{Written, copy, make_secrets, run};
 
 /// What `./test` installs.
 const VALIDATE: &str = "../target/tools/kubernetes-validate/bin/kubernetes-validate";
@@ -25,7 +25,7 @@ impl Installation {
     fn without_secrets() -> Self {
         let dir = Workdir::new();
         let folder = dir.path().join("kubernetes");
-        copy(&crate::deploy().join("kubernetes"), &folder);
+        copy(&super::deploy().join("kubernetes"), &folder);
         Self { dir, folder }
     }
 
@@ -318,7 +318,7 @@ fn autoscaler_and_disruption_budget_mean_these_pods() {
 
 #[test]
 fn example_gets_variables_that_it_knows_and_is_asked_where_it_listens() {
-    let manifest = fs::read_to_string(crate::deploy().join("kubernetes/example/ping-service.yaml"));
+    let manifest = fs::read_to_string(super::deploy().join("kubernetes/example/ping-service.yaml"));
     let objects = Objects(serde_saphyr::from_multiple(&manifest.expect("the example")).expect("YAML"));
     let container = objects.container();
     let mut help = Command::new(built("ping-service", "-p ping-service"));
@@ -327,7 +327,7 @@ fn example_gets_variables_that_it_knows_and_is_asked_where_it_listens() {
         let name = variable["name"].as_str().expect("a name");
         assert!(help.contains(&format!("[env: {name}")), "{name}\n{help}");
     }
-    let image = crate::dockerfile::stage("ping-service");
+    let image = super::dockerfile::stage("ping-service");
     let port = port_of(image.only("ENV").strip_prefix("ADDRESS=").expect("its address"));
     for probe in ["readinessProbe", "livenessProbe"] {
         assert_eq!(objects.container_port(&container[probe]["httpGet"]["port"]), port, "{probe}");

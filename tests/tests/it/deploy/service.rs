@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use e2e::client::Client;
+use e2e::cluster::{find_address, service};
+use e2e::{process, wait};
 use http::StatusCode;
-use tests::client::Client;
-use tests::cluster::{find_address, service};
-use tests::{process, wait};
 
-use crate::tools;
+use super::tools;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use tests::cluster::service;
-use tests::workdir::Workdir;
+use e2e::cluster::service;
+use e2e::workdir::Workdir;
 
-use crate::service::{Environment, check, seconds};
-use crate::tools::{Written, run};
+use super::service::{Environment, check, seconds};
+use super::tools::{Written, run};
 
 const INSTALL: &str = "apt-get install systemd";
 /// What becomes the service's file.
@@ -19,7 +19,7 @@ const INSTALLED: &str = "/usr/local/bin/auth-service";
 const CREDENTIALS: &str = "/run/credentials/auth-service.service";
 
 fn unit() -> String {
-    fs::read_to_string(crate::deploy().join("systemd/auth-service.service")).expect("the unit")
+    fs::read_to_string(super::deploy().join("systemd/auth-service.service")).expect("the unit")
 }
 
 /// The values of a key, in order.
@@ -79,7 +79,7 @@ fn unit_starts_the_service_with_settings_it_accepts() {
         .collect();
     let key = environment["AUTH_MASTER_KEY_FILE"].strip_prefix(CREDENTIALS).expect("a credential");
     assert!(credentials.contains_key(key.trim_start_matches('/')), "{key}");
-    let settings = crate::deploy().join("..").join(SETTINGS);
+    let settings = super::deploy().join("..").join(SETTINGS);
     let effective = check(&["--config", &settings.display().to_string()], &environment);
 
     // It drains by itself: drain_delay, 30 s for requests in flight, 2 s for the database.
@@ -91,7 +91,7 @@ fn unit_starts_the_service_with_settings_it_accepts() {
 #[test]
 fn settings_of_the_unit_leave_stored_ones_alone_and_hold_no_secret() {
     let [example, settings] = ["example.toml", "systemd/auth-service.toml"]
-        .map(|file| fs::read_to_string(crate::deploy().join(file)).expect("a file of deploy/"));
+        .map(|file| fs::read_to_string(super::deploy().join(file)).expect("a file of deploy/"));
     let lines: Vec<&str> = example.lines().collect();
     let stored = |key: &str| {
         let at = lines.iter().position(|line| line.starts_with(&format!("{key} = ")));

@@ -31,7 +31,7 @@ pub(crate) fn run(command: &mut Command, install: &str) -> Result<Written, Strin
 
 /// Makes the secrets of an installation in a new folder, as its operator does.
 pub(crate) fn make_secrets(folder: &Path) -> Result<Written, String> {
-    run(Command::new(crate::deploy().join("make-secrets")).arg(folder), "it is in deploy/")
+    run(Command::new(super::deploy().join("make-secrets")).arg(folder), "it is in deploy/")
 }
 
 /// A copy of a folder, without what `.gitignore` names.

@@ -1,10 +1,11 @@
 //! Caddy.
 
+use e2e::front_end::{Kind, Program};
 use http::StatusCode;
-use tests::front_end::{Kind, Program};
 
-use crate::guarded::Guarded;
-use crate::{TURN, load, routes};
+use super::guarded::Guarded;
+use super::{load, routes};
+use crate::TURN;
 
 /// Caddy 2.6 cannot repeat a POST that it has sent.
 #[tokio::test(flavor = "multi_thread")]

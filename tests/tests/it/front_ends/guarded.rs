@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use e2e::client::{Answer, Client, Tokens};
+use e2e::cluster::{ADMIN, ADMIN_AUDIENCE};
+use e2e::front_end::{AUDIENCE, Program, Site};
+use e2e::postgres::Postgres;
+use e2e::wait;
 use http::{StatusCode, header};
 use serde_json::{Value, json};
-use tests::client::{Answer, Client, Tokens};
-use tests::cluster::{ADMIN, ADMIN_AUDIENCE};
-use tests::front_end::{AUDIENCE, Program, Site};
-use tests::postgres::Postgres;
-use tests::wait;
 
-use crate::routes::{assert_nothing_forged, forging};
+use super::routes::{assert_nothing_forged, forging};
 
 /// The default of logins and checks that name no audience, so that a guard that forgets to name its own is found out.
 const OTHER_AUDIENCE: &str = "first";

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use e2e::arrivals::{Schedule, Tally};
+use e2e::cluster::service;
+use e2e::front_end::{Program, Site, deployed};
+use e2e::jwt::Peek;
+use e2e::{process, wait};
 use http::StatusCode;
 use serde_json::json;
-use tests::arrivals::{Schedule, Tally};
-use tests::cluster::service;
-use tests::front_end::{Program, Site, deployed};
-use tests::jwt::Peek;
-use tests::{process, wait};
 
-use crate::guarded::{Guarded, passes};
-use crate::{TURN, load, routes};
+use super::guarded::{Guarded, passes};
+use super::{load, routes};
+use crate::TURN;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn haproxy_loses_no_request_when_nodes_die_or_drain() {

@@ -2,12 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use e2e::front_end::{OPERATOR, Program, Site};
+use e2e::postgres::Postgres;
 use http::{StatusCode, header};
-use tests::front_end::{OPERATOR, Program, Site};
-use tests::postgres::Postgres;
 
-use crate::guarded::Guarded;
-use crate::{TURN, load, routes};
+use super::guarded::Guarded;
+use super::{load, routes};
+use crate::TURN;
 
 /// httpd repeats nothing that it has sent, so this is all it can do; `measure` checks it.
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tests::client::Client;
-use tests::clock;
-use tests::front_end::{Death, Kind, NODES, Outcome, Program, Site, Traffic};
-use tests::postgres::Postgres;
-use tests::wait;
+use e2e::client::Client;
+use e2e::clock;
+use e2e::front_end::{Death, Kind, NODES, Outcome, Program, Site, Traffic};
+use e2e::postgres::Postgres;
+use e2e::wait;
 
 use crate::TURN;
 

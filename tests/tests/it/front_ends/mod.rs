@@ -9,8 +9,3 @@ mod httpd;
 mod load;
 mod nginx;
 mod routes;
-
-use tokio::sync::Mutex;
-
-/// The machine is small: one site at a time.
-static TURN: Mutex<()> = Mutex::const_new(());

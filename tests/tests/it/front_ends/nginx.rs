@@ -1,10 +1,11 @@
 //! Nginx.
 
+use e2e::front_end::Program;
 use http::StatusCode;
-use tests::front_end::Program;
 
-use crate::guarded::Guarded;
-use crate::{TURN, load, routes};
+use super::guarded::Guarded;
+use super::{load, routes};
+use crate::TURN;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_loses_no_request_when_nodes_die_or_drain() {

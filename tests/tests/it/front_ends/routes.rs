@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use e2e::checking::ready_verifier;
+use e2e::client::Client;
+use e2e::clock;
+use e2e::front_end::{EXAMPLE_KEY, NODES, Plain, Program, Site};
+use e2e::postgres::{Postgres, Stop};
+use e2e::wait;
 use http::{HeaderName, StatusCode, header};
 use serde_json::{Value, json};
-use tests::checking::ready_verifier;
-use tests::client::Client;
-use tests::clock;
-use tests::front_end::{EXAMPLE_KEY, NODES, Plain, Program, Site};
-use tests::postgres::{Postgres, Stop};
-use tests::wait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use verifier::{FeedState, NoExtra};

@@ -1,10 +1,10 @@
 //! Bad input is refused and changes nothing.
 
+use e2e::live::Socket;
 use serde_json::{Value, json};
-use tests::live::Socket;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::Scene;
+use super::Scene;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_are_refused_and_store_nothing() {
@@ -78,5 +78,5 @@ async fn bad_query_opens_no_socket() {
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
     let refused = Socket::open(scene.live.address(), &token, Some(-1)).await;
-    assert_eq!(refused.err(), Some(tests::live::Refused::Status(400)));
+    assert_eq!(refused.err(), Some(e2e::live::Refused::Status(400)));
 }

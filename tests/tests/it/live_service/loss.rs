@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
+use e2e::clock;
+use e2e::live::{Event, Socket};
+use e2e::passage::Passage;
+use e2e::postgres::{Postgres, Stop};
+use e2e::process::{Signal, allow_open_files};
+use e2e::random::Random;
+use e2e::wait;
 use http::{StatusCode, header};
 use serde_json::json;
-use tests::clock;
-use tests::live::{Event, Socket};
-use tests::passage::Passage;
-use tests::postgres::{Postgres, Stop};
-use tests::process::{Signal, allow_open_files};
-use tests::random::Random;
-use tests::wait;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use crate::{REPLICAS, Scene};
+use super::{REPLICAS, Scene};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lost_message() {
@@ -26,7 +26,7 @@ async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lo
     // HAProxy needs 2 s to notice.
     let environment = [("DRAIN_DELAY", "3"), ("DRAIN_SPREAD", "3")];
     let cheap_logins =
-        |plan: tests::cluster::Plan| plan.set("hash_memory_kib", "7168").set("hash_iterations", "5");
+        |plan: e2e::cluster::Plan| plan.set("hash_memory_kib", "7168").set("hash_iterations", "5");
     let scene = Scene::set_with(cheap_logins, &environment).await;
     let fleet = scene.fleet((USERS, DEVICES), (1, Duration::from_secs(2))).await;
     let spread = fleet.spread();

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use e2e::live::{Event, Socket};
+use e2e::wait;
 use serde_json::{Value, json};
-use tests::live::{Event, Socket};
-use tests::wait;
 use tokio::time::timeout;
 
-use crate::{REPLICAS, Scene};
+use super::{REPLICAS, Scene};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn message_through_any_replica_reaches_the_sockets_on_all() {

@@ -7,10 +7,10 @@ mod tokens;
 
 use std::time::Duration;
 
-use tests::client::Tokens;
-use tests::cluster::{Cluster, Plan};
-use tests::live::{Fleet, LiveService, Socket};
-use tests::postgres::{Database, Postgres};
+use e2e::client::Tokens;
+use e2e::cluster::{Cluster, Plan};
+use e2e::live::{Fleet, LiveService, Socket};
+use e2e::postgres::{Database, Postgres};
 
 const REPLICAS: usize = 3;
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use e2e::clock;
+use e2e::jwt::Peek;
+use e2e::live::{Refused, Socket};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
-use tests::clock;
-use tests::jwt::Peek;
-use tests::live::{Refused, Socket};
 use tokio::time::timeout;
 
-use crate::Scene;
+use super::Scene;
 
 /// What the issuer promises of verifiers that are connected.
 const REACH: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ async fn socket_is_closed_when_its_token_expires_unless_it_was_renewed() {
     assert_eq!(left.welcome()["expires_at"], exp);
 
     // The token is refreshed at the issuer and shown at a replica that has never seen the session before.
-    tests::wait::let_pass(Duration::from_secs(2)).await;
+    e2e::wait::let_pass(Duration::from_secs(2)).await;
     let second = scene.cluster.client().refresh(&first.refresh).await.expect("an answer").tokens();
     let answer = renewed.ask(&renew(&second.access)).await;
     let later = Peek::into(&second.access).exp;
@@ -47,7 +47,7 @@ async fn renewal_with_a_token_of_someone_else_changes_nothing() {
     let other = scene.user("bob", &[]).await;
     let own = scene.log_in(&user).await;
     let mut socket = scene.open(0, &own.access).await;
-    tests::wait::let_pass(Duration::from_secs(2)).await;
+    e2e::wait::let_pass(Duration::from_secs(2)).await;
     let cases = [
         (scene.log_in(&other).await.access, "other_subject"),
         (scene.log_in(&user).await.access, "other_session"),
@@ -126,7 +126,7 @@ async fn user_has_only_so_many_sockets_at_a_replica() {
     sockets.push(scene.open(0, &others).await);
     assert_eq!(refused(&others).await, Some(Refused::Status(503)), "the replica is full");
     sockets.clear();
-    tests::wait::until("there is room again", Duration::from_secs(5), async || {
+    e2e::wait::until("there is room again", Duration::from_secs(5), async || {
         Socket::open(address, &token, None).await.ok()
     })
     .await;
@@ -143,7 +143,7 @@ async fn client_that_does_not_answer_pings_is_let_go() {
     assert!(timeout(Duration::from_secs(2), socket.next()).await.is_err());
     assert_eq!(Socket::open(address, &token, None).await.err(), Some(Refused::Status(503)));
     // Now it does not; the connection stays open on our side.
-    tests::wait::until("its place is free", Duration::from_secs(5), async || {
+    e2e::wait::until("its place is free", Duration::from_secs(5), async || {
         Socket::open(address, &token, None).await.ok()
     })
     .await;
@@ -151,7 +151,7 @@ async fn client_that_does_not_answer_pings_is_let_go() {
 
 /// Tokens live for 6 s, and a second longer at the live-service.
 async fn short_lived() -> Scene {
-    let plan = |plan: tests::cluster::Plan| {
+    let plan = |plan: e2e::cluster::Plan| {
         plan.set("access_token_ttl", "6s").set("leeway", "1s").set("refresh_grace", "2s")
     };
     Scene::set_with(plan, &[("LEEWAY", "1")]).await
