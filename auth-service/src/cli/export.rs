@@ -129,7 +129,7 @@ impl Source {
         match self {
             Self::Database(store) => {
                 let table = store.key_table().await?;
-                Ok(keyring::jwks(&table.rows, table.seen.changes, table.seen.now))
+                Ok(keyring::jwks(&table.rows, table.seen.keys_version, table.seen.now))
             }
             Self::Jwks(place) => Ok(parse(&jwks::read(place).await?)?),
         }

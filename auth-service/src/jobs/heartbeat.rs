@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use super::outage::Outage;
 use crate::flows::heartbeat::beat;
 use crate::runtime::app::App;
-use crate::store::with_patience;
+use crate::store::Deadline;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -19,7 +19,7 @@ pub(super) async fn run(app: App) {
         "the list of replicas is written again",
     );
     loop {
-        if outage.record(with_patience(beat(&app)).await) {
+        if outage.record(beat(&app.within(Deadline::of_background_work())).await) {
             sleep(INTERVAL).await;
         } else {
             // A change only shortens the wait.

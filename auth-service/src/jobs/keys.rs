@@ -9,7 +9,7 @@ use super::jittered;
 use super::outage::Outage;
 use crate::flows::rotate_keys::{self, RotateError};
 use crate::runtime::app::App;
-use crate::store::with_one_connection;
+use crate::store::Deadline;
 
 /// Deadline for one read; the next one comes soon.
 const READ_LIMIT: Duration = Duration::from_secs(2);
@@ -31,10 +31,11 @@ pub(super) async fn run(app: App) {
 }
 
 async fn poll(app: &App) -> Result<(), RotateError> {
-    let seen = with_one_connection(READ_LIMIT, app.store.key_changes()).await?;
+    let store = || app.store.within(Deadline::of_background_read(READ_LIMIT));
+    let seen = store().confirmation().await?;
     app.clock_guard.observe(&seen, &*app.clock);
-    if with_one_connection(READ_LIMIT, app.keyring.catch_up(&app.store, &seen)).await? {
-        info!(keys_version = seen.changes, "the key ring was reloaded");
+    if app.keyring.catch_up(&store(), &seen).await? {
+        info!(keys_version = seen.keys_version, "the key ring was reloaded");
     }
     rotate_keys::rotate_if_due(app).await
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::outage::Outage;
 use crate::runtime::settings::LiveSettings;
-use crate::store::{SqlStore, with_patience};
+use crate::store::{Deadline, SqlStore};
 
 const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -22,7 +22,8 @@ pub async fn run(settings: Arc<LiveSettings>, store: SqlStore) {
     // For every report, not only for a new version: the last one may not have been applied.
     while heard.changed().await.is_ok() {
         let version = *heard.borrow_and_update();
-        if outage.record(with_patience(settings.catch_up(&store, version)).await) {
+        let store = store.within(Deadline::of_background_work());
+        if outage.record(settings.catch_up(&store, version).await) {
             sleep(RETRY_AFTER_FAILURE).await;
         }
     }

@@ -14,7 +14,7 @@ use crate::runtime::drain::Drain;
 use crate::runtime::feed::Feed;
 use crate::runtime::hashing::HashPool;
 use crate::runtime::settings::LiveSettings;
-use crate::store::SqlStore;
+use crate::store::{Deadline, SqlStore};
 
 /// A token may become visible this late after it was dated: a commit that waited (rule K2).
 const LATE_COMMIT: Seconds = Seconds(60);
@@ -47,6 +47,12 @@ pub struct App {
 }
 
 impl App {
+    /// The same replica, for work that shares `deadline`. Costs a count for each part.
+    #[must_use]
+    pub fn within(&self, deadline: Deadline) -> Self {
+        Self { store: self.store.within(deadline), ..self.clone() }
+    }
+
     /// The settings that apply now. A flow takes them once and uses them to its end.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.now()

@@ -51,7 +51,7 @@ mod tests {
         let asked_at = clock.monotonic();
         clock.advance(Seconds(took));
         let guard = ClockGuard::default();
-        guard.observe(&Confirmation { now: UnixTime(database), changes: 0, asked_at }, &clock);
+        guard.observe(&Confirmation { now: UnixTime(database), keys_version: 0, asked_at }, &clock);
         assert!(clock.monotonic() >= asked_at + Duration::from_secs(took.unsigned_abs()));
         guard.off_by(Seconds(5)).map(|offset| offset.0)
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use verifier::{Kid, UnixTime};
 
-use super::engine::database::{Row, Transaction, arguments};
+use super::engine::database::Transaction;
+use super::engine::row::{Row, arguments};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::revocation::{Revocation, Revoked};
 use crate::domain::session::SessionId;
@@ -31,55 +32,46 @@ pub struct RevocationTable {
 }
 
 impl SqlStore {
-    /// What must still be remembered: all of it, or what was revoked after an earlier read that saw `since` on the shared clock, and
-    /// a minute before.
+    /// All revocations that count, or those made since an earlier read that saw `since` on the shared clock, and in the minute before.
     ///
-    /// A row is often found by two reads. It is missed by none, in whatever order transactions commit.
+    /// Two reads often find the same row. No row is missed, in whatever order transactions commit.
     pub async fn revocations(&self, since: Option<UnixTime>) -> Result<RevocationTable, StoreError> {
-        self.run(move |store| async move {
-            let asked_at = store.db.clock().monotonic();
-            // Should the shared clock have been set back, its own time counts.
-            let which = since.map_or_else(String::new, |_| {
-                format!("revoked_at >= (CASE WHEN $2 < {{now}} THEN $2 ELSE {{now}} END) - {OVERLAP} AND")
-            });
-            // The id of the only row tells PostgreSQL that there is only one: else it expects millions of rows, and compiles the
-            // statement each time (JIT), which costs more than to run it a hundred times.
-            let sql = format!(
-                "SELECT {{now}}, {{changes}}, settings_version, kind, subject, forget_at FROM key_ring
-                   LEFT JOIN revocations ON {which} (forget_at IS NULL OR forget_at > {{now}}) WHERE key_ring.id = 1"
-            );
-            let arguments = since.map_or_else(Vec::new, |since| arguments![since]);
-            let rows = store.db.read(&sql, arguments).await?;
+        // If the shared clock was set back, its own time counts.
+        let which = since.map_or_else(String::new, |_| {
+            format!("revoked_at >= (CASE WHEN $2 < {{now}} THEN $2 ELSE {{now}} END) - {OVERLAP} AND")
+        });
+        // The id of the only row tells PostgreSQL that there is one row: else it expects millions, and compiles the statement each
+        // time (JIT), which costs more than running it a hundred times.
+        let sql = format!(
+            "SELECT {}, settings_version, kind, subject, forget_at FROM key_ring
+               LEFT JOIN revocations ON {which} (forget_at IS NULL OR forget_at > {{now}}) WHERE key_ring.id = 1",
+            Confirmation::COLUMNS
+        );
+        let arguments = since.map_or_else(Vec::new, |since| arguments![since]);
+        self.read(sql, arguments, |rows| {
             let first = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?;
-            let seen = Confirmation::read(first, 0, asked_at)?;
-            let settings = first.int(2)?;
+            let (seen, settings) = (Confirmation::read(first)?, first.int("settings_version")?);
             let rows = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?;
             Ok(RevocationTable { rows, seen, settings })
         })
         .await
     }
 
-    /// Deletes revocations that nobody needs to remember, at most `limit` of them. Answers how many.
+    /// Deletes revocations that no longer count, at most `limit` of them. Returns how many.
     pub async fn purge_revocations(&self, limit: u32) -> Result<u64, StoreError> {
-        self.run(move |store| async move {
-            let sql = "DELETE FROM revocations WHERE (kind, subject) IN
-                (SELECT kind, subject FROM revocations WHERE forget_at <= {now} ORDER BY forget_at LIMIT $2) RETURNING 1";
-            Ok(store.db.write(sql, arguments![i64::from(limit)]).await?.len() as u64)
-        })
-        .await
+        let sql = "DELETE FROM revocations WHERE (kind, subject) IN
+            (SELECT kind, subject FROM revocations WHERE forget_at <= {now} ORDER BY forget_at LIMIT $2) RETURNING 1";
+        self.write_and_count(sql, arguments![i64::from(limit)]).await
     }
 
-    /// Revokes keys that a replica of the release before compromised: it writes no revocations. Answers how many.
+    /// Revokes keys that a replica of the release before compromised: it writes no revocations. Returns how many.
     ///
     /// TODO: remove when 0.1 need no longer run beside this release.
     pub async fn adopt_revoked_keys(&self) -> Result<u64, StoreError> {
-        self.run(|store| async move {
-            let sql = "INSERT INTO revocations (kind, subject, revoked_at)
-                SELECT 'key', kid, {now} FROM keys WHERE compromised_at IS NOT NULL AND chain <> 'refresh-mac'
-                ON CONFLICT DO NOTHING RETURNING subject";
-            Ok(store.db.write(sql, Vec::new()).await?.len() as u64)
-        })
-        .await
+        let sql = "INSERT INTO revocations (kind, subject, revoked_at)
+            SELECT 'key', kid, {now} FROM keys WHERE compromised_at IS NOT NULL AND chain <> 'refresh-mac'
+            ON CONFLICT DO NOTHING RETURNING subject";
+        self.write_and_count(sql, Vec::new()).await
     }
 
     /// Is notified when there may be something new to read: after each transaction of this process that revoked something and, while
@@ -121,28 +113,27 @@ pub(super) async fn revoke_sessions(
          ON CONFLICT DO NOTHING"
     );
     tx.fetch(&sql, arguments![keep_for.0, value, ended_at]).await?;
-    tx.nudge(CHANNEL).await
+    tx.notify(CHANNEL).await
 }
 
 /// Revokes a signing key, for ever.
 pub(super) async fn revoke_key(tx: &mut Transaction, kid: &Kid) -> Result<(), StoreError> {
     let sql = "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('key', $2, {now}) ON CONFLICT DO NOTHING";
     tx.fetch(sql, arguments![kid.as_str()]).await?;
-    tx.nudge(CHANNEL).await
+    tx.notify(CHANNEL).await
 }
 
 /// `None` for the row without a revocation, and for kinds of a newer release.
 fn read(row: &Row) -> Result<Option<Revoked>, StoreError> {
-    let subject = |row: &Row| row.text(4);
-    let what = match row.text_if_any(3)?.as_deref() {
+    let what = match row.text_if_any("kind")?.as_deref() {
         Some("session") => {
-            let id = SessionId::parse(&subject(row)?).ok_or_else(|| unreadable("session id"))?;
+            let id = SessionId::parse(&row.text("subject")?).ok_or_else(|| unreadable("session id"))?;
             Revocation::Session(id)
         }
-        Some("key") => Revocation::Key(Kid::from(subject(row)?)),
+        Some("key") => Revocation::Key(Kid::from(row.text("subject")?)),
         _ => return Ok(None),
     };
-    Ok(Some(Revoked { what, forget_at: row.time_if_any(5)? }))
+    Ok(Some(Revoked { what, forget_at: row.time_if_any("forget_at")? }))
 }
 
 fn unreadable(what: &str) -> StoreError {

@@ -29,7 +29,7 @@ pub(in crate::http) async fn list(
     let after = query.after(|place| Some(place.to_owned()))?;
     let mut rows = app.store.replicas(after, query.limit()?).await?;
     let next = query.next(&mut rows, |last| last.report.id.clone());
-    let key_changes = app.store.key_changes().await?.changes;
+    let key_changes = app.store.confirmation().await?.keys_version;
     let replicas = rows.into_iter().map(|row| ReplicaAnswer::new(row, app.store.replica())).collect();
     Ok(private(Answer { key_changes, replicas, next }))
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
 use crate::http::base::headers::only_value;
-use crate::store::restart_span;
+use crate::store::Deadline;
 
 /// The largest body.
 const LARGEST_BODY: usize = 16 * 1024;
@@ -62,7 +62,10 @@ pub(super) async fn read(request: Request, media_type: &str) -> Result<Option<By
         Ok(Err(_)) => return Err(malformed("the body is incomplete")),
         Err(_) => return Err(malformed("the body did not arrive in time")),
     };
-    restart_span();
+    // Upload time does not count.
+    if let Some(deadline) = parts.extensions.get::<Deadline>() {
+        deadline.restart();
+    }
     if bytes.is_empty() {
         Ok(None)
     } else if has_media_type(&parts.headers, media_type) {

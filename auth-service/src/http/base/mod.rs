@@ -9,6 +9,7 @@ pub(super) mod body;
 pub(super) mod caller;
 mod client_address;
 pub(super) mod code;
+pub(super) mod deadline;
 pub(super) mod error;
 pub(super) mod error_body;
 pub(super) mod extract;

@@ -26,7 +26,6 @@ use crate::http::base::error::{Problem, Unwritten};
 use crate::http::base::error_body::ErrorBody;
 use crate::http::base::headers::only_value;
 use crate::runtime::telemetry::{RequestLabels, in_request};
-use crate::store::with_budget;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -128,7 +127,7 @@ pub(in crate::http) async fn observe(
     let started = observer.clock.monotonic();
 
     in_request(labels, async {
-        let mut response = with_budget(caught(next.run(request))).await;
+        let mut response = caught(next.run(request)).await;
         if let Some(error) = response.extensions_mut().remove::<Unwritten>() {
             observer.error_body(route).write(&error, &mut response, &id, jitter(&*observer.entropy));
         }

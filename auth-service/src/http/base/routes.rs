@@ -18,6 +18,7 @@ use crate::entropy::Entropy;
 use crate::http::base::Shared;
 use crate::http::base::access::{Access, Route};
 use crate::http::base::caller::{Me, Operator};
+use crate::http::base::deadline::{InTime, Within};
 use crate::http::base::error;
 use crate::http::base::error_body::ErrorBody;
 use crate::http::base::observe::{Observer, observe};
@@ -30,7 +31,7 @@ pub(in crate::http) struct Routes<S = Shared> {
     table: Vec<Route>,
 }
 
-impl<S: Clone + Send + Sync + 'static> Routes<S> {
+impl<S: Within + Clone + Send + Sync + 'static> Routes<S> {
     /// No routes yet.
     pub(in crate::http) fn on(listener: Listener) -> Self {
         Self { listener, error_body: ErrorBody::Problem, router: Router::new(), table: Vec::new() }
@@ -48,7 +49,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         H: Handler<T, S>,
         T: 'static,
     {
-        let route = on(filter(&method), handler);
+        let route = on(filter(&method), InTime(handler));
         self.mount(method, path, Access::Open, route)
     }
 
@@ -97,7 +98,7 @@ impl Routes {
         H: Handler<T, Shared>,
         T: TakesMe + 'static,
     {
-        let route = on(filter(&method), handler);
+        let route = on(filter(&method), InTime(handler));
         self.mount(method, path, Access::Session, route)
     }
 
@@ -113,7 +114,7 @@ impl Routes {
         H: Handler<T, Shared>,
         T: TakesOperator + 'static,
     {
-        let route = on(filter(&method), handler).layer(Extension(Access::Permission(permission)));
+        let route = on(filter(&method), InTime(handler)).layer(Extension(Access::Permission(permission)));
         self.mount(method, path, Access::Permission(permission), route)
     }
 }

@@ -26,7 +26,7 @@ use crate::domain::revocation::Revocation;
 use crate::domain::session::SessionId;
 use crate::keys::keyring::{KeyRing, LeaseError, RingError};
 use crate::keys::signer::{Kind, SignatureError};
-use crate::store::{Confirmation, SqlStore, with_one_connection};
+use crate::store::{Confirmation, Deadline, SqlStore};
 use publisher::{Draft, Publisher};
 use stream::Event;
 
@@ -177,7 +177,7 @@ impl Feed {
         let (seen, settings_version) = self.read(store).await?;
         // The same read reports changed settings, which therefore need no poll of their own. Also while the keys cannot be used.
         settings.hear(settings_version);
-        with_one_connection(KEYS_LIMIT, keyring.catch_up(store, &seen)).await?;
+        keyring.catch_up(&store.within(Deadline::of_background_read(KEYS_LIMIT)), &seen).await?;
         self.announce_keys();
         let has_news = {
             let mut state = self.lock();
@@ -196,7 +196,7 @@ impl Feed {
         let from = self.lock().publisher.read_from(clock.monotonic());
         let asked_at = clock.unix_millis();
         let limit = if from.is_some() { READ_LIMIT } else { READ_ALL_LIMIT };
-        let table = with_one_connection(limit, store.revocations(from)).await?;
+        let table = store.within(Deadline::of_background_read(limit)).revocations(from).await?;
         clock_guard.observe(&table.seen, &**clock);
         let (seen, settings_version) = (table.seen, table.settings);
         let clock_is_right = clock_guard.off_by(config.clock_bound).is_none();

@@ -3,7 +3,8 @@
 use ring::digest;
 use sqlx::error::DatabaseError;
 
-use super::database::{Transaction, arguments};
+use super::database::Transaction;
+use super::row::arguments;
 use crate::domain::hex;
 use crate::store::{SqlStore, StoreError};
 
@@ -167,13 +168,13 @@ pub(in crate::store) async fn is_current(tx: &mut Transaction) -> Result<bool, S
 
 async fn recorded(tx: &mut Transaction, migration: &Migration) -> Result<Option<String>, StoreError> {
     let sql = "SELECT digest FROM schema_migrations WHERE version = $1";
-    tx.first(sql, arguments![migration.version]).await?.map(|row| row.text(0)).transpose()
+    tx.first(sql, arguments![migration.version]).await?.map(|row| row.text("digest")).transpose()
 }
 
 /// A migration that we do not know and that does not tolerate us.
 async fn first_intolerant(tx: &mut Transaction) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT version FROM schema_migrations WHERE version > $1 AND tolerates > $1 ORDER BY version LIMIT 1";
-    tx.first(sql, arguments![NEWEST]).await?.map(|row| row.int(0)).transpose()
+    tx.first(sql, arguments![NEWEST]).await?.map(|row| row.int("version")).transpose()
 }
 
 fn digest_of(sql: &str) -> String {

@@ -216,8 +216,8 @@ mod tests {
         store.migrate().await.unwrap();
         let sql =
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name";
-        let rows = store.db.read(sql, Vec::new()).await.unwrap();
-        let found: Vec<String> = rows.iter().map(|row| row.text(0).unwrap()).collect();
+        let rows = store.db.read(sql, &[]).await.unwrap();
+        let found: Vec<String> = rows.iter().map(|row| row.text("name").unwrap()).collect();
         let mut known = [&TABLES[..], &NOT_COPIED].concat();
         known.sort_unstable();
         assert_eq!(found, known);

@@ -11,9 +11,10 @@ use verifier::Seconds;
 use super::table::{Column, Table};
 use super::{CopyError, TABLES};
 use crate::domain::hex;
-use crate::store::engine::database::{Database, Transaction, arguments};
+use crate::store::StoreError;
+use crate::store::engine::database::{Database, Transaction};
 use crate::store::engine::migrations::is_current;
-use crate::store::{StoreError, only};
+use crate::store::engine::row::{arguments, only};
 
 /// Every process that has a database in WAL mode open holds a shared lock on this byte of its `-shm` file. Source: `os_unix.c` of
 /// SQLite, `UNIX_SHM_DMS`.
@@ -69,7 +70,7 @@ impl Source {
     pub(super) async fn installation(&mut self) -> Result<String, CopyError> {
         let sql = "SELECT kid FROM keys ORDER BY created_at, kid LIMIT 1";
         let row = self.snapshot.first(sql, Vec::new()).await?.ok_or(CopyError::SourceIsEmpty)?;
-        Ok(hex(digest::digest(&digest::SHA256, row.text(0)?.as_bytes()).as_ref()))
+        Ok(hex(digest::digest(&digest::SHA256, row.text("kid")?.as_bytes()).as_ref()))
     }
 
     /// A table with its columns and its primary key.
@@ -78,8 +79,8 @@ impl Source {
         let sql = "SELECT name, type, pk FROM pragma_table_info($1) ORDER BY cid";
         let (mut columns, mut key) = (Vec::new(), Vec::new());
         for (place, row) in self.snapshot.fetch(sql, arguments![name]).await?.iter().enumerate() {
-            columns.push(Column { name: row.text(0)?, is_text: row.text(1)? == "TEXT" });
-            let place_in_key = row.int(2)?;
+            columns.push(Column { name: row.text("name")?, is_text: row.text("type")? == "TEXT" });
+            let place_in_key = row.int("pk")?;
             if place_in_key > 0 {
                 key.push((place_in_key, place));
             }
@@ -89,8 +90,7 @@ impl Source {
     }
 
     pub(super) async fn count(&mut self, table: &Table) -> Result<u64, StoreError> {
-        let rows = self.snapshot.fetch(&format!("SELECT COUNT(*) FROM {}", table.name), Vec::new()).await?;
-        Ok(u64::try_from(only(rows, table.name)?.int(0)?).unwrap_or_default())
+        table.count(&mut self.snapshot).await
     }
 
     /// Closes the file, and answers whether it still is what was copied.
@@ -104,5 +104,5 @@ impl Source {
 }
 
 async fn version(database: &Database) -> Result<i64, StoreError> {
-    only(database.read("PRAGMA data_version", Vec::new()).await?, "data_version")?.int(0)
+    only(database.read("PRAGMA data_version", &[]).await?, "data_version")?.int("data_version")
 }

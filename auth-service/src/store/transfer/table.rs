@@ -4,7 +4,8 @@ use ring::digest;
 
 use crate::domain::hex;
 use crate::store::StoreError;
-use crate::store::engine::database::{Argument, Row, Transaction};
+use crate::store::engine::database::Transaction;
+use crate::store::engine::row::{Argument, Row, only};
 
 /// Rows that are digested at once.
 const DIGEST_PAGE: usize = 5_000;
@@ -55,6 +56,13 @@ impl Table {
         row.map(|row| Ok(self.key_of(&self.values(&row)?))).transpose()
     }
 
+    /// How many rows there are.
+    pub(super) async fn count(&self, tx: &mut Transaction) -> Result<u64, StoreError> {
+        let sql = format!("SELECT COUNT(*) AS rows FROM {}", self.name);
+        let count = only(tx.fetch(&sql, Vec::new()).await?, self.name)?.int("rows")?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     pub(super) fn key_of(&self, row: &Values) -> Values {
         self.key.iter().map(|&place| row[place].clone()).collect()
     }
@@ -93,14 +101,14 @@ impl Table {
 
     /// The row of an answer to `SELECT` of [`column_list`](Self::column_list).
     fn values(&self, row: &Row) -> Result<Values, StoreError> {
-        let value = |(place, column): (usize, &Column)| {
-            Ok(if column.is_text {
-                Argument::Text(row.text_if_any(place)?)
+        let value = |Column { name, is_text }: &Column| {
+            Ok(if *is_text {
+                Argument::Text(row.text_if_any(name)?)
             } else {
-                Argument::Int(row.int_if_any(place)?)
+                Argument::Int(row.int_if_any(name)?)
             })
         };
-        self.columns.iter().enumerate().map(value).collect()
+        self.columns.iter().map(value).collect()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::table::{Table, Values};
 use super::{CopyError, TABLES};
-use crate::store::engine::database::{Transaction, arguments};
+use crate::store::engine::database::Transaction;
 use crate::store::engine::migrations::{UNFINISHED_COPY, is_current};
-use crate::store::{SqlStore, StoreError, only};
+use crate::store::engine::row::arguments;
+use crate::store::{SqlStore, StoreError};
 
 pub(super) struct Target<'a> {
     store: &'a SqlStore,
@@ -23,7 +24,7 @@ impl<'a> Target<'a> {
         self.store.lock_schema(&mut tx).await?;
         let sql = "SELECT digest FROM schema_migrations WHERE version = $1";
         if let Some(mark) = tx.first(sql, arguments![UNFINISHED_COPY]).await? {
-            let is_ours = mark.text(0)? == self.installation && is_current(&mut tx).await?;
+            let is_ours = mark.text("digest")? == self.installation && is_current(&mut tx).await?;
             tx.rollback().await?;
             return if is_ours { Ok(()) } else { Err(CopyError::TargetIsAnothers) };
         }
@@ -44,8 +45,7 @@ impl<'a> Target<'a> {
         let mut tx = self.store.db.begin().await?;
         // Sorts the whole table, once.
         tx.command("SET LOCAL statement_timeout = 0").await?;
-        let count = tx.fetch(&format!("SELECT COUNT(*) FROM {}", table.name), Vec::new()).await?;
-        let count = u64::try_from(only(count, table.name)?.int(0)?).unwrap_or_default();
+        let count = table.count(&mut tx).await?;
         let backwards: Vec<String> = table
             .key
             .iter()
@@ -76,7 +76,7 @@ impl<'a> Target<'a> {
     pub(super) async fn finish(&self) -> Result<(), CopyError> {
         let sql = "DELETE FROM schema_migrations WHERE version = $1 AND digest = $2 RETURNING version";
         let arguments = arguments![UNFINISHED_COPY, self.installation.as_str()];
-        let removed = self.store.db.write(sql, arguments).await?;
+        let removed = self.store.db.write(sql, &arguments).await?;
         if removed.is_empty() { Err(CopyError::Overtaken) } else { Ok(()) }
     }
 }

@@ -130,7 +130,7 @@ impl World {
                 && from.is_none_or(|from| row.revoked_at >= from.min(seconds).0 - 60)
         };
         let rows = self.rows.iter().filter(is_found).map(|row| row.revoked.clone()).collect();
-        let seen = Confirmation { now: seconds, changes: 0, asked_at: monotonic };
+        let seen = Confirmation { now: seconds, keys_version: 0, asked_at: monotonic };
         let clock_is_right = !self.weather.clocks_fail || self.dice.percent(90);
         let asked_at = clock_is_right.then_some(self.now + replica.offset);
         replica.publisher.learn(RevocationTable { settings: 0, rows, seen }, asked_at);
@@ -246,7 +246,7 @@ impl World {
             self.reader.receive();
         }
         if self.reader.connection.is_none() {
-            // It noticed a gap, and starts anew.
+            // It noticed a gap, and starts again.
             self.connect(connected_to);
             self.reader.receive();
         }

@@ -350,7 +350,7 @@ async fn a_replica_that_has_not_read_the_database_for_a_day_returns_503() {
     replica.clock.advance(Seconds(1));
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
     // Current keys alone are not enough.
-    let seen = beside.app.store.key_changes().await.unwrap();
+    let seen = beside.app.store.confirmation().await.unwrap();
     beside.app.keyring.catch_up(&beside.app.store, &seen).await.unwrap();
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
     beside.app.feed.poll().await.unwrap();
@@ -374,7 +374,7 @@ async fn a_replica_whose_clock_is_wrong_returns_503() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
     let now = replica.clock.now() + Seconds(3_600);
-    let seen = Confirmation { now, changes: 0, asked_at: Duration::ZERO };
+    let seen = Confirmation { now, keys_version: 0, asked_at: Duration::ZERO };
     replica.app.clock_guard.observe(&seen, &*replica.clock);
     ask(&replica, "", &token).await.assert_problem(503, "unavailable");
 }

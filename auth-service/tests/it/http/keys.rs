@@ -80,7 +80,7 @@ async fn a_replica_whose_clock_alone_is_wrong_withdraws_nothing_and_is_not_ready
     // The shared clock is ahead.
     replica.clock.set(now);
     let asked_at = replica.clock.monotonic();
-    let seen = Confirmation { now: now + day, changes: ring.snapshot().changes(), asked_at };
+    let seen = Confirmation { now: now + day, keys_version: ring.snapshot().changes(), asked_at };
     ring.catch_up(&replica.app.store, &seen).await.unwrap();
     assert_eq!((published(), ring.counts(&kid, now)), (true, None));
     // Both are.
@@ -96,7 +96,7 @@ async fn nothing_is_erased_while_the_clocks_differ() {
     replica.advance(3_600).await;
     let erased_after = async |off_by| {
         let asked_at = replica.clock.monotonic();
-        let seen = Confirmation { now: replica.clock.now() + off_by, changes: 0, asked_at };
+        let seen = Confirmation { now: replica.clock.now() + off_by, keys_version: 0, asked_at };
         replica.app.clock_guard.observe(&seen, &*replica.clock);
         Tidy::of(&replica.app).once().await.unwrap();
         let rows = replica.app.store.key_table().await.unwrap().rows;

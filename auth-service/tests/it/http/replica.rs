@@ -83,7 +83,7 @@ impl Replica {
     /// Advances the clock and runs the jobs once.
     pub(crate) async fn advance(&self, seconds: i64) {
         self.clock.advance(Seconds(seconds));
-        let seen = self.app.store.key_changes().await.unwrap();
+        let seen = self.app.store.confirmation().await.unwrap();
         self.app.keyring.catch_up(&self.app.store, &seen).await.unwrap();
         rotate_keys::rotate_if_due(&self.app).await.unwrap();
         self.app.feed.poll().await.unwrap();

@@ -62,7 +62,7 @@ fn agree(plan: &Plan, dice: &Dice) {
     let master = Arc::new(MasterKeys::parse(&MasterKeys::generate(&SeededEntropy::new(2)).unwrap()).unwrap());
     let rows = rows(plan, start, &master);
     let places: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
-    let seen = Confirmation { now: start, changes: 3, asked_at: clock.monotonic() };
+    let seen = Confirmation { now: start, keys_version: 3, asked_at: clock.monotonic() };
     let (ahead, bound) = (plan.config.key_publish_ahead, plan.config.clock_bound);
     let real = KeyRing::new(&KeyTable { rows, seen }, master, clock.clone(), ahead).unwrap();
     let keys = places.into_iter().map(|place| Key { place, created_at: start, known_from: None }).collect();
@@ -91,7 +91,7 @@ fn agree(plan: &Plan, dice: &Dice) {
 
         // A statement that saw the same keys at some time, and a signer that looks at its answer now.
         let seen = Seen { now: start, changes: 3, asked_at: START, refreshed_at: start };
-        let confirmation = Confirmation { now: start, changes: 3, asked_at: std::time::Duration::ZERO };
+        let confirmation = Confirmation { now: start, keys_version: 3, asked_at: std::time::Duration::ZERO };
         let signer = real.active(&[Algorithm::EdDSA], &confirmation);
         match ring.active(CHAIN, seen, at, plan) {
             Err(()) => assert!(matches!(signer, Err(LeaseError::Expired)), "{now:?}: {signer:?}"),
@@ -117,7 +117,7 @@ fn key_is_not_withdrawn_by_a_replica_that_missed_its_second_term() {
         KeySchedule::starting(start, plan.policy.life).succeeded(start + Seconds(100), &plan.policy);
     rows[1].key.schedule = KeySchedule::starting(start + Seconds(100), plan.policy.life);
     let first = rows[0].key.kid.clone();
-    let seen = Confirmation { now: start, changes: 3, asked_at: clock.monotonic() };
+    let seen = Confirmation { now: start, keys_version: 3, asked_at: clock.monotonic() };
     let ring =
         KeyRing::new(&KeyTable { rows, seen }, master, clock.clone(), plan.config.key_publish_ahead).unwrap();
     // From here on the database is away. The second key is compromised, and the first one signs on.

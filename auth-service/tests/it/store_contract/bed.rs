@@ -57,7 +57,7 @@ impl Bed {
     /// Waits until PostgreSQL's second has just turned, so that what follows happens within one. SQLite's stands still.
     pub(crate) async fn start_of_a_second(&self) {
         if self.folder.is_none() {
-            let second = async || self.store.key_changes().await.unwrap().now;
+            let second = async || self.store.confirmation().await.unwrap().now;
             let before = second().await;
             while second().await == before {}
         }
@@ -129,7 +129,7 @@ pub(crate) fn event() -> AuditEvent {
     AuditEvent::new(EventKind::UserChanged).by("test")
 }
 
-/// Runs the same thing in 64 tasks at once and answers what each got.
+/// Runs the same thing in 64 tasks at the same time and returns what each got.
 pub(crate) async fn race<T, F>(bed: &Bed, act: impl Fn(SqlStore) -> F) -> Vec<T>
 where
     T: Send + 'static,

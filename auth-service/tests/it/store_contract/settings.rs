@@ -85,7 +85,7 @@ pub(crate) async fn a_change_of_settings_is_all_or_nothing_and_counted(bed: Bed)
 pub(crate) async fn longer_lives_and_the_room_for_them_are_one_step(bed: Bed) {
     change_keys(&bed, CHAIN, "a", go_on).await.unwrap();
     change_keys(&bed, Chain::RefreshMac, "b", go_on).await.unwrap();
-    let counted = async || bed.store.key_changes().await.unwrap().changes;
+    let counted = async || bed.store.confirmation().await.unwrap().keys_version;
     let before = counted().await;
     let longer = RotationPolicy { life: Seconds(700), ..POLICY };
     write(&bed.store, change(&[("this", Some("1"))], None), vec![(CHAIN, longer)]).await;

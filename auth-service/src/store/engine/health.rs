@@ -35,14 +35,14 @@ const GIVEN_UP_FOR: Duration = Duration::from_secs(30);
 
 /// What a pool knows of its connections beyond what each of them shows.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Trust {
+pub(in crate::store) struct ConnectionHealth {
     /// Connections opened before this are closed rather than used.
     since: Arc<Mutex<Option<Instant>>>,
     /// How many more statements may be given up within [`GIVEN_UP_FOR`].
     to_give_up: Arc<Semaphore>,
 }
 
-impl Trust {
+impl ConnectionHealth {
     /// `to_give_up`: each statement that is given up may leave a connection at the server, and another is opened in its place. So there
     /// is a limit; statements beyond it wait longer.
     pub(in crate::store) fn new(to_give_up: u32) -> Self {
@@ -66,12 +66,12 @@ impl Trust {
     /// A ping for each statement would double its time, and on a frozen server eat the whole deadline. But a connection that was idle
     /// for a while may have been closed by a restart of the server; a busy one shows that with its next statement.
     pub(in crate::store) fn pool<DB: sqlx::Database>(&self) -> PoolOptions<DB> {
-        let trust = self.clone();
+        let health = self.clone();
         PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false).before_acquire(
             move |connection: &mut DB::Connection, metadata| {
-                let trust = trust.clone();
+                let health = health.clone();
                 Box::pin(async move {
-                    if !trust.holds_for(metadata.age) {
+                    if !health.holds_for(metadata.age) {
                         return Ok(false);
                     }
                     if metadata.idle_for < PING_AFTER {
@@ -79,7 +79,7 @@ impl Trust {
                     }
                     let stands = matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())));
                     if !stands {
-                        trust.withdraw();
+                        health.withdraw();
                     }
                     Ok(stands)
                 })
@@ -97,7 +97,7 @@ impl Trust {
         is_seen_through: bool,
         operation: Pin<Box<impl Future<Output = Result<T, StoreError>> + Send + 'static>>,
     ) -> Result<T, StoreError> {
-        let operation = Unfinished { operation: Some(operation), is_seen_through, trust: self.clone() };
+        let operation = Unfinished { operation: Some(operation), is_seen_through, health: self.clone() };
         timeout(deadline, operation).await.unwrap_or(Err(StoreError::Timeout))
     }
 
@@ -125,7 +125,7 @@ impl Trust {
 struct Unfinished<F: Future<Output: Send> + Send + 'static> {
     operation: Option<Pin<Box<F>>>,
     is_seen_through: bool,
-    trust: Trust,
+    health: ConnectionHealth,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Future for Unfinished<F> {
@@ -143,10 +143,10 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Unfinished<F> {
     fn drop(&mut self) {
         let Some(operation) = self.operation.take() else { return };
         if !self.is_seen_through {
-            self.trust.withdraw();
+            self.health.withdraw();
         } else if let Ok(runtime) = Handle::try_current() {
             // Without a runtime the process is ending, and so is the connection.
-            runtime.spawn(self.trust.clone().see_through(operation));
+            runtime.spawn(self.health.clone().see_through(operation));
         }
     }
 }
@@ -169,39 +169,43 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unanswered_statement_gives_its_connection_up_within_5_s() {
-        let (trust, mark, asked_at) = (Trust::new(1), Arc::new(()), Instant::now());
-        assert!(trust.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+        let (health, mark, asked_at) = (ConnectionHealth::new(1), Arc::new(()), Instant::now());
+        assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
         let connection_age = || asked_at.elapsed() + Duration::from_secs(1);
         sleep(LATE_ANSWER.mul_f64(0.99)).await;
-        assert_eq!((Arc::strong_count(&mark), trust.holds_for(connection_age())), (2, true), "still awaited");
+        assert_eq!(
+            (Arc::strong_count(&mark), health.holds_for(connection_age())),
+            (2, true),
+            "still awaited"
+        );
         sleep(LATE_ANSWER.mul_f64(0.02)).await;
-        assert_eq!((Arc::strong_count(&mark), trust.holds_for(connection_age())), (1, false), "given up");
+        assert_eq!((Arc::strong_count(&mark), health.holds_for(connection_age())), (1, false), "given up");
         assert!(asked_at.elapsed() < Duration::from_secs(5));
         sleep(Duration::from_millis(1)).await;
-        assert!(trust.holds_for(Duration::ZERO), "what is opened afterwards is trusted");
+        assert!(health.holds_for(Duration::ZERO), "what is opened afterwards is trusted");
     }
 
     #[tokio::test(start_paused = true)]
     async fn trust_is_withdrawn_once_a_second() {
-        let (trust, opened_at) = (Trust::new(1), Instant::now());
+        let (health, opened_at) = (ConnectionHealth::new(1), Instant::now());
         sleep(Duration::from_millis(1)).await;
-        trust.withdraw();
-        assert!(!trust.holds_for(opened_at.elapsed()));
+        health.withdraw();
+        assert!(!health.holds_for(opened_at.elapsed()));
         let opened_at = Instant::now() + Duration::from_millis(1);
         sleep(WITHDRAWN_EVERY.mul_f64(0.9)).await;
-        trust.withdraw();
-        assert!(trust.holds_for(opened_at.elapsed()), "it was opened since");
+        health.withdraw();
+        assert!(health.holds_for(opened_at.elapsed()), "it was opened since");
         sleep(WITHDRAWN_EVERY.mul_f64(0.2)).await;
-        trust.withdraw();
-        assert!(!trust.holds_for(opened_at.elapsed()));
+        health.withdraw();
+        assert!(!health.holds_for(opened_at.elapsed()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_outage_lasts_until_the_first_is_forgotten() {
-        let (trust, mark) = (Trust::new(1), Arc::new(()));
-        assert!(trust.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+        let (health, mark) = (ConnectionHealth::new(1), Arc::new(()));
+        assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
         sleep(GIVEN_UP_FOR.mul_f64(0.8)).await;
-        assert!(trust.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+        assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
         sleep(LATE_ANSWER).await;
         assert_eq!(Arc::strong_count(&mark), 2, "one was given up already");
         sleep(GIVEN_UP_FOR.mul_f64(0.2)).await;
@@ -210,9 +214,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_statements_than_allowed_are_given_up_in_30_s() {
-        let (trust, mark) = (Trust::new(2), Arc::new(()));
+        let (health, mark) = (ConnectionHealth::new(2), Arc::new(()));
         for _ in 0..5 {
-            assert!(trust.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+            assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
         }
         sleep(LATE_ANSWER * 2).await;
         assert_eq!(Arc::strong_count(&mark), 1 + 3, "two of five");
