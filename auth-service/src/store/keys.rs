@@ -1,4 +1,4 @@
-//! The key table. Every change of it happens under the lock of the one row of `key_ring`, which also counts the changes.
+//! The key table. Every change of it happens under the lock of the one row of `key_ring`, which holds the table's version.
 
 use verifier::{Jwk, Kid, Seconds, UnixTime};
 
@@ -11,12 +11,12 @@ use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, RotationError};
 use crate::keys::material::NewKey;
 
-/// All keys, and what the statement that read them saw.
+/// All keys, and the confirmation of the statement that read them.
 #[derive(Clone, Debug)]
 pub struct KeyTable {
     /// By chain, then generation.
     pub rows: Vec<KeyRow>,
-    /// The shared clock and the change counter.
+    /// The shared clock and the version of the table.
     pub seen: Confirmation,
 }
 
@@ -35,14 +35,14 @@ pub struct KeyRow {
     pub created_at: UnixTime,
 }
 
-/// A sealed value to replace with another one of the same secret.
+/// A sealed value, to be replaced by one that seals the same secret.
 #[derive(Clone, Debug)]
 pub struct Resealed {
     /// The key.
     pub kid: Kid,
-    /// What the row must hold now.
+    /// The value that the row must have now.
     pub from: String,
-    /// What it shall hold.
+    /// The value that replaces it.
     pub to: String,
 }
 
@@ -135,7 +135,7 @@ impl SqlStore {
     }
 }
 
-/// Counts a change of the key table, and takes its lock.
+/// Raises the version of the key table, and takes its lock.
 pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError> {
     tx.fetch(COUNT_CHANGE, Vec::new()).await.map(drop)
 }
@@ -147,7 +147,7 @@ pub(super) async fn chain_keys(tx: &mut Transaction, chain: Chain) -> Result<Vec
     rows.iter().map(|row| read_key(row).map(|row| row.key)).collect()
 }
 
-/// Before the bootstrap is done nobody has got a token; and without any key nobody can have got one that still verifies.
+/// Before the bootstrap no token was issued, and without any key no token verifies.
 async fn is_founding(tx: &mut Transaction) -> Result<bool, StoreError> {
     let has_keys = tx.first("SELECT kid FROM keys LIMIT 1", Vec::new()).await?.is_some();
     let has_users = tx.first("SELECT id FROM installation", Vec::new()).await?.is_some();
@@ -165,7 +165,7 @@ pub(super) async fn apply(
 ) -> Result<(), StoreError> {
     let changed = match change {
         Change::Announce { generation, schedule } => {
-            let candidate = candidate.ok_or_else(|| unreadable("a key was announced that nobody made"))?;
+            let candidate = candidate.ok_or_else(|| unreadable("a key was announced, but none was made"))?;
             let public_jwk = candidate.public_jwk.as_ref().map(serde_json::to_string).transpose();
             let sql = format!(
                 "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, $10)
@@ -186,7 +186,7 @@ pub(super) async fn apply(
             tx.first(&sql, arguments).await?
         }
         Change::Reschedule { generation, schedule } => {
-            // Names the schedule it expects: a change that another path made in between must not be overwritten.
+            // Names the schedule that it expects: a change made in between must not be overwritten.
             let expected = before.iter().find(|key| key.generation == *generation);
             let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5, life = $6
                         WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $7 RETURNING kid";
@@ -212,7 +212,7 @@ pub(super) async fn apply(
             changed
         }
     };
-    changed.map(drop).ok_or_else(|| unreadable("a key changed although the key ring was locked"))
+    changed.map(drop).ok_or_else(|| unreadable("a key changed while the key ring was locked"))
 }
 
 fn event_for(
