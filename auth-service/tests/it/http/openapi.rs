@@ -1,4 +1,4 @@
-//! Router and `openapi.yaml` agree, both ways.
+//! The route table and `openapi.yaml` agree.
 
 use std::collections::BTreeSet;
 
