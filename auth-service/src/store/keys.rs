@@ -47,7 +47,7 @@ pub struct Resealed {
 }
 
 /// Never less than the time: after a restored backup the next version is higher than any that verifiers saw before.
-const COUNT_CHANGE: &str =
+const RAISE_KEYS_VERSION: &str =
     "UPDATE key_ring SET changes = CASE WHEN changes < {now} THEN {now} ELSE changes + 1 END";
 
 const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at, life";
@@ -90,7 +90,7 @@ impl SqlStore {
         D: Fn(&[ChainKey], bool, UnixTime) -> Result<Vec<Change>, RotationError> + Send + Sync + 'static,
     {
         self.transaction(async move |tx| {
-            count_change(tx).await?;
+            raise_keys_version(tx).await?;
             // After the lock: the statement that waited for it may be old.
             let now = tx.now().await?;
             let keys = chain_keys(tx, chain).await?;
@@ -136,8 +136,8 @@ impl SqlStore {
 }
 
 /// Raises the version of the key table, and takes its lock.
-pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError> {
-    tx.fetch(COUNT_CHANGE, Vec::new()).await.map(drop)
+pub(super) async fn raise_keys_version(tx: &mut Transaction) -> Result<(), StoreError> {
+    tx.fetch(RAISE_KEYS_VERSION, Vec::new()).await.map(drop)
 }
 
 /// The keys of a chain, by generation. The caller holds the lock.

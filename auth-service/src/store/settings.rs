@@ -173,7 +173,7 @@ async fn make_room(
         }
     }
     if moved {
-        super::keys::count_change(tx).await?;
+        super::keys::raise_keys_version(tx).await?;
     }
     Ok(())
 }

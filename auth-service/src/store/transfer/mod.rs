@@ -98,7 +98,9 @@ pub enum CopyError {
     )]
     SourceChanged,
     /// The target has rows of its own.
-    #[error("the target already holds data (table {0}): copy into an empty database, so that no data is mixed")]
+    #[error(
+        "the target already holds data (table {0}): copy into an empty database, so that no data is mixed"
+    )]
     TargetInUse(&'static str),
     /// The target holds part of another copy.
     #[error(
