@@ -171,7 +171,7 @@ impl KeyRing {
         &self.master
     }
 
-    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same change counter confirms it, another
+    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same version of the key table confirms it, another
     /// one reloads it. Answers whether it was reloaded.
     pub async fn catch_up(&self, store: &SqlStore, seen: &Confirmation) -> Result<bool, RingError> {
         if self.snapshot.load().changes == seen.keys_version {
