@@ -24,7 +24,7 @@ use verifier::{Clock, SystemClock, UnixTime};
 const PASSWORD: &str = "plum-tractor-cobalt-49";
 /// What a panic says, and no log may repeat.
 const SECRET: &str = "canary-0f3b";
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Panics once whenever it was set.
 #[derive(Debug, Default)]
@@ -182,13 +182,13 @@ async fn crashed_job_is_started_again_and_the_process_goes_on() {
     let replica = Replica::start().await;
     let jobs = tokio::spawn(jobs::run(replica.app.clone()));
     let feed = &replica.app.feed;
-    let first = wait::until("the feed reads", PATIENCE, async || feed.as_of()).await;
+    let first = wait::until("the feed reads", TIMEOUT, async || feed.as_of()).await;
     // Nothing else here asks for milliseconds.
     replica.clock.unix_millis.set();
-    wait::until("the feed crashes", PATIENCE, async || (!replica.clock.unix_millis.is_set()).then_some(()))
+    wait::until("the feed crashes", TIMEOUT, async || (!replica.clock.unix_millis.is_set()).then_some(()))
         .await;
     let crashed = feed.as_of().max(Some(first));
-    wait::until("the feed reads again", PATIENCE, async || feed.as_of().filter(|_| feed.as_of() > crashed))
+    wait::until("the feed reads again", TIMEOUT, async || feed.as_of().filter(|_| feed.as_of() > crashed))
         .await;
     assert!(!jobs.is_finished());
     replica.token().await;

@@ -80,15 +80,17 @@ impl Sources {
             }
         }
         at.extend(names);
-        (1..=at.len()).rev().map(|length| at[..length].join("/")).find(|module| self.code.contains_key(module))
+        (1..=at.len())
+            .rev()
+            .map(|length| at[..length].join("/"))
+            .find(|module| self.code.contains_key(module))
     }
 
     /// The groups of modules that import each other. A folder's `mod.rs` only hands names on: that a file of the folder imports it is no
     /// circle.
     fn circles(&self) -> Vec<(Module, Module)> {
-        let is_face = |target: &str, from: &str| {
-            self.faces.contains(target) && Path::new(from).starts_with(target)
-        };
+        let is_face =
+            |target: &str, from: &str| self.faces.contains(target) && Path::new(from).starts_with(target);
         let graph: BTreeMap<&str, BTreeSet<Module>> = self
             .code
             .keys()
@@ -113,7 +115,9 @@ impl Sources {
         };
         graph
             .iter()
-            .flat_map(|(from, targets)| targets.iter().map(move |target| ((*from).to_owned(), target.clone())))
+            .flat_map(|(from, targets)| {
+                targets.iter().map(move |target| ((*from).to_owned(), target.clone()))
+            })
             .filter(|(from, target)| reaches(target, from))
             .collect()
     }
@@ -151,7 +155,8 @@ fn table(heading: &str) -> BTreeMap<Module, BTreeSet<Module>> {
     let names = |cell: &str| -> Vec<String> {
         cell.split('`').skip(1).step_by(2).map(|name| name.trim_end_matches('/').to_owned()).collect()
     };
-    let rows = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows =
+        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let mut table = BTreeMap::new();
     for row in rows.skip(2) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
@@ -201,7 +206,10 @@ fn every_import_is_in_the_table() {
         assert_eq!(forbidden(&sources, &table), [""; 0], "{src}: docs/architecture.md does not allow these");
         for (module, allowed) in &table {
             let exists = |name: &Module| sources.code.keys().any(|known| Path::new(known).starts_with(name));
-            assert!(exists(module), "{src}: docs/architecture.md has a row for `{module}`, which does not exist");
+            assert!(
+                exists(module),
+                "{src}: docs/architecture.md has a row for `{module}`, which does not exist"
+            );
             assert!(allowed.iter().all(|name| table.contains_key(name)), "{module} may use what has no row");
         }
     }
@@ -247,5 +255,8 @@ fn a_forbidden_import_and_a_circle_are_found() {
     let table = table.map(|(module, allowed)| (module.to_owned(), allowed)).into();
     assert_eq!(forbidden(&sources, &table), ["entropy imports store/keys"]);
     let circle: BTreeSet<Module> = sources.circles().into_iter().flat_map(|(from, to)| [from, to]).collect();
-    assert_eq!(circle.into_iter().collect::<Vec<_>>(), ["domain/key", "domain/session", "entropy", "store/keys"]);
+    assert_eq!(
+        circle.into_iter().collect::<Vec<_>>(),
+        ["domain/key", "domain/session", "entropy", "store/keys"]
+    );
 }

@@ -107,6 +107,7 @@ async fn interrupt(source: &Source, target: &SqlStore) {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn copy_is_complete_and_the_target_opens_only_then() {
     let (source, target) = (Source::new("k1").await, target().await);
     interrupt(&source, &target).await;
@@ -131,6 +132,7 @@ async fn copy_is_complete_and_the_target_opens_only_then() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn source_that_changes_meanwhile_is_noticed() {
     let (source, target) = (Source::new("k1").await, target().await);
     let mut changed = false;
@@ -147,6 +149,7 @@ async fn source_that_changes_meanwhile_is_noticed() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn source_that_changed_between_two_runs_is_noticed() {
     let (source, target) = (Source::new("k1").await, target().await);
     interrupt(&source, &target).await;
@@ -157,6 +160,7 @@ async fn source_that_changed_between_two_runs_is_noticed() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn target_of_another_installation_is_refused() {
     let (source, other, target) = (Source::new("k1").await, Source::new("k2").await, target().await);
     interrupt(&source, &target).await;
@@ -165,6 +169,7 @@ async fn target_of_another_installation_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn live_target_is_refused() {
     let (source, target) = (Source::new("k1").await, target().await);
     target.migrate().await.unwrap();
@@ -174,6 +179,7 @@ async fn live_target_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn source_that_cannot_be_copied_is_left_alone() {
     let (folder, target) = (tempfile::tempdir().unwrap(), target().await);
     let missing = folder.path().join("auth.db");

@@ -14,7 +14,7 @@ use e2e::workdir::Workdir;
 use http::StatusCode;
 use tokio::task::JoinSet;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_start_on_a_terminal_shows_a_password_and_lines_that_work_as_pasted() {
@@ -146,12 +146,12 @@ impl Run {
 
     /// Waits until it is ready, and returns the URL of the public listener.
     async fn listens(&self) -> String {
-        let url = wait::until("it prints its addresses", PATIENCE, async || {
+        let url = wait::until("it prints its addresses", TIMEOUT, async || {
             self.address("admin")?;
             Some(format!("http://{}", self.address("public")?))
         })
         .await;
-        wait::until("it is ready", PATIENCE, async || {
+        wait::until("it is ready", TIMEOUT, async || {
             let answer = Client::new(&url).get("/readyz").await.ok()?;
             (answer.status == StatusCode::OK).then_some(())
         })
@@ -166,7 +166,7 @@ impl Run {
 
     async fn ended(&mut self) -> ExitStatus {
         let Self { child, .. } = self;
-        wait::until("it exits", PATIENCE, async || child.try_wait().expect("our own child")).await
+        wait::until("it exits", TIMEOUT, async || child.try_wait().expect("our own child")).await
     }
 }
 

@@ -18,7 +18,7 @@ use e2e::workdir::Workdir;
 use http::StatusCode;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const SESSIONS: usize = 30_000;
 const COPIED: [&str; 11] = [
     "users",
@@ -66,7 +66,7 @@ async fn grown_installation_moves_to_postgresql_and_its_clients_notice_nothing()
     cluster.stop_all().await;
 
     let mut interrupted = copy.spawn();
-    let reached = wait::until_blocking("some sessions are copied", PATIENCE, || {
+    let reached = wait::until_blocking("some sessions are copied", TIMEOUT, || {
         let count: usize = database
             .query("SELECT CASE WHEN to_regclass('sessions') IS NULL THEN 0 ELSE 1 END")
             .trim()

@@ -15,7 +15,7 @@ use e2e::{process, wait};
 use http::StatusCode;
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One replica that keeps a chain of each algorithm, each for an audience of its own.
 async fn all_algorithms() -> Cluster {
@@ -100,7 +100,7 @@ async fn openssl_reads_every_published_key_and_checks_tokens_with_it() {
 
     for (audience, algorithm) in [("es", "ES256"), ("ed", "EdDSA"), ("rs", "RS256")] {
         // The chain of the first algorithm signs at once, the others were announced.
-        let token = wait::until(&format!("{algorithm} signs"), PATIENCE, async || {
+        let token = wait::until(&format!("{algorithm} signs"), TIMEOUT, async || {
             let login = client.login_for(audience, ADMIN, cluster.admin_password()).await.expect("an answer");
             let token = login.tokens().access;
             let header = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
@@ -182,7 +182,7 @@ async fn a_withdrawn_key_vanishes_and_the_command_runs_after_each_change_until_i
         "ls pems > seen.new && mv seen.new seen && echo run >> runs && test ! -e broken",
     );
     let first = published(&client).await;
-    wait::until("the command has run", PATIENCE, async || (following.runs().0 == 1).then_some(())).await;
+    wait::until("the command has run", TIMEOUT, async || (following.runs().0 == 1).then_some(())).await;
     assert_eq!((names(&following.home.join("pems")), following.runs().1), (first.clone(), first.clone()));
 
     // The command fails from now on, and runs again after each look.
@@ -191,7 +191,7 @@ async fn a_withdrawn_key_vanishes_and_the_command_runs_after_each_change_until_i
     let stolen = first.first().expect("one key").trim_end_matches(".pem");
     let path = format!("/admin/v1/keys/{stolen}/compromise");
     admin.post(&path, &json!({})).await.expect("an answer").assert_status(StatusCode::OK);
-    wait::until("it runs again after a failure", PATIENCE, async || (following.runs().0 >= 3).then_some(()))
+    wait::until("it runs again after a failure", TIMEOUT, async || (following.runs().0 >= 3).then_some(()))
         .await;
     let second = published(&client).await;
     assert!(second.is_disjoint(&first), "{second:?}");

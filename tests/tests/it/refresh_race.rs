@@ -47,7 +47,7 @@ async fn clocks_ten_seconds_apart_change_nothing() {
     late_clients_and_thieves(&cluster, &user, Duration::from_secs(3)).await;
 }
 
-/// In each round all callers show the same token at once, and all must get the same answer.
+/// In each round all callers show the same token in parallel, and all must get the same answer.
 async fn race(cluster: &Cluster, user: &str, rounds: usize) {
     let mut current = log_in(cluster, user).await;
     for round in 0..rounds {

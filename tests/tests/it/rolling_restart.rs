@@ -14,7 +14,7 @@ use e2e::postgres::{Database, Postgres};
 use e2e::wait;
 use http::StatusCode;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const SESSIONS: usize = 8;
 
 /// Logins, refreshes, own endpoints, forward authentication and key sets through the balancer, by a schedule: a stall shows as
@@ -79,7 +79,7 @@ async fn half_of_the_replicas_at_a_time_are_restarted_and_no_request_fails() {
     let answered = || tally.counts().ok.count();
     let some_more = async |what: &str| {
         let start = answered();
-        wait::until(what, PATIENCE, async || (answered() > start + 200).then_some(())).await;
+        wait::until(what, TIMEOUT, async || (answered() > start + 200).then_some(())).await;
     };
     some_more("the load runs").await;
     for half in [[0, 1], [2, 3]] {
@@ -132,7 +132,7 @@ fn replicas(cluster: &Cluster, database: &Database<'_>, arguments: &[&str]) -> V
 
 /// Asks the balancer until the last 20 answers came from these replicas and no others.
 async fn served_by(client: &Client, expected: &[usize]) {
-    wait::until(&format!("the replicas {expected:?} serve"), PATIENCE, async || {
+    wait::until(&format!("the replicas {expected:?} serve"), TIMEOUT, async || {
         let mut servers = Vec::new();
         for _ in 0..20 {
             let answer = client.me().await.expect("an answer");
@@ -156,7 +156,7 @@ async fn a_replica_drained_from_the_command_line_gets_no_requests_until_it_is_pu
     served_by(&client, &[0, 1]).await;
     let run = |arguments: &[&str]| replicas(&cluster, &database, arguments);
 
-    let listed = wait::until("both have told of themselves", PATIENCE, async || {
+    let listed = wait::until("both have told of themselves", TIMEOUT, async || {
         let listed = run(&["list"]);
         (listed.len() == 2 && listed.iter().all(|line| line.state == "ready")).then_some(listed)
     })
@@ -182,7 +182,7 @@ async fn a_replica_drained_from_the_command_line_gets_no_requests_until_it_is_pu
     let listed = run(&["list"]);
     assert_eq!((listed.len(), listed[0].id == first.id), (1, false), "{listed:?}");
     cluster.kill(1);
-    wait::until("the lost one is silent", PATIENCE, async || {
+    wait::until("the lost one is silent", TIMEOUT, async || {
         (run(&["list"])[0].state == "silent").then_some(())
     })
     .await;

@@ -246,7 +246,7 @@ impl World {
             self.reader.receive();
         }
         if self.reader.connection.is_none() {
-            // It noticed a gap, and starts anew.
+            // It noticed a gap, and starts again.
             self.connect(connected_to);
             self.reader.receive();
         }

@@ -78,7 +78,7 @@ impl Verifier {
         }
     }
 
-    /// Replaces the set, unless it is older than ours and we can tell. Answers whether it did.
+    /// Replaces the set, unless it is older than ours and we can tell. Returns whether it did.
     pub(crate) fn take(&mut self, held: Held) -> bool {
         let is_older = self.habit == Habit::UnknownKid
             && self.held.as_ref().is_some_and(|known| held.set.table.changes < known.set.table.changes);

@@ -48,7 +48,7 @@ fn ten_thousand_histories_keep_every_promise() {
     println!("{total:?}");
 }
 
-/// Runs histories without a rule and answers what they broke, with the number of histories that broke it.
+/// Runs histories without a rule and returns what they broke, with the number of histories that broke it.
 fn broken(without: Without, histories: u64) -> Vec<(Broken, usize)> {
     let base = Config::default();
     let mut found: Vec<(Broken, usize)> = Vec::new();

@@ -151,6 +151,7 @@ async fn the_histories_hold_on_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn the_histories_hold_on_postgres() {
     hold_on(Real::postgres().await, 60).await;
 }
@@ -210,6 +211,7 @@ async fn parallel_refreshes_have_one_successor_on_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn parallel_refreshes_have_one_successor_on_postgres() {
     parallel_refreshes_have_one_successor(Real::postgres().await).await;
 }

@@ -129,7 +129,7 @@ pub(crate) fn event() -> AuditEvent {
     AuditEvent::new(EventKind::UserChanged).by("test")
 }
 
-/// Runs the same thing in 64 tasks at once and answers what each got.
+/// Runs the same thing in 64 tasks at the same time and returns what each got.
 pub(crate) async fn race<T, F>(bed: &Bed, act: impl Fn(SqlStore) -> F) -> Vec<T>
 where
     T: Send + 'static,

@@ -51,7 +51,7 @@ fn phases(table: &KeyTable, chain: Chain) -> Vec<KeyPhase> {
     table.rows.iter().filter(in_chain).map(|row| row.key.schedule.phase(table.seen.now)).collect()
 }
 
-/// 64 callers with a key of their own each; answers how many announced it.
+/// 64 callers with a key of their own each; returns how many announced it.
 async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision) -> usize {
     let answers =
         race(bed, |store| {
@@ -128,6 +128,7 @@ pub(crate) async fn every_change_is_counted(bed: Bed) {
 
 /// As a standby that lags, or a pooler that leads to one: it answers, but what it says may be minutes old.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs PostgreSQL: ./test runs it"]
 async fn a_server_that_only_reads_confirms_nothing() {
     let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
     let clock = std::sync::Arc::new(ManualClock::new(UnixTime(1_800_000_000)));

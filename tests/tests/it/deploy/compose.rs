@@ -78,8 +78,8 @@ fn three_replicas_get_settings_that_the_service_accepts() {
         assert_eq!(setting(&effective, "issuer"), "http://127.0.0.1:8080", "{name}");
         let balancer = composition.address_of("balancer");
         assert_eq!(setting(&effective, "trusted_proxies"), format!("[\"{balancer}/32\"]"), "{name}");
-        let patience = replica["stop_grace_period"].as_str().expect("a duration").trim_end_matches('s');
-        assert!(patience.parse::<u64>().unwrap() > seconds(&effective, "drain_delay") + 30 + 2, "{name}");
+        let timeout = replica["stop_grace_period"].as_str().expect("a duration").trim_end_matches('s');
+        assert!(timeout.parse::<u64>().unwrap() > seconds(&effective, "drain_delay") + 30 + 2, "{name}");
     }
 }
 

@@ -181,8 +181,8 @@ fn pods_get_settings_that_the_service_accepts() {
 
     // Drained before it is killed: preStop, drain_delay, 30 s for requests in flight, 2 s for the database.
     let before = objects.container()["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("seconds");
-    let patience = objects.pod()["terminationGracePeriodSeconds"].as_u64().expect("seconds");
-    assert!(patience > before + seconds(&effective, "drain_delay") + 30 + 2, "{patience} s");
+    let timeout = objects.pod()["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+    assert!(timeout > before + seconds(&effective, "drain_delay") + 30 + 2, "{timeout} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]

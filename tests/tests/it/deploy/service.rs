@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use super::tools;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) type Environment = BTreeMap<String, String>;
 
@@ -85,12 +85,12 @@ impl Confined {
     pub(crate) async fn answers(&mut self, path: &str) -> Client {
         let Self { child, output } = self;
         let shown = || fs::read_to_string(&*output).unwrap_or_default();
-        let address = wait::until("it prints its addresses", PATIENCE, async || {
+        let address = wait::until("it prints its addresses", TIMEOUT, async || {
             assert!(child.try_wait().expect("our own child").is_none(), "it ended: {}", shown());
             find_address(&shown(), "public")
         });
         let client = Client::new(&format!("http://{}", address.await));
-        wait::until(path, PATIENCE, async || {
+        wait::until(path, TIMEOUT, async || {
             let answer = client.get(path).await.ok()?;
             (answer.status == StatusCode::OK).then_some(())
         })

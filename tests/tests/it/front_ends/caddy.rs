@@ -5,8 +5,6 @@ use http::StatusCode;
 
 use super::guarded::Guarded;
 use super::{load, routes};
-use crate::TURN;
-
 /// Caddy 2.6 cannot repeat a POST that it has sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn caddy_loses_only_refreshes_that_a_dying_node_had_in_hand() {
@@ -23,7 +21,6 @@ async fn caddy_routes_by_path_strips_claims_and_passes_streams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn caddy_guards_an_application_that_knows_nothing_of_tokens() {
-    let _turn = TURN.lock().await;
     let guarded = Guarded::start(Program::Caddy).await;
     guarded.check("", (StatusCode::UNAUTHORIZED, "invalid_token")).await;
     guarded.check_that_logout_counts().await;

@@ -15,8 +15,6 @@ use serde_json::json;
 
 use super::guarded::{Guarded, passes};
 use super::{load, routes};
-use crate::TURN;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn haproxy_loses_no_request_when_nodes_die_or_drain() {
     let figures = load::measure(Program::Haproxy).await;
@@ -31,7 +29,6 @@ async fn haproxy_routes_by_path_strips_claims_and_passes_streams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn haproxy_guards_an_application_and_follows_the_keys_without_losing_a_request() {
-    let _turn = TURN.lock().await;
     let guarded = Guarded::start(Program::Haproxy).await;
     let site = &guarded.site;
     let _export = Export::start(site);

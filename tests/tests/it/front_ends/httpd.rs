@@ -8,8 +8,6 @@ use http::{StatusCode, header};
 
 use super::guarded::Guarded;
 use super::{load, routes};
-use crate::TURN;
-
 /// httpd repeats nothing that it has sent, so this is all it can do; `measure` checks it.
 #[tokio::test(flavor = "multi_thread")]
 async fn httpd_loses_only_requests_that_a_dying_node_had_in_hand() {
@@ -24,14 +22,12 @@ async fn httpd_routes_by_path_strips_claims_and_passes_streams() {
 /// It says 403 wherever a `Require` fails, and names an error where none was made.
 #[tokio::test(flavor = "multi_thread")]
 async fn httpd_guards_an_application_that_knows_nothing_of_tokens() {
-    let _turn = TURN.lock().await;
     let guarded = Guarded::start(Program::Httpd).await;
     guarded.check("invalid_request", (StatusCode::FORBIDDEN, "insufficient_scope")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn httpd_shows_its_balancers_to_operators_only() {
-    let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
     let site = Site::start(Program::Httpd, &database.url(), 1, |plan| plan).await;
     let manager = "/balancer-manager";

@@ -5,8 +5,6 @@ use http::StatusCode;
 
 use super::guarded::Guarded;
 use super::{load, routes};
-use crate::TURN;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_loses_no_request_when_nodes_die_or_drain() {
     let figures = load::measure(Program::Nginx).await;
@@ -21,7 +19,6 @@ async fn nginx_routes_by_path_strips_claims_and_passes_streams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_guards_an_application_that_knows_nothing_of_tokens() {
-    let _turn = TURN.lock().await;
     let guarded = Guarded::start(Program::Nginx).await;
     guarded.check("", (StatusCode::UNAUTHORIZED, "invalid_token")).await;
     guarded.check_that_logout_counts().await;

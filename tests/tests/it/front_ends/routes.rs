@@ -14,8 +14,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use verifier::{FeedState, NoExtra};
 
-use crate::TURN;
-
 /// What a client may send to be taken for someone else.
 const FORGED: [(&str, &str); 20] = [
     ("x-auth-subject", "root"),
@@ -48,7 +46,6 @@ const NOTICED: Duration = Duration::from_secs(3);
 
 /// Everything that every front end must do, in one site, because it takes a while to build one.
 pub(crate) async fn check(program: Program) {
-    let _turn = TURN.lock().await;
     let postgres = Postgres::start();
     let database = postgres.create_database();
     // Replicas leave readiness when their keys were not confirmed for a quarter of key_publish_ahead, here 2 s.
