@@ -158,5 +158,5 @@ fn read_password() -> Result<String, Failure> {
 
 /// RFC 3339, or a dash.
 fn time(at: Option<UnixTime>) -> String {
-    at.map_or_else(|| "-".to_owned(), auth_service::http::rfc3339)
+    at.map_or_else(|| "-".to_owned(), auth_service::domain::rfc3339::rfc3339)
 }

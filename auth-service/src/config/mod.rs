@@ -341,4 +341,6 @@ impl Settings {
 }
 
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod tests;

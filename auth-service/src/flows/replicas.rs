@@ -1,8 +1,8 @@
 //! Operators take replicas out of the rotation, and return them.
 
 use super::heartbeat::beat;
-use super::users::Actor;
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Actor;
 use crate::runtime::app::App;
 use crate::store::{SqlStore, StoreError};
 

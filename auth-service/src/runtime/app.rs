@@ -6,6 +6,7 @@ use verifier::{Clock, Expected, Seconds};
 
 use crate::config::{ADMIN_AUDIENCE, Config, Settings};
 use crate::domain::key::{Chain, RotationPolicy};
+use crate::domain::listener::Listener;
 use crate::entropy::Entropy;
 use crate::keys::keyring::KeyRing;
 use crate::runtime::clock_guard::ClockGuard;
@@ -45,27 +46,18 @@ pub struct App {
     pub drain: Arc<Drain>,
 }
 
-/// Which tokens an endpoint accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// The public listener: tokens for any configured audience.
-    Public,
-    /// The admin listener: tokens for `auth-admin` only.
-    Admin,
-}
-
 impl App {
     /// The settings that apply now. A flow takes them once and uses them to its end.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.now()
     }
 
-    /// What a token must say to pass a door.
-    pub fn expected(&self, door: Door) -> Expected {
+    /// The claims that a listener expects of a token.
+    pub fn expected(&self, listener: Listener) -> Expected {
         let admin = [ADMIN_AUDIENCE.to_owned()];
-        match door {
-            Door::Admin => self.expected_for(&admin),
-            Door::Public => self.expected_for(&[&self.settings().audiences[..], &admin].concat()),
+        match listener {
+            Listener::Admin => self.expected_for(&admin),
+            Listener::Public => self.expected_for(&[&self.settings().audiences[..], &admin].concat()),
         }
     }
 

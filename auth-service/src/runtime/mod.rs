@@ -5,5 +5,6 @@ pub mod clock_guard;
 pub mod drain;
 pub mod feed;
 pub mod hashing;
+pub mod metric;
 pub mod settings;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use super::engine::database::arguments;
 use super::users::NewUser;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::{ADMIN_PERMISSIONS, ADMIN_ROLE};
+use crate::domain::authority::ADMIN_ROLE;
 
 /// Whether this replica created the first administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,7 @@ impl SqlStore {
                     return Ok(Bootstrap::AlreadyDone);
                 };
                 let now = row.time(0)?;
-                tx.fetch(
-                    "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                    arguments![ADMIN_ROLE, ADMIN_PERMISSIONS.join(" ")],
-                )
-                .await?;
+                super::users::ensure_admin_role(&mut tx).await?;
                 let created = super::users::insert(&mut tx, &admin).await?.is_some();
                 let sql =
                     "INSERT INTO user_roles (user_id, role) SELECT id, $2 FROM users WHERE username = $1

@@ -5,7 +5,7 @@ use verifier::UnixTime;
 use super::engine::database::{Transaction, arguments};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::authority::Authority;
+use crate::domain::authority::{Authority, permissions_of};
 use crate::domain::user::PermissionSet;
 
 /// What became of a change of a role.
@@ -34,7 +34,11 @@ impl SqlStore {
                 let sql = "SELECT name, permissions FROM roles WHERE name > $1 ORDER BY name LIMIT $2";
                 let rows = store.db.read(sql, arguments![after, i64::from(limit)]).await?;
                 rows.iter()
-                    .map(|row| Ok((row.text(0)?, super::users::permissions(Some(row.text(1)?))?)))
+                    .map(|row| {
+                        let name = row.text(0)?;
+                        let permissions = permissions(&name, row.text(1)?)?;
+                        Ok((name, permissions))
+                    })
                     .collect()
             }
         })
@@ -47,9 +51,9 @@ impl SqlStore {
         self.run(move |store| {
             let name = name.clone();
             async move {
-                let rows =
-                    store.db.read("SELECT permissions FROM roles WHERE name = $1", arguments![name]).await?;
-                rows.first().map(|row| super::users::permissions(Some(row.text(0)?))).transpose()
+                let sql = "SELECT permissions FROM roles WHERE name = $1";
+                let rows = store.db.read(sql, arguments![name.as_str()]).await?;
+                rows.first().map(|row| permissions(&name, row.text(0)?)).transpose()
             }
         })
         .await
@@ -127,5 +131,10 @@ impl SqlStore {
 async fn lock(tx: &mut Transaction, name: &str) -> Result<Option<(PermissionSet, UnixTime)>, StoreError> {
     let sql = "UPDATE roles SET name = name WHERE name = $2 RETURNING permissions, {now}";
     let Some(row) = tx.first(sql, arguments![name]).await? else { return Ok(None) };
-    Ok(Some((super::users::permissions(Some(row.text(0)?))?, row.time(1)?)))
+    Ok(Some((permissions(name, row.text(0)?)?, row.time(1)?)))
+}
+
+/// The permissions of the role with this name, given those in its row.
+fn permissions(name: &str, stored: String) -> Result<PermissionSet, StoreError> {
+    Ok(permissions_of([name], super::users::permissions(Some(stored))?))
 }

@@ -8,6 +8,7 @@ use super::engine::database::{Argument, Row, Transaction, arguments};
 use super::revocations::revoke_sessions;
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
+use crate::domain::authority::permissions_of;
 use crate::domain::refresh::Generation;
 use crate::domain::session::{EndReason, RefreshState, Session, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
@@ -408,10 +409,11 @@ fn read_user(lines: &str) -> Option<SessionUser> {
         .map(|(_, permissions)| *permissions)
         .filter(|permissions| !permissions.is_empty())
         .collect();
+    let stored = PermissionSet::parse(&permissions.join(" ")).ok()?;
     Some(SessionUser {
         username: username.to_owned(),
+        permissions: permissions_of(roles.iter().map(|(name, _)| *name), stored),
         roles: names,
-        permissions: PermissionSet::parse(&permissions.join(" ")).ok()?,
         claims: serde_json::from_str(claims).ok()?,
         disabled_at: if disabled_at.is_empty() { None } else { Some(UnixTime(disabled_at.parse().ok()?)) },
     })

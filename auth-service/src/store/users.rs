@@ -6,7 +6,7 @@ use verifier::UnixTime;
 use super::engine::database::{Row, Transaction, arguments};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::authority::Authority;
+use crate::domain::authority::{ADMIN_ROLE, AdminPermission, Authority, permissions_of};
 use crate::domain::password::PasswordHash;
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
@@ -250,6 +250,10 @@ pub(super) async fn grant(
 ) -> Result<UserWrite, StoreError> {
     tx.fetch("DELETE FROM user_roles WHERE user_id = $1", arguments![id.to_string()]).await?;
     for role in roles {
+        if role == ADMIN_ROLE {
+            // Built in, so it can be granted before the bootstrap, and after a release before this one deleted its row.
+            ensure_admin_role(tx).await?;
+        }
         let sql = "INSERT INTO user_roles (user_id, role) SELECT $1, name FROM roles WHERE name = $2
                    ON CONFLICT (user_id, role) DO UPDATE SET role = excluded.role RETURNING role";
         if tx.first(sql, arguments![id.to_string(), role.as_str()]).await?.is_none() {
@@ -262,6 +266,12 @@ pub(super) async fn grant(
     } else {
         UserWrite::Escalation
     })
+}
+
+/// Creates the row of the built-in role if it is missing.
+pub(super) async fn ensure_admin_role(tx: &mut Transaction) -> Result<(), StoreError> {
+    let sql = "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    tx.fetch(sql, arguments![ADMIN_ROLE, AdminPermission::all().to_string()]).await.map(drop)
 }
 
 /// Locks the user's row; a change of credentials is counted at once, so that logins under way fail.
@@ -324,11 +334,13 @@ async fn reread(tx: &mut Transaction, id: UserId) -> Result<UserRow, StoreError>
 }
 
 fn read_user(row: &Row) -> Result<UserRow, StoreError> {
+    let roles = sorted_words(row.text_if_any(2)?);
+    let stored = permissions(row.text_if_any(3)?)?;
     Ok(UserRow {
         id: UserId::parse(&row.text(0)?).ok_or_else(|| unreadable("id"))?,
         username: row.text(1)?,
-        roles: sorted_words(row.text_if_any(2)?),
-        permissions: permissions(row.text_if_any(3)?)?,
+        permissions: permissions_of(roles.iter().map(String::as_str), stored),
+        roles,
         claims: claims(&row.text(4)?)?,
         created_at: row.time(5)?,
         disabled_at: row.time_if_any(6)?,

@@ -182,7 +182,7 @@ fn digest_of(sql: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::authority::ADMIN_PERMISSIONS;
+    use crate::domain::authority::AdminPermission;
     use std::sync::Arc;
 
     use verifier::{ManualClock, Seconds, UnixTime};
@@ -254,7 +254,7 @@ mod tests {
             ("later", EIGHT, false),
         ] {
             let after = store.find_role(name).await.unwrap().unwrap();
-            let is_full_now = ADMIN_PERMISSIONS.iter().all(|permission| after.contains(permission));
+            let is_full_now = after.is_superset(&AdminPermission::all());
             assert_eq!(is_full_now, is_full, "{name}");
             assert!(after.is_superset(&PermissionSet::parse(before).unwrap()), "{name}");
             assert!(is_full || after == PermissionSet::parse(before).unwrap(), "{name}");

@@ -1,5 +1,7 @@
-//! Operators manage users, roles and sessions, and nobody can make themselves more powerful.
+//! Operators manage users, roles and sessions, and cannot extend their own permissions.
 
+use auth_service::domain::authority::{Actor, AdminPermission};
+use auth_service::flows::users::{self, UserPatch};
 use auth_service::http::{Access, Listener, route_table};
 use http::Method;
 use serde_json::{Value, json};
@@ -56,7 +58,7 @@ async fn a_user_is_created_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_role_without_permissions_beside_others_is_no_obstacle() {
+async fn a_role_without_permissions_does_not_affect_the_others() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     replica.put_role(&token, "clerk", &["orders:read"]).await;
@@ -71,7 +73,7 @@ async fn a_role_without_permissions_beside_others_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn a_user_that_cannot_be_is_refused_by_name() {
+async fn an_invalid_user_is_refused_with_its_own_code() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     for (body, status, code) in [
@@ -91,7 +93,7 @@ async fn a_user_that_cannot_be_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn lists_come_in_pages_that_end() {
+async fn paging_returns_every_item_once() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     for i in 0..6 {
@@ -150,7 +152,7 @@ async fn a_role_is_created_replaced_and_deleted() {
 }
 
 #[tokio::test]
-async fn sessions_of_others_are_listed_and_ended() {
+async fn an_operator_lists_and_ends_sessions_of_users() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let alice = replica.create_user(&token, "alice", &[]).await;
@@ -198,7 +200,7 @@ async fn a_password_set_by_an_operator_ends_the_sessions() {
 }
 
 #[tokio::test]
-async fn every_admin_route_needs_its_own_permission_in_a_token_for_it() {
+async fn every_admin_route_requires_its_own_permission() {
     let replica = Replica::start().await;
     let root = replica.admin_token().await;
     let all: Vec<&str> = route_table().into_iter().filter_map(|route| permission(route.access)).collect();
@@ -219,7 +221,7 @@ async fn every_admin_route_needs_its_own_permission_in_a_token_for_it() {
             .send(call().bearer(api["access_token"].as_str().unwrap()))
             .await
             .assert_problem(401, "invalid_token");
-        // Someone with every permission but this one.
+        // A user with every other permission.
         let others: Vec<&str> = all.iter().copied().filter(|other| *other != needed).collect();
         let name = needed.replace(':', "-");
         replica.put_role(&root, &name, &others).await;
@@ -238,13 +240,13 @@ async fn every_admin_route_needs_its_own_permission_in_a_token_for_it() {
 
 fn permission(access: Access) -> Option<&'static str> {
     match access {
-        Access::Permission(permission) => Some(permission),
+        Access::Permission(permission) => Some(permission.as_str()),
         Access::Open | Access::Session => None,
     }
 }
 
 #[tokio::test]
-async fn nobody_grants_or_changes_what_they_do_not_hold() {
+async fn an_operator_cannot_grant_or_change_permissions_they_lack() {
     let replica = Replica::start().await;
     let root = replica.admin_token().await;
     let admin_id =
@@ -292,7 +294,54 @@ async fn nobody_grants_or_changes_what_they_do_not_hold() {
 }
 
 #[tokio::test]
-async fn a_permission_taken_away_acts_at_once_at_the_admin_api() {
+async fn the_admin_role_is_built_in() {
+    let replica = Replica::start().await;
+    let root = replica.admin_token().await;
+    let all: Vec<&str> = AdminPermission::ALL.iter().map(|permission| permission.as_str()).collect();
+    // As an earlier release with fewer permissions wrote it, and an operator extended it then.
+    replica.execute("UPDATE roles SET permissions = 'audit:read orders:read' WHERE name = 'admin'").await;
+    let mut with_stored = [&all[..], &["orders:read"]].concat();
+    with_stored.sort_unstable();
+    let expected = json!({"name": "admin", "permissions": with_stored});
+    let path = "/admin/v1/roles/admin";
+    assert_eq!(replica.send(admin_get(path).bearer(&root)).await.json(), expected);
+    let roles = replica.send(admin_get("/admin/v1/roles").bearer(&root)).await.json();
+    assert_eq!(roles["roles"], json!([expected]));
+
+    let body = json!({"permissions": all});
+    for call in [admin(Method::PUT, path).json(&body), admin(Method::DELETE, path)] {
+        let refused = replica.send(call.bearer(&root)).await;
+        refused.assert_problem(403, "privilege_escalation");
+        let detail = "the role `admin` is built in: it can be granted, but not changed or deleted";
+        assert_eq!(refused.json()["detail"], detail);
+    }
+    assert_eq!(replica.send(admin_get(path).bearer(&root)).await.json(), expected);
+
+    // It can be granted, and counts in users, tokens and refreshes.
+    let alice = replica.create_user(&root, "alice", &["admin"]).await;
+    let found = replica.send(admin_get(&format!("/admin/v1/users/{alice}")).bearer(&root)).await.json();
+    assert_eq!(found["permissions"], json!(with_stored));
+    let tokens = replica.login("alice", PASSWORD, "auth-admin").await;
+    assert_eq!(tokens["scope"], with_stored.join(" "));
+    let refresh = post("/v1/refresh").json(&json!({"refresh_token": tokens["refresh_token"]}));
+    assert_eq!(replica.send(refresh).await.json()["scope"], with_stored.join(" "));
+}
+
+#[tokio::test]
+async fn the_admin_role_can_be_granted_after_an_earlier_release_deleted_it() {
+    let replica = Replica::start().await;
+    let root = replica.admin_token().await;
+    replica.execute("DELETE FROM user_roles; DELETE FROM roles WHERE name = 'admin'").await;
+    replica.send(admin_get("/admin/v1/users").bearer(&root)).await.assert_problem(403, "insufficient_scope");
+    let admin = replica.app.store.find_user_named("admin").await.unwrap().unwrap();
+    let patch = UserPatch { roles: Some(vec!["admin".to_owned()]), ..UserPatch::default() };
+    let admin = users::change(&replica.app, Actor::command_line(), admin.id, patch).await.unwrap();
+    assert_eq!(admin.permissions, AdminPermission::all());
+    assert_eq!(replica.send(admin_get("/admin/v1/users").bearer(&root)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_removed_permission_takes_effect_immediately_at_the_admin_api() {
     let replica = Replica::start().await;
     let root = replica.admin_token().await;
     replica.put_role(&root, "reader", &["users:read", "audit:read"]).await;
@@ -305,7 +354,7 @@ async fn a_permission_taken_away_acts_at_once_at_the_admin_api() {
 }
 
 #[tokio::test]
-async fn the_audit_log_tells_what_happened_in_one_chain() {
+async fn the_audit_log_records_events_in_one_chain() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let alice = replica.create_user(&token, "alice", &[]).await;

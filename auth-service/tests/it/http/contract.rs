@@ -1,5 +1,5 @@
-//! `openapi.yaml` as a check on answers. Knows the part of `OpenAPI` 3.1 and JSON Schema that the document uses, and refuses
-//! the rest, so that nothing in it goes unchecked.
+//! Checks responses against `openapi.yaml`. Supports the part of `OpenAPI` 3.1 and JSON Schema that the document uses, and panics
+//! at the rest, so that nothing in it goes unchecked.
 
 use std::sync::OnceLock;
 
@@ -55,7 +55,7 @@ impl Contract {
         operations
     }
 
-    /// Panics unless the document describes this answer.
+    /// Panics unless the document describes this response.
     pub(crate) fn check(
         &self,
         (listener, method, path): (Listener, &Method, &str),
@@ -135,7 +135,7 @@ impl Contract {
         assert!(violations.is_empty(), "{what}: {violations:#?}\nin {value:#}");
     }
 
-    /// What about `value` is not as `schema` says.
+    /// Where `value` violates `schema`.
     pub(crate) fn violations(&self, schema: &Value, value: &Value, at: &str) -> Vec<String> {
         let schema = self.resolve(schema);
         let mut found = Vec::new();
@@ -192,7 +192,7 @@ impl Contract {
         found
     }
 
-    /// Follows `$ref`; what stands beside it is added.
+    /// Follows `$ref` and adds the members beside it.
     pub(crate) fn resolve(&self, value: &Value) -> Value {
         let Some(reference) = value.get("$ref") else { return value.clone() };
         let pointer = text(reference).strip_prefix('#').expect("references stay inside the document");

@@ -1,4 +1,4 @@
-//! A proxy asks whether it may let a request pass.
+//! Forward authentication.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use super::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_get,
 
 const VERIFY: &str = "/v1/verify";
 
-/// Alice may `ping` and `orders:read`; two audiences, `api` first.
+/// Alice has `ping` and `orders:read`; there are two audiences, `api` first.
 async fn with_alice() -> (Replica, String) {
     let audiences = vec!["api".to_owned(), "billing".to_owned()];
     let replica = Replica::loaded(|loaded| loaded.settings.audiences = audiences).await;
@@ -49,7 +49,7 @@ async fn ask(replica: &Replica, query: &str, token: &str) -> Answer {
     replica.send(get(&format!("{VERIFY}{query}")).bearer(token)).await
 }
 
-/// Compromises the key that signs; another one takes its place.
+/// Compromises the active key; its successor replaces it.
 async fn compromise(replica: &Replica, admin: &str) {
     let kid = replica.app.keyring.snapshot().keys()[0].row.key.kid.to_string();
     let path = format!("/admin/v1/keys/{kid}/compromise");
@@ -57,7 +57,7 @@ async fn compromise(replica: &Replica, admin: &str) {
 }
 
 #[tokio::test]
-async fn a_good_token_passes_and_the_headers_say_whose_it_is() {
+async fn a_valid_token_passes_and_the_headers_name_its_user() {
     let (replica, _) = with_alice().await;
     let tokens = replica.login("alice", PASSWORD, "api").await;
     let me = replica.send(get("/v1/me").bearer(&text(&tokens["access_token"]))).await.json();
@@ -70,7 +70,7 @@ async fn a_good_token_passes_and_the_headers_say_whose_it_is() {
 }
 
 #[tokio::test]
-async fn who_has_no_role_and_no_permission_passes_with_empty_headers() {
+async fn a_user_without_roles_and_permissions_passes_with_empty_headers() {
     let (replica, admin) = with_alice().await;
     replica.create_user(&admin, "bob", &[]).await;
     let tokens = replica.login("bob", PASSWORD, "api").await;
@@ -80,8 +80,8 @@ async fn who_has_no_role_and_no_permission_passes_with_empty_headers() {
 }
 
 #[tokio::test]
-async fn every_method_is_answered_as_get() {
-    // With scripts allowed: their layer would answer OPTIONS by itself.
+async fn every_method_is_handled_like_get() {
+    // With CORS: its layer would otherwise handle OPTIONS.
     let replica =
         Replica::with(|config| config.cors_allowed_origins = vec!["https://a.example".to_owned()]).await;
     let token = text(&replica.login("admin", ADMIN_PASSWORD, "api").await["access_token"]);
@@ -109,7 +109,7 @@ async fn every_method_is_answered_as_get() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_refused_with_the_challenge_of_rfc_6750() {
+async fn an_invalid_token_is_refused_with_the_challenge_of_rfc_6750() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
     let missing = replica.send(get(VERIFY)).await;
@@ -132,7 +132,7 @@ async fn a_bad_token_is_refused_with_the_challenge_of_rfc_6750() {
 }
 
 #[tokio::test]
-async fn a_token_passes_for_its_audience_only_and_one_for_the_admin_api_never() {
+async fn a_token_passes_for_its_audience_only_and_an_admin_token_never() {
     let (replica, admin) = with_alice().await;
     let (api, billing) = (token(&replica, "api").await, token(&replica, "billing").await);
     for (query, api_passes, billing_passes) in [
@@ -152,7 +152,7 @@ async fn a_token_passes_for_its_audience_only_and_one_for_the_admin_api_never() 
 }
 
 #[tokio::test]
-async fn every_permission_that_is_asked_for_must_be_in_the_token() {
+async fn every_required_permission_must_be_in_the_token() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
     for good in ["ping", "orders:read", "ping&permission=orders:read", "ping%20orders:read", "ping+ping"] {
@@ -190,7 +190,7 @@ async fn an_ended_session_is_refused_from_memory_as_soon_as_the_feed_has_it() {
     let body = json!({"refresh_token": tokens["refresh_token"]});
     assert_eq!(replica.send(post("/v1/logout").json(&body)).await.status, 204);
     replica.app.feed.poll().await.unwrap();
-    // Nothing that follows can have asked the database.
+    // From here on, the database cannot be used.
     replica.app.store.close().await;
     ask(&replica, "", &text(&tokens["access_token"])).await.assert_problem(401, "invalid_token");
     assert_eq!(ask(&replica, "", &other).await.status, 200);
@@ -206,7 +206,7 @@ async fn a_token_of_a_compromised_key_is_refused_and_one_of_its_successor_passes
     assert_eq!(ask(&replica, "", &token(&replica, "api").await).await.status, 200);
 }
 
-/// Another replica on the same database, before its first look at the feed.
+/// Another replica on the same database, before its first read of the feed.
 struct Beside {
     app: App,
     router: Router,
@@ -222,7 +222,7 @@ impl Beside {
         Self { router: auth_service::http::public(app.clone()), app }
     }
 
-    /// The status of the answer, and whether it says when to come back.
+    /// The status of the response, and whether it has `retry-after`.
     async fn ask(&self, path: &str, token: &str) -> (u16, bool) {
         let request = Request::get(path).header("authorization", format!("Bearer {token}"));
         let answer = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
@@ -231,14 +231,14 @@ impl Beside {
 }
 
 #[tokio::test]
-async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_second() {
+async fn an_unknown_key_is_looked_up_once_a_second() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
     beside.app.feed.poll().await.unwrap();
     compromise(&replica, &admin).await;
     let token = token(&replica, "api").await;
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200, "although it has not polled");
-    // The next unknown key within the second costs nothing, whatever the database does.
+    // Another unknown key within the second causes no read.
     beside.app.store.close().await;
     let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"at+jwt","alg":"ES256","kid":"made-up"}"#);
     let unknown = format!("{header}.{}", token.split_once('.').unwrap().1);
@@ -251,7 +251,7 @@ async fn a_key_that_another_replica_made_a_moment_ago_is_looked_for_once_a_secon
 }
 
 #[tokio::test]
-async fn all_who_bring_a_new_key_at_once_pass() {
+async fn concurrent_requests_with_a_new_key_all_pass() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
     beside.app.feed.poll().await.unwrap();
@@ -262,7 +262,7 @@ async fn all_who_bring_a_new_key_at_once_pass() {
 }
 
 #[tokio::test]
-async fn made_up_kids_delay_no_look_for_a_refresh_token_s_key() {
+async fn made_up_kids_do_not_delay_the_lookup_of_a_refresh_token_s_key() {
     let (replica, admin) = with_alice().await;
     let app = Beside::start(&replica).await.app;
     app.keyring.look_again(&app.store, Unknown::Kid).await.unwrap();
@@ -275,7 +275,7 @@ async fn made_up_kids_delay_no_look_for_a_refresh_token_s_key() {
 }
 
 #[tokio::test]
-async fn what_is_revoked_counts_although_the_keys_cannot_be_read() {
+async fn revocations_apply_while_the_keys_cannot_be_read() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
     beside.app.feed.poll().await.unwrap();
@@ -284,7 +284,7 @@ async fn what_is_revoked_counts_although_the_keys_cannot_be_read() {
     compromise(&replica, &admin).await;
     let body = json!({"refresh_token": ended["refresh_token"]});
     assert_eq!(replica.send(post("/v1/logout").json(&body)).await.status, 204);
-    // An error of the database, which says nothing about the keys.
+    // An error of the database, not of the keys.
     replica.execute("ALTER TABLE keys RENAME TO away").await;
     beside.app.feed.poll().await.unwrap_err();
     assert_eq!(beside.ask(VERIFY, &of_old_key).await.0, 401);
@@ -298,7 +298,7 @@ async fn what_is_revoked_counts_although_the_keys_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
+async fn a_replica_that_cannot_use_the_newest_keys_returns_503() {
     let (replica, admin) = with_alice().await;
     let beside = Beside::start(&replica).await;
     beside.app.feed.poll().await.unwrap();
@@ -309,7 +309,7 @@ async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
     beside.app.feed.poll().await.unwrap_err();
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
 
-    // It goes on to follow the settings.
+    // It still follows the settings.
     let admin = replica.admin_token().await;
     let patch = Call::new(Listener::Admin, Method::PATCH, "/admin/v1/settings").bearer(&admin);
     assert_eq!(replica.send(patch.json(&json!({"password_min_length": 15}))).await.status, 200);
@@ -325,7 +325,7 @@ async fn a_replica_that_cannot_use_the_newest_keys_cannot_tell() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_key_that_has_ended_since_the_ring_was_read_is_refused() {
+async fn a_token_of_a_key_that_expired_since_the_last_read_is_refused() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
     replica.execute("UPDATE keys SET retires_at = activates_at + 1, expires_at = 1772366460; UPDATE key_ring SET changes = changes + 1").await;
@@ -340,7 +340,7 @@ async fn a_token_of_a_key_that_has_ended_since_the_ring_was_read_is_refused() {
 }
 
 #[tokio::test]
-async fn a_replica_that_has_not_read_the_database_for_a_day_cannot_tell() {
+async fn a_replica_that_has_not_read_the_database_for_a_day_returns_503() {
     let (replica, _) = with_alice().await;
     let beside = Beside::start(&replica).await;
     beside.app.feed.poll().await.unwrap();
@@ -349,7 +349,7 @@ async fn a_replica_that_has_not_read_the_database_for_a_day_cannot_tell() {
     assert_eq!(beside.ask(VERIFY, &token).await.0, 200);
     replica.clock.advance(Seconds(1));
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
-    // The keys alone are not enough.
+    // Current keys alone are not enough.
     let seen = beside.app.store.key_changes().await.unwrap();
     beside.app.keyring.catch_up(&beside.app.store, &seen).await.unwrap();
     assert_eq!(beside.ask(VERIFY, &token).await, (503, true));
@@ -358,7 +358,7 @@ async fn a_replica_that_has_not_read_the_database_for_a_day_cannot_tell() {
 }
 
 #[tokio::test]
-async fn a_replica_that_has_read_no_revocations_yet_says_so_and_is_not_ready() {
+async fn a_replica_that_has_not_read_revocations_returns_503_and_is_not_ready() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
     let beside = Beside::start(&replica).await;
@@ -370,7 +370,7 @@ async fn a_replica_that_has_read_no_revocations_yet_says_so_and_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_replica_whose_clock_is_wrong_says_so() {
+async fn a_replica_whose_clock_is_wrong_returns_503() {
     let (replica, _) = with_alice().await;
     let token = token(&replica, "api").await;
     let now = replica.clock.now() + Seconds(3_600);
@@ -380,7 +380,7 @@ async fn a_replica_whose_clock_is_wrong_says_so() {
 }
 
 #[tokio::test]
-async fn asking_leaves_nothing_in_the_audit_log() {
+async fn checks_are_not_in_the_audit_log() {
     let (replica, admin) = with_alice().await;
     let token = token(&replica, "api").await;
     let events = async || {

@@ -1,4 +1,4 @@
-//! Bad input on every route: a clear refusal, and nothing changed.
+//! Invalid input on every route is refused, and changes nothing.
 
 use auth_service::http::{Listener, route_table};
 use http::Method;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::contract::{Contract, Operation, array, object};
 use super::replica::{Answer, Call, Replica, admin_get, get, post};
 
-/// A string that must not come back, wherever it is put.
+/// A string that no response may contain.
 const CANARY: &str = "canary-9f3b1c";
 
-/// A route with a body, a path that can be used, and a body that would be taken.
+/// A route with a body, a valid path, and a valid body.
 struct Target {
     listener: Listener,
     method: Method,
@@ -45,7 +45,7 @@ impl Target {
     }
 }
 
-/// What an operator can see of the state.
+/// The state as an operator sees it.
 async fn state(replica: &Replica, token: &str) -> Vec<Value> {
     let mut state = Vec::new();
     for path in ["users", "roles", "keys"] {
@@ -61,7 +61,7 @@ fn assert_refused(answer: &Answer, what: &str) {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_the_json_described_is_refused_on_every_route() {
+async fn a_malformed_body_is_refused_on_every_route() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let before = state(&replica, &token).await;
@@ -136,7 +136,7 @@ async fn a_member_of_another_type_is_refused_on_every_route() {
 }
 
 #[tokio::test]
-async fn members_that_would_give_more_rights_are_not_taken() {
+async fn members_that_would_grant_more_rights_are_refused() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let before = state(&replica, &token).await;
@@ -161,7 +161,7 @@ async fn members_that_would_give_more_rights_are_not_taken() {
 }
 
 #[tokio::test]
-async fn a_login_with_hostile_strings_is_a_wrong_login() {
+async fn a_login_with_hostile_strings_is_a_failed_login() {
     let replica = Replica::start().await;
     for hostile in [
         "' OR 1=1 --",
@@ -180,10 +180,10 @@ async fn a_login_with_hostile_strings_is_a_wrong_login() {
 }
 
 #[tokio::test]
-async fn every_other_method_is_405_with_allow_and_every_other_path_404() {
+async fn other_methods_are_405_with_allow_and_other_paths_404() {
     let replica = Replica::start().await;
     let table = route_table();
-    // The one path that answers every method, as `forward_auth` shows.
+    // That path accepts every method; see `forward_auth`.
     for route in table.iter().filter(|route| route.path != "/v1/verify") {
         for method in [
             Method::GET,
@@ -221,7 +221,7 @@ async fn every_other_method_is_405_with_allow_and_every_other_path_404() {
 }
 
 #[tokio::test]
-async fn a_path_that_names_nothing_is_404_whatever_it_holds() {
+async fn a_path_with_an_unknown_or_malformed_part_is_404() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     for route in
@@ -244,7 +244,7 @@ async fn a_path_that_names_nothing_is_404_whatever_it_holds() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_and_takes_over_a_plain_one() {
+async fn every_response_has_a_request_id_and_keeps_a_well_formed_one() {
     let replica = Replica::start().await;
     let answer = replica.send(get("/livez").header("x-request-id", "from-balancer-1")).await;
     assert_eq!(answer.header("x-request-id"), Some("from-balancer-1"));
@@ -253,7 +253,7 @@ async fn every_answer_has_a_request_id_and_takes_over_a_plain_one() {
 }
 
 #[tokio::test]
-async fn browsers_of_configured_origins_may_call_and_no_others() {
+async fn only_scripts_of_configured_origins_may_call() {
     let replica =
         Replica::with(|config| config.cors_allowed_origins = vec!["https://app.example.com".to_owned()])
             .await;

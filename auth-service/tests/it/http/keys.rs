@@ -28,7 +28,7 @@ async fn the_key_set_is_cacheable_and_revalidates() {
 }
 
 #[tokio::test]
-async fn the_compressed_key_set_has_a_tag_of_its_own() {
+async fn the_compressed_key_set_has_its_own_etag() {
     let replica = Replica::start().await;
     let plain = replica.send(get(JWKS)).await;
     let call = Call::new(Listener::Public, Method::HEAD, JWKS).header("accept-encoding", "gzip");
@@ -42,14 +42,14 @@ async fn the_compressed_key_set_has_a_tag_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_withdrawn_while_all_clocks_were_ahead_comes_back_with_them() {
+async fn a_key_withdrawn_while_all_clocks_were_ahead_is_published_again() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let published = async || replica.send(get(JWKS)).await.json()["keys"].as_array().unwrap().len();
     let rotated = replica.send(admin_post("/admin/v1/keys/rotate").bearer(&token)).await;
     assert_eq!((rotated.status.as_u16(), published().await), (201, 2));
     let now = replica.clock.now();
-    // With SQLite the shared clock is ours.
+    // With SQLite, the shared clock is that of the replica.
     replica.clock.set(now + Seconds(86_400));
     replica.app.feed.poll().await.unwrap();
     assert_eq!(published().await, 1);
@@ -62,7 +62,7 @@ async fn a_key_that_was_withdrawn_while_all_clocks_were_ahead_comes_back_with_th
 }
 
 #[tokio::test]
-async fn a_replica_whose_clock_alone_is_wrong_withdraws_nothing_and_calls_nothing_good() {
+async fn a_replica_whose_clock_alone_is_wrong_withdraws_nothing_and_is_not_ready() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     replica.send(admin_post("/admin/v1/keys/rotate").bearer(&token)).await;
@@ -74,10 +74,10 @@ async fn a_replica_whose_clock_alone_is_wrong_withdraws_nothing_and_calls_nothin
         let set: JwkSet = serde_json::from_slice(&ring.document().body).unwrap();
         set.keys.iter().any(|jwk| *jwk.kid() == kid)
     };
-    // Ours is ahead.
+    // The replica's clock is ahead.
     replica.clock.set(now + day);
     assert_eq!((published(), ring.counts(&kid, now + day)), (true, None));
-    // The shared one is ahead.
+    // The shared clock is ahead.
     replica.clock.set(now);
     let asked_at = replica.clock.monotonic();
     let seen = Confirmation { now: now + day, changes: ring.snapshot().changes(), asked_at };
@@ -152,7 +152,7 @@ async fn a_key_is_published_before_it_signs_and_until_its_tokens_have_expired() 
 }
 
 #[tokio::test]
-async fn a_compromised_key_is_replaced_at_once() {
+async fn a_compromised_key_is_replaced_immediately() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let name = kid(&token);
@@ -177,7 +177,7 @@ async fn a_compromised_key_is_replaced_at_once() {
 }
 
 #[tokio::test]
-async fn only_algorithms_that_are_kept_can_be_rotated() {
+async fn only_enabled_algorithms_can_be_rotated() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let rotate = |alg: &str| admin_post("/admin/v1/keys/rotate").bearer(&token).json(&json!({"alg": alg}));
@@ -189,7 +189,7 @@ async fn only_algorithms_that_are_kept_can_be_rotated() {
 }
 
 #[tokio::test]
-async fn metadata_comes_from_the_configuration_whatever_headers_say() {
+async fn metadata_ignores_the_headers_of_the_request() {
     let replica = Replica::with(|config| config.issuer = "https://auth.example.com".to_owned()).await;
     let expected = json!({
         "issuer": "https://auth.example.com",
@@ -212,7 +212,7 @@ async fn metadata_comes_from_the_configuration_whatever_headers_say() {
 }
 
 #[tokio::test]
-async fn readiness_says_why_not_and_liveness_does_not_care() {
+async fn readiness_lists_its_reasons_and_liveness_is_unaffected() {
     let replica = Replica::start().await;
     for listener in [Listener::Public, Listener::Admin] {
         let ready = Call::new(listener, Method::GET, "/readyz");
@@ -225,9 +225,9 @@ async fn readiness_says_why_not_and_liveness_does_not_care() {
 }
 
 #[tokio::test]
-async fn caches_are_told_less_as_the_ring_grows_old() {
+async fn cache_lifetimes_shrink_as_the_key_ring_ages() {
     let replica = Replica::start().await;
-    // Nobody polls: the lease of 15 min runs down. 10 s are kept for the clocks, a sixth for stale-while-revalidate.
+    // Without polls, the lease of 15 min runs out. 10 s are reserved for the clocks, a sixth for stale-while-revalidate.
     for (after, cache_control) in [
         (224, "public, max-age=300, stale-while-revalidate=60"),
         (1, "public, max-age=300, stale-while-revalidate=60"),

@@ -1,11 +1,11 @@
-//! Log in, refresh, log out, and who one is.
+//! Login, refresh, logout, and `/v1/me`.
 
 use serde_json::json;
 
 use super::replica::{ADMIN_PASSWORD, PASSWORD, Replica, get, post};
 
 #[tokio::test]
-async fn a_login_answers_with_tokens_that_say_who_one_is() {
+async fn a_login_returns_tokens_that_name_the_user() {
     let replica = Replica::start().await;
     let admin = replica.admin_token().await;
     replica.put_role(&admin, "clerk", &["orders:read", "orders:write"]).await;
@@ -29,7 +29,7 @@ async fn a_login_answers_with_tokens_that_say_who_one_is() {
 }
 
 #[tokio::test]
-async fn unknown_disabled_and_wrong_logins_get_the_same_bytes() {
+async fn unknown_disabled_and_wrong_logins_get_the_same_response() {
     let replica = Replica::start().await;
     let admin = replica.admin_token().await;
     let disabled = replica.create_user(&admin, "disabled", &[]).await;
@@ -71,13 +71,13 @@ async fn failures_of_a_name_are_limited_whether_or_not_it_exists() {
         answer.assert_problem(429, "too_many_attempts");
         assert!(answer.header("retry-after").unwrap().parse::<i64>().unwrap() >= 1);
     }
-    // Not permanently, and the right password is not refused for long.
+    // The wait is limited, and then the right password works.
     replica.advance(1).await;
     replica.login("admin", ADMIN_PASSWORD, "api").await;
 }
 
 #[tokio::test]
-async fn an_address_behind_a_trusted_proxy_is_limited_and_a_proxy_that_is_not_trusted_is_not() {
+async fn an_address_behind_a_trusted_proxy_is_limited_and_an_untrusted_proxy_is_not() {
     let replica = Replica::with(|config| config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]).await;
     let attempt = async |name: String, peer: &str, forwarded: Option<&str>| {
         let body = json!({"username": name, "password": "wrong password here"});
@@ -124,7 +124,7 @@ async fn audience_and_scope_are_refused_only_after_the_password_was_checked() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_exchanged_and_repeated_but_not_twice() {
+async fn a_refresh_can_be_repeated_until_the_next_one() {
     let replica = Replica::start().await;
     let refresh = async |token: &serde_json::Value| {
         replica.send(post("/v1/refresh").json(&json!({"refresh_token": token}))).await
@@ -141,14 +141,14 @@ async fn a_refresh_token_is_exchanged_and_repeated_but_not_twice() {
     let third = refresh(&second["refresh_token"]).await.json();
     replica.advance(11).await;
     refresh(&first["refresh_token"]).await.assert_problem(401, "invalid_refresh_token");
-    // That was reuse: the session is over for everyone.
+    // That was reuse: the session has ended.
     refresh(&third["refresh_token"]).await.assert_problem(401, "invalid_refresh_token");
     let me = get("/v1/me").bearer(third["access_token"].as_str().unwrap());
     replica.send(me).await.assert_problem(401, "invalid_token");
 }
 
 #[tokio::test]
-async fn what_is_no_refresh_token_gets_one_answer() {
+async fn every_invalid_refresh_token_gets_the_same_response() {
     let replica = Replica::start().await;
     let good =
         replica.login("admin", ADMIN_PASSWORD, "api").await["refresh_token"].as_str().unwrap().to_owned();
@@ -160,7 +160,7 @@ async fn what_is_no_refresh_token_gets_one_answer() {
 }
 
 #[tokio::test]
-async fn logout_binds_at_once_and_may_be_repeated() {
+async fn logout_takes_effect_immediately_and_may_be_repeated() {
     let replica = Replica::start().await;
     for by_bearer in [true, false] {
         let tokens = replica.login("admin", ADMIN_PASSWORD, "api").await;
@@ -181,7 +181,7 @@ async fn logout_binds_at_once_and_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn logout_needs_a_token_of_ours_and_the_body_counts_first() {
+async fn logout_requires_a_token_issued_here_and_prefers_the_body() {
     let replica = Replica::start().await;
     replica.send(post("/v1/logout")).await.assert_problem(401, "missing_token");
     replica.send(post("/v1/logout").json(&json!({}))).await.assert_problem(401, "missing_token");
@@ -194,7 +194,7 @@ async fn logout_needs_a_token_of_ours_and_the_body_counts_first() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_and_challenged_as_rfc_6750_says() {
+async fn missing_and_invalid_tokens_get_the_challenges_of_rfc_6750() {
     let replica = Replica::start().await;
     let answer = replica.send(get("/v1/me")).await;
     answer.assert_problem(401, "missing_token");

@@ -1,9 +1,10 @@
 //! The routers in process, on SQLite in a temporary folder and a clock that the test moves.
 //!
-//! Every answer that any test here receives is held to `openapi.yaml`: path, method, status, headers and schema.
+//! Every response here is checked against `openapi.yaml`: path, method, status, headers and schema.
 
 mod admin;
 mod contract;
+mod documents;
 mod forward_auth;
 mod input;
 mod keys;

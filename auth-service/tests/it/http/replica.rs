@@ -58,7 +58,7 @@ impl Replica {
         Self::loaded(|loaded| change(&mut loaded.config)).await
     }
 
-    /// Starts with changed settings, or others than those that stand in a file. Hashes are made cheap, which `check` would not allow.
+    /// Starts with changed settings. Hashes are cheaper than `check` would allow.
     pub(crate) async fn loaded(change: impl FnOnce(&mut Loaded)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
@@ -80,7 +80,7 @@ impl Replica {
         Self { app, clock, public, admin, _folder: folder }
     }
 
-    /// Lets time pass, and the jobs do what they do every few seconds.
+    /// Advances the clock and runs the jobs once.
     pub(crate) async fn advance(&self, seconds: i64) {
         self.clock.advance(Seconds(seconds));
         let seen = self.app.store.key_changes().await.unwrap();
@@ -89,7 +89,7 @@ impl Replica {
         self.app.feed.poll().await.unwrap();
     }
 
-    /// Runs a statement past the service.
+    /// Executes SQL without the service.
     pub(crate) async fn execute(&self, sql: &'static str) {
         use sqlx::Connection as _;
         let Database::Sqlite { path } = self.app.config.database() else { panic!("a file") };
@@ -99,7 +99,7 @@ impl Replica {
         connection.close().await.unwrap();
     }
 
-    /// Sends a request, and holds the answer to the contract.
+    /// Sends a request and checks the response against the contract.
     pub(crate) async fn send(&self, call: Call) -> Answer {
         let Call { listener, request } = call;
         let (method, path) = (request.method().clone(), request.uri().to_string());
@@ -112,7 +112,7 @@ impl Replica {
         answer
     }
 
-    /// Sends a request whose answer does not end; its head is held to the contract.
+    /// Sends a request for a stream and checks the head of the response against the contract.
     pub(crate) async fn open(&self, call: Call) -> (HeaderMap, Body) {
         let (method, path) = (call.request.method().clone(), call.request.uri().to_string());
         let (head, body) = self.public.clone().oneshot(call.request).await.unwrap().into_parts();
@@ -121,14 +121,14 @@ impl Replica {
         (head.headers, body)
     }
 
-    /// Sends a request whose answer comes from a layer, not from a route.
+    /// Sends a request to which a layer responds, not a route.
     pub(crate) async fn send_to_layers(&self, call: Call) -> (StatusCode, HeaderMap) {
         let router = if call.listener == Listener::Public { &self.public } else { &self.admin };
         let answer = router.clone().oneshot(call.request).await.unwrap();
         (answer.status(), answer.headers().clone())
     }
 
-    /// Logs in; the answer must be 200.
+    /// Logs in; the response must be 200.
     pub(crate) async fn login(&self, username: &str, password: &str, audience: &str) -> Value {
         let body = json!({"username": username, "password": password, "audience": audience});
         let answer = self.send(post("/v1/login").json(&body)).await;
@@ -142,7 +142,7 @@ impl Replica {
         tokens["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// Creates a user with [`PASSWORD`] and these roles. Answers their id.
+    /// Creates a user with [`PASSWORD`] and these roles; returns the id.
     pub(crate) async fn create_user(&self, token: &str, username: &str, roles: &[&str]) -> String {
         let body = json!({"username": username, "password": PASSWORD, "roles": roles});
         let answer = self.send(admin_post("/admin/v1/users").bearer(token).json(&body)).await;
@@ -215,7 +215,7 @@ pub(crate) fn admin_post(path: &str) -> Call {
     Call::new(Listener::Admin, Method::POST, path)
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use auth_service::domain::audit::EventKind;
+use auth_service::domain::authority::Actor;
 use auth_service::flows::heartbeat;
 use auth_service::flows::replicas as flow;
-use auth_service::flows::users::Actor;
 use auth_service::http::Listener;
 use auth_service::store::SettingsChange;
 use http::Method;
@@ -29,7 +29,7 @@ async fn readiness(replica: &Replica) -> Value {
 }
 
 #[tokio::test]
-async fn a_replica_says_of_itself_what_operators_want_to_know() {
+async fn a_replica_reports_its_own_state() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     assert_eq!(list(&replica, &token).await["replicas"], json!([]), "it has not told yet");
@@ -60,19 +60,19 @@ async fn a_replica_says_of_itself_what_operators_want_to_know() {
         "next": null,
     });
     assert_eq!(seen, expected);
-    // The audit log names its chains after it.
+    // The audit log uses it as the name of the chain.
     let audit = replica.send(admin_get("/admin/v1/audit").bearer(&token)).await.json();
     let chain = audit["events"][0]["replica"].as_str().unwrap();
     assert!(chain.starts_with(replica.app.store.replica()), "{chain}");
 }
 
 #[tokio::test]
-async fn the_list_shows_who_has_not_read_a_change_of_keys() {
+async fn the_list_shows_which_replica_has_not_read_a_change_of_keys() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     heartbeat::beat(&replica.app).await.unwrap();
     let rotated = admin_post("/admin/v1/keys/rotate").bearer(&token);
-    // The replica that rotates has read it, but not told so.
+    // The replica that rotates has read it, but not reported it.
     assert_eq!(replica.send(rotated).await.status, 201);
     let before = list(&replica, &token).await;
     assert_ne!(before["replicas"][0]["key_changes"], before["key_changes"]);
@@ -82,11 +82,11 @@ async fn the_list_shows_who_has_not_read_a_change_of_keys() {
 }
 
 #[tokio::test]
-async fn the_list_shows_who_cannot_use_the_stored_settings() {
+async fn the_list_shows_which_replica_cannot_use_the_stored_settings() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let store = &replica.app.store;
-    // As a release with other limits would.
+    // As a release with other limits might store it.
     let values = [("password_min_length".to_owned(), Some("7".to_owned()))].into();
     let change = SettingsChange { values, expected: None, actor: "a later release".to_owned() };
     store.change_settings(change, |_| Ok::<_, Infallible>(Vec::new())).await.unwrap();
@@ -99,7 +99,7 @@ async fn the_list_shows_who_cannot_use_the_stored_settings() {
 }
 
 #[tokio::test]
-async fn a_drained_replica_is_not_ready_and_serves_until_it_is_put_back() {
+async fn a_drained_replica_is_not_ready_but_serves_until_it_returns() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     let mut stream = replica.open(get("/v1/revocations/stream")).await.1;
@@ -136,7 +136,7 @@ async fn a_drained_replica_is_not_ready_and_serves_until_it_is_put_back() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_through_the_database_is_done_with_the_next_beat() {
+async fn a_drain_requested_through_the_database_starts_at_the_next_heartbeat() {
     let replica = Replica::start().await;
     let (app, actor) = (&replica.app, Actor::command_line());
     let id = app.store.replica().to_owned();
@@ -151,7 +151,7 @@ async fn what_was_asked_for_through_the_database_is_done_with_the_next_beat() {
 }
 
 #[tokio::test]
-async fn a_replica_that_was_told_to_end_does_not_come_back() {
+async fn a_replica_that_is_stopping_does_not_return_to_the_rotation() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     replica.app.drain.stop();
@@ -164,7 +164,7 @@ async fn a_replica_that_was_told_to_end_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn a_beat_that_fails_changes_nothing() {
+async fn a_failed_heartbeat_changes_nothing() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     assert_eq!(drain(&replica, &token, Method::POST).await.status, 204);

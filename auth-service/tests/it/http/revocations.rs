@@ -21,7 +21,7 @@ use super::replica::{Call, PASSWORD, Replica, admin_post, get, post};
 const SNAPSHOT: &str = "/v1/revocations";
 const STREAM: &str = "/v1/revocations/stream";
 
-/// A stream as it is read.
+/// A stream being read.
 struct Events(Body);
 
 impl Events {
@@ -51,7 +51,7 @@ fn part(document: &str, index: usize) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-/// The claims of a document, held to the contract.
+/// The claims of a document, checked against the contract.
 fn claims(document: &str) -> Value {
     let claims = part(document, 1);
     let contract = Contract::shared();
@@ -69,8 +69,7 @@ async fn snapshot(replica: &Replica) -> Value {
     claims(&replica.send(get(SNAPSHOT)).await.text())
 }
 
-/// Whether the signature is good under the key of the JWKS that the header names. Checked without our verifier, which takes
-/// no such document for a token.
+/// Whether the signature is valid under the key that the header names. Checked without `verifier`, which accepts only tokens.
 async fn is_signed(replica: &Replica, document: &str) -> bool {
     let (signed, signature) = document.rsplit_once('.').unwrap();
     let set = replica.send(get("/.well-known/jwks.json")).await.json();
@@ -95,7 +94,7 @@ async fn with_alice() -> (Replica, String) {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_signed_by_a_published_key_and_says_for_how_long_to_remember() {
+async fn a_snapshot_is_signed_by_a_published_key_and_names_the_retention() {
     let (replica, _) = with_alice().await;
     let tokens = replica.login("alice", PASSWORD, "api").await;
     log_out(&replica, &tokens).await;
@@ -126,7 +125,7 @@ async fn a_snapshot_is_signed_by_a_published_key_and_says_for_how_long_to_rememb
 }
 
 #[tokio::test]
-async fn a_document_is_no_token_and_a_token_is_no_document() {
+async fn a_document_is_not_accepted_as_a_token_nor_a_token_as_a_document() {
     let (replica, _) = with_alice().await;
     let document = replica.send(get(SNAPSHOT)).await.text();
     let token = replica.login("alice", PASSWORD, "api").await["access_token"].as_str().unwrap().to_owned();
@@ -146,7 +145,7 @@ async fn a_document_is_no_token_and_a_token_is_no_document() {
 }
 
 #[tokio::test]
-async fn a_stream_starts_with_a_snapshot_and_goes_on_with_deltas() {
+async fn a_stream_starts_with_a_snapshot_and_continues_with_deltas() {
     let (replica, _) = with_alice().await;
     let [first, second] =
         [replica.login("alice", PASSWORD, "api").await, replica.login("alice", PASSWORD, "api").await];
@@ -179,7 +178,7 @@ async fn a_stream_starts_with_a_snapshot_and_goes_on_with_deltas() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_moves_on_while_the_database_is_read_and_stands_still_while_it_is_not() {
+async fn a_heartbeat_advances_only_while_the_database_is_read() {
     let (replica, _) = with_alice().await;
     let mut events = Events::open(&replica).await;
     events.next_named("snapshot").await;
@@ -263,7 +262,7 @@ async fn every_way_to_end_a_session_is_on_the_feed() {
 }
 
 #[tokio::test]
-async fn a_compromised_key_is_announced_stays_named_and_signs_no_more() {
+async fn a_compromised_key_is_announced_stays_listed_and_stops_signing() {
     let (replica, admin) = with_alice().await;
     let mut events = Events::open(&replica).await;
     let old = part(&events.next_named("snapshot").await, 0)["kid"].clone();
@@ -301,7 +300,7 @@ async fn a_rotation_is_announced_before_the_next_document() {
 }
 
 #[tokio::test]
-async fn entries_leave_when_no_token_of_theirs_is_accepted_any_more() {
+async fn entries_are_removed_when_their_tokens_have_expired() {
     let (replica, _) = with_alice().await;
     // Our own tokens live for 5 min. One from a replica that was started with a longer life may live for an hour.
     assert_eq!(replica.app.settings().access_token_ttl, Seconds(300));
@@ -309,14 +308,14 @@ async fn entries_leave_when_no_token_of_theirs_is_accepted_any_more() {
     replica.advance(3_729).await;
     assert_eq!(sids(&snapshot(&replica).await).len(), 1);
     replica.advance(1).await;
-    // Leaving is no news: the snapshot at hand is good for two seconds more.
+    // A removal publishes nothing: the existing snapshot stays valid for two more seconds.
     replica.advance(2).await;
     assert_eq!(sids(&snapshot(&replica).await).len(), 0);
     assert_eq!(replica.app.feed.entries(), 0);
 }
 
 #[tokio::test]
-async fn a_slow_reader_gets_a_snapshot_instead_of_what_it_missed() {
+async fn a_slow_reader_gets_a_snapshot_instead_of_missed_deltas() {
     let (replica, _) = with_alice().await;
     let mut slow = Events::open(&replica).await;
     slow.next_named("snapshot").await;
@@ -343,7 +342,7 @@ async fn a_replica_without_the_right_to_sign_repeats_itself() {
     replica.app.feed.heartbeat().await;
     let last = events.next_named("delta").await;
     let before = replica.send(get(SNAPSHOT)).await.text();
-    // The lease of 15 min runs out, because nobody reads.
+    // Without reads, the lease of 15 min runs out.
     replica.clock.advance(Seconds(900));
     replica.app.feed.heartbeat().await;
     assert_eq!(events.next_named("delta").await, last);
@@ -355,7 +354,7 @@ async fn a_replica_without_the_right_to_sign_repeats_itself() {
     assert!(claims(&events.next_named("delta").await)["as_of"].as_i64() > claims(&last)["as_of"].as_i64());
 }
 
-/// Reads events until one has this session; a document every 2 s keeps it from waiting forever.
+/// Reads events until one contains this session; a document every 2 s limits the wait.
 async fn wait_for(events: &mut Events, session: &str) {
     let found = async {
         loop {
@@ -371,7 +370,7 @@ async fn wait_for(events: &mut Events, session: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itself() {
+async fn changes_of_this_and_of_other_processes_reach_a_stream() {
     let (replica, _) = with_alice().await;
     let mut events = Events::open(&replica).await;
     let app = replica.app.clone();
@@ -380,7 +379,7 @@ async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itse
         [replica.login("alice", PASSWORD, "api").await, replica.login("alice", PASSWORD, "api").await];
     log_out(&replica, &here).await;
     wait_for(&mut events, here["session_id"].as_str().unwrap()).await;
-    // As the command line would: nobody notifies this process.
+    // As the command line does, without notifying this process.
     let config = &replica.app.config;
     let Database::Sqlite { path } = config.database() else { panic!("a file") };
     let other = auth_service::store::SqlStore::open_sqlite(
@@ -397,9 +396,9 @@ async fn what_happens_here_and_what_another_process_did_reaches_a_stream_by_itse
 }
 
 #[tokio::test]
-async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minute_later() {
+async fn a_failed_full_read_delays_no_revocation_and_is_retried_after_a_minute() {
     let (replica, _) = with_alice().await;
-    // Too old for any read but that of everything.
+    // So old that only a full read returns it.
     replica
         .execute("INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
         .await;
@@ -417,7 +416,7 @@ async fn a_whole_read_that_fails_delays_no_revocation_and_is_tried_again_a_minut
 }
 
 #[tokio::test]
-async fn nothing_is_claimed_before_everything_was_read_once() {
+async fn nothing_is_published_before_the_first_full_read() {
     let (replica, _) = with_alice().await;
     replica
         .execute("INSERT INTO revocations (kind, subject, revoked_at) VALUES ('session', 'unreadable', 0)")
@@ -449,7 +448,7 @@ async fn a_key_that_a_replica_of_the_release_before_compromised_is_found_by_tidy
 }
 
 #[tokio::test]
-async fn what_a_newer_release_revokes_beyond_sessions_and_keys_is_passed_over() {
+async fn unknown_kinds_of_revocation_from_a_newer_release_are_skipped() {
     let (replica, _) = with_alice().await;
     replica.execute("INSERT INTO revocations VALUES ('planet', 'pluto', 1772366400, NULL)").await;
     replica.app.feed.poll().await.unwrap();
@@ -477,7 +476,7 @@ async fn a_hundred_thousand_ended_sessions_fit_into_one_document() {
 }
 
 #[tokio::test]
-async fn there_is_room_for_2048_streams_and_whoever_leaves_makes_room() {
+async fn at_most_2048_streams_are_open_and_a_closed_one_frees_its_place() {
     let (replica, _) = with_alice().await;
     let mut streams = Vec::new();
     for _ in 0..2048 {
@@ -492,7 +491,7 @@ async fn there_is_room_for_2048_streams_and_whoever_leaves_makes_room() {
 }
 
 #[tokio::test]
-async fn asking_for_the_head_of_a_stream_keeps_none_open() {
+async fn a_head_request_for_a_stream_keeps_none_open() {
     let (replica, _) = with_alice().await;
     let head = replica.send(Call::new(Listener::Public, Method::HEAD, STREAM)).await;
     assert_eq!((head.status.as_u16(), head.header("content-type")), (200, Some("text/event-stream")));
@@ -500,7 +499,7 @@ async fn asking_for_the_head_of_a_stream_keeps_none_open() {
 }
 
 #[tokio::test]
-async fn a_replica_that_has_read_nothing_yet_says_so() {
+async fn a_replica_that_has_not_read_revocations_returns_503() {
     let (replica, _) = with_alice().await;
     let app = auth_service::runtime::app::App { feed: replica.fresh_feed(), ..replica.app.clone() };
     assert!(matches!(app.feed.snapshot().await, Err(feed::FeedError::NotRead)));
@@ -512,7 +511,7 @@ async fn a_replica_that_has_read_nothing_yet_says_so() {
 }
 
 #[tokio::test]
-async fn a_replica_that_drains_ends_its_streams_and_takes_no_new_ones() {
+async fn a_draining_replica_ends_its_streams_and_refuses_new_ones() {
     let (replica, _) = with_alice().await;
     let mut events = Events::open(&replica).await;
     assert_eq!(replica.app.feed.streams(), 1);

@@ -1,4 +1,4 @@
-//! Users look after their own sessions and password.
+//! Users manage their own sessions and password.
 
 use auth_service::http::Listener;
 use http::Method;
@@ -48,7 +48,7 @@ async fn own_sessions_are_listed_in_pages_newest_first() {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_is_refused() {
+async fn an_invalid_page_is_refused() {
     let replica = with_alice().await;
     let tokens = replica.login("alice", PASSWORD, "api").await;
     for query in [

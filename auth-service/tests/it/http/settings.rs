@@ -11,7 +11,7 @@ use super::replica::{ADMIN_PASSWORD, Answer, Call, PASSWORD, Replica, admin_get,
 
 const SETTINGS: &str = "/admin/v1/settings";
 
-/// A replica whose configuration passes the checks, as that of a real one.
+/// A replica whose configuration passes the checks.
 async fn replica() -> Replica {
     with(|_| {}).await
 }
@@ -73,7 +73,7 @@ async fn every_setting_is_listed_and_no_secret_is_shown() {
 }
 
 #[tokio::test]
-async fn a_change_acts_at_once_and_is_recorded_with_old_and_new_value() {
+async fn a_change_takes_effect_immediately_and_is_recorded_with_old_and_new_value() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     let changed =
@@ -112,7 +112,7 @@ async fn a_change_acts_at_once_and_is_recorded_with_old_and_new_value() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_refused_as_a_whole_in_the_words_of_the_start() {
+async fn an_invalid_change_is_refused_as_a_whole_with_the_messages_of_the_start() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     for (body, says) in [
@@ -137,19 +137,16 @@ async fn what_cannot_be_used_is_refused_as_a_whole_in_the_words_of_the_start() {
     let twice = twice.header("content-type", "application/json");
     let twice = replica.send(twice.bytes(r#"{"audiences": ["api"], "audiences": ["b"]}"#)).await;
     twice.assert_problem(400, "malformed_request");
-    assert_eq!(twice.json()["detail"], "duplicate field `audiences`");
+    assert_eq!(twice.json()["detail"], "duplicate member `audiences`");
     let unknown = replica.send(patch(&token, &json!({"acces_token_ttl": "1m"}))).await;
     unknown.assert_problem(400, "malformed_request");
-    assert_eq!(
-        unknown.json()["detail"],
-        "a member is not known; expected a setting such as `access_token_ttl`"
-    );
+    assert_eq!(unknown.json()["detail"], "unknown member, expected a setting such as `access_token_ttl`");
     let answer = list(&replica, &token).await.json();
     assert!(answer["settings"].as_array().unwrap().iter().all(|setting| setting["database"] == Value::Null));
 }
 
 #[tokio::test]
-async fn of_two_operators_the_second_is_told_that_the_first_was_faster() {
+async fn a_concurrent_change_of_settings_is_refused() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     let etag = list(&replica, &token).await.header("etag").unwrap().to_owned();
@@ -160,7 +157,7 @@ async fn of_two_operators_the_second_is_told_that_the_first_was_faster() {
         replica.send(patch(&token, &json!({"password_min_length": 14})).header("if-match", &etag)).await;
     second.assert_problem(412, "settings_changed");
     assert_eq!(replica.app.settings().password_min_length, 15);
-    // Who got no answer may repeat the change.
+    // A client that got no response may repeat the change.
     let again =
         replica.send(patch(&token, &json!({"password_min_length": 15})).header("if-match", &etag)).await;
     assert_eq!((again.status, again.header("etag")), (first.status, first.header("etag")));
@@ -175,7 +172,7 @@ async fn of_two_operators_the_second_is_told_that_the_first_was_faster() {
 }
 
 #[tokio::test]
-async fn a_value_under_the_environment_is_stored_and_shown_as_overridden() {
+async fn a_value_that_the_environment_overrides_is_stored_and_shown_as_overridden() {
     let replica = with(|given| given.extend([("password_min_length", Source::Environment)])).await;
     let token = replica.admin_token().await;
     let changed = change(&replica, &token, json!({"password_min_length": 16})).await;
@@ -189,7 +186,7 @@ async fn a_value_under_the_environment_is_stored_and_shown_as_overridden() {
 }
 
 #[tokio::test]
-async fn limits_act_on_the_next_request() {
+async fn limits_apply_to_the_next_request() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     replica.create_user(&token, "alice", &[]).await;
@@ -216,7 +213,7 @@ async fn limits_act_on_the_next_request() {
 }
 
 #[tokio::test]
-async fn an_audience_that_is_taken_away_gets_no_new_sessions() {
+async fn a_removed_audience_gets_no_new_sessions() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     change(&replica, &token, json!({"audiences": ["billing"]})).await;
@@ -225,7 +222,7 @@ async fn an_audience_that_is_taken_away_gets_no_new_sessions() {
 }
 
 #[tokio::test]
-async fn a_session_for_an_audience_that_was_taken_away_can_be_ended_with_either_token() {
+async fn a_session_for_a_removed_audience_can_be_ended_with_either_token() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     let sessions = [
@@ -292,7 +289,7 @@ async fn the_chain_of_an_algorithm_that_is_added_is_announced_and_used_when_it_i
         let tokens = replica.login("admin", ADMIN_PASSWORD, "api").await;
         header(tokens["access_token"].as_str().unwrap())["alg"].clone()
     };
-    // The job of some replica announces it.
+    // The job of one replica announces it.
     replica.advance(5).await;
     replica.advance(899).await;
     assert_eq!(alg().await, "ES256");
@@ -303,7 +300,7 @@ async fn the_chain_of_an_algorithm_that_is_added_is_announced_and_used_when_it_i
 }
 
 #[tokio::test]
-async fn settings_that_do_not_fit_are_not_used_and_the_last_ones_go_on() {
+async fn settings_that_do_not_fit_are_not_used_and_the_previous_ones_stay() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     change(&replica, &token, json!({"access_token_ttl": "10m"})).await;
@@ -318,7 +315,7 @@ async fn settings_that_do_not_fit_are_not_used_and_the_last_ones_go_on() {
     assert_eq!(setting(&shown, "jwks_max_age")["value"], "5m");
     assert_eq!(replica.app.settings().access_token_ttl, Seconds(600));
     assert!(replica.app.reasons_not_ready().is_empty());
-    // Nor does it stand in the way of a change that puts it right.
+    // It does not prevent a change that corrects it.
     let answer = replica.send(patch(&token, &json!({"password_min_length": 15}))).await;
     answer.assert_problem(400, "invalid_settings");
     let shown = change(&replica, &token, json!({"jwks_max_age": null, "password_min_length": 15})).await;
@@ -326,7 +323,7 @@ async fn settings_that_do_not_fit_are_not_used_and_the_last_ones_go_on() {
 }
 
 #[tokio::test]
-async fn permissions_are_needed() {
+async fn settings_require_permissions() {
     let replica = replica().await;
     let token = replica.admin_token().await;
     replica.put_role(&token, "auditor", &["settings:read", "audit:read"]).await;

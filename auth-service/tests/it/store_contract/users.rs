@@ -1,7 +1,7 @@
 //! Users, roles and what is recorded of them.
 
 use auth_service::domain::audit::{AuditEvent, EventKind};
-use auth_service::domain::authority::{ADMIN_PERMISSIONS, Authority};
+use auth_service::domain::authority::{AdminPermission, Authority};
 use auth_service::domain::user::PermissionSet;
 use auth_service::store::{RoleWrite, UserChange, UserPage, UserWrite};
 
@@ -69,7 +69,7 @@ pub(crate) async fn nobody_grants_more_than_they_hold(bed: Bed) {
     assert_eq!(put("keeper", "", clerk.clone()).await, RoleWrite::Escalation, "weakening a stronger role");
     let outcome = bed.store.delete_role("keeper".to_owned(), clerk, event()).await.unwrap();
     assert_eq!(outcome, RoleWrite::Escalation, "deleting a stronger role");
-    let all = operator(&ADMIN_PERMISSIONS.join(" "));
+    let all = operator(&AdminPermission::all().to_string());
     assert_eq!(put("pinger", "ping", all).await, RoleWrite::Created, "full operators define new permissions");
     assert_eq!(bed.store.find_user(keeper.id).await.unwrap().unwrap().roles, ["keeper"]);
 }
