@@ -2,7 +2,7 @@
 //! feature `http`, and keys can come through a proxy, from a private authority or from a file.
 //!
 //! ```text
-//! cargo run -p verifier --example own_client --features testing
+//! cargo run -p access-token-verifier --example own_client --features testing
 //! ```
 
 use std::error::Error;

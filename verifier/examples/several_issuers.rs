@@ -1,7 +1,7 @@
 //! One service for the tokens of two issuers, each with its own audience and keys.
 //!
 //! ```text
-//! cargo run -p verifier --example several_issuers --features testing
+//! cargo run -p access-token-verifier --example several_issuers --features testing
 //! ```
 
 use std::error::Error;

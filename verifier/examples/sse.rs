@@ -1,7 +1,7 @@
 //! Server-sent events that end with the token of the request that opened the stream.
 //!
 //! ```text
-//! cargo run -p verifier --example sse --features testing
+//! cargo run -p access-token-verifier --example sse --features testing
 //! ```
 
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
 //! How to test a service that checks tokens: no network, no secrets in the repository, any second of the clock.
 //!
 //! ```text
-//! cargo run -p verifier --example testing --features testing
+//! cargo run -p access-token-verifier --example testing --features testing
 //! ```
 
 use std::error::Error;

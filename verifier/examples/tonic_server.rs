@@ -3,7 +3,7 @@
 //! The service is the health check of `tonic-health`, so that the example needs no `protoc`.
 //!
 //! ```text
-//! cargo run -p verifier --example tonic_server --features testing,tonic
+//! cargo run -p access-token-verifier --example tonic_server --features testing,tonic
 //! ```
 
 use std::error::Error;

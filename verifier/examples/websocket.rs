@@ -2,7 +2,7 @@
 //! and a client that shows all of it.
 //!
 //! ```text
-//! cargo run -p verifier --example websocket --features testing
+//! cargo run -p access-token-verifier --example websocket --features testing
 //! ```
 
 use std::error::Error;

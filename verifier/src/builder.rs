@@ -3,16 +3,23 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cache::JwksCache;
-use crate::feed::{self, FeedSource, Rules};
-use crate::jwk::JwkSet;
-use crate::key_set::{JwksError, KeySet};
+use crate::clock::SystemClock;
+use crate::core::error::{BuildError, JwksError};
+use crate::core::feed::document::Rules;
+use crate::core::jwk::JwkSet;
+use crate::core::key_set::KeySet;
+use crate::core::time::{Clock, Seconds};
+use crate::core::token_cache::TokenCache;
+use crate::core::verify::Expected;
+use crate::feed;
+use crate::feed::source::FeedSource;
+use crate::keys::cache::JwksCache;
+use crate::keys::source::JwksSource;
+#[cfg(feature = "metrics")]
+use crate::outcomes::Outcomes;
+use crate::parts::Parts;
 use crate::snapshot::Keeper;
-use crate::source::JwksSource;
-use crate::time::{Clock, Seconds, SystemClock};
-use crate::token_cache::TokenCache;
-use crate::verifier::{Parts, Verifier};
-use crate::verify::Expected;
+use crate::verifier::Verifier;
 
 /// Describes a [`Verifier`]. Start with [`Verifier::builder`].
 #[derive(Debug)]
@@ -57,44 +64,15 @@ const JWKS_PATH: &str = "/.well-known/jwks.json";
 #[cfg(feature = "http")]
 const FEED_PATH: &str = "/v1/revocations/stream";
 
-/// Why a [`Verifier`] cannot be built as described.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The issuer is empty, or there is none.
-    #[error("issuer is empty")]
-    NoIssuer,
-    /// Two verifiers of one [`MultiVerifier`](crate::MultiVerifier) are for this issuer.
-    #[error("two verifiers are for issuer {0:?}")]
-    DuplicateIssuer(String),
-    /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068
-    /// §4).
-    #[error("audience is missing: name the service that this one is")]
-    NoAudience,
-    /// The URL of the key set or of the feed cannot be used.
-    #[error("URL {url:?}: {cause}")]
-    BadUrl {
-        /// The URL as given or derived, without what stands before an `@`.
-        url: String,
-        /// What is wrong with it.
-        cause: &'static str,
-    },
-    /// Without the feature `http` there is no built-in client.
-    #[error("no source of keys: set `source` or `static_jwks`, or switch on the feature `http`")]
-    NoSource,
-    /// `deny_when_stale` without a feed would refuse every token.
-    #[error("deny_when_stale without a feed: set `feed_url` or `feed_source`")]
-    NoFeed,
-    /// The static key set is none.
-    #[error("static key set: {0}")]
-    Jwks(#[from] JwksError),
-    /// The static key set has no key that can be used.
-    #[error("static key set has no usable key")]
-    NoUsableKey,
+impl Verifier {
+    /// Starts to describe a verifier for the tokens of `issuer`, compared as an exact string with `iss`.
+    pub fn builder(issuer: impl Into<String>) -> VerifierBuilder {
+        VerifierBuilder::new(issuer.into())
+    }
 }
 
 impl VerifierBuilder {
-    pub(crate) fn new(issuer: String) -> Self {
+    fn new(issuer: String) -> Self {
         Self {
             issuer,
             audiences: Vec::new(),
@@ -256,7 +234,7 @@ impl VerifierBuilder {
             tokens,
             snapshot,
             #[cfg(feature = "metrics")]
-            outcomes: crate::metrics::Outcomes::default(),
+            outcomes: Outcomes::default(),
             #[cfg(feature = "metrics")]
             reporter: crate::background::Background::default(),
             clock,
@@ -268,7 +246,7 @@ impl Feed {
     fn into_source(self, issuer: &str, keys: &Keys) -> Result<Option<Arc<dyn FeedSource>>, BuildError> {
         #[cfg(feature = "http")]
         let http = |url: &str| -> Result<Option<Arc<dyn FeedSource>>, BuildError> {
-            Ok(Some(Arc::new(feed::HttpFeed::new(url)?)))
+            Ok(Some(Arc::new(feed::http::HttpFeed::new(url)?)))
         };
         match self {
             Self::Source(source) => Ok(Some(source)),

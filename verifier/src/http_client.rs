@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::builder::BuildError;
+use crate::core::error::BuildError;
 
 /// A client for one URL, with certificates checked against the bundled Mozilla roots.
 #[derive(Debug)]

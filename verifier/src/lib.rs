@@ -62,83 +62,82 @@
 //! `metrics` the same figures, and the outcome of every check, go to the recorder of the process. Events go to `tracing`,
 //! and contain no part of a token. Coming from another crate? See [`guide::migrating`].
 
-#[cfg(feature = "axum")]
-mod axum;
+mod adapters;
+#[cfg(feature = "live")]
 mod background;
-mod base64url;
+#[cfg(feature = "live")]
 mod builder;
-mod cache;
-mod claims;
-mod credential;
-mod crypto;
-mod error;
+mod clock;
+#[cfg_attr(
+    not(feature = "live"),
+    expect(dead_code, reason = "the rest serves what keeps a verifier current")
+)]
+mod core;
+#[cfg(feature = "live")]
 mod feed;
-mod freshness;
-#[cfg(feature = "tonic")]
-mod grpc;
+#[cfg(feature = "live")]
 mod guard;
 pub mod guide;
-mod header;
 #[cfg(feature = "http")]
 mod http_client;
-#[cfg(feature = "http")]
-mod http_source;
-#[cfg(feature = "tower")]
-mod identity;
-mod json;
-mod jwk;
-mod key_set;
+#[cfg(feature = "live")]
+mod keys;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "live")]
 mod multi;
-#[cfg(feature = "tower")]
-mod permission;
-mod revocation;
+#[cfg(feature = "metrics")]
+mod outcomes;
+#[cfg(feature = "live")]
+mod parts;
+#[cfg(feature = "live")]
 mod snapshot;
-mod source;
-mod spki;
+#[cfg(feature = "live")]
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod time;
-mod token;
-mod token_cache;
-#[cfg(feature = "tower")]
-mod tower;
+#[cfg(feature = "live")]
 mod verifier;
-mod verify;
-mod weak;
 
+pub use crate::core::claims::{AccessClaims, NoExtra};
+pub use crate::core::error::{BuildError, FeedError, FetchError, JwksError, Missing, Reason, VerifyError};
+pub use crate::core::jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
+pub use crate::core::key_set::{KeySet, VerifyingKey};
+pub use crate::core::time::{Clock, Seconds, UnixTime};
+pub use crate::core::verified::Verified;
+pub use crate::core::verify::Expected;
 #[cfg(feature = "axum")]
-pub use axum::{Auth, Needed, Permissions, Scoped};
-pub use builder::{BuildError, VerifierBuilder};
-pub use claims::{AccessClaims, NoExtra};
-pub use credential::{AuthError, bearer_token, take_websocket_token};
-pub use error::{FeedError, FetchError, Missing, Reason, VerifyError};
-#[cfg(feature = "http")]
-pub use feed::HttpFeed;
-pub use feed::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
+pub use adapters::axum::{Auth, Needed, Permissions, Scoped};
+pub use adapters::credential::{AuthError, bearer_token, take_websocket_token};
 #[cfg(feature = "tonic")]
-pub use grpc::{Grpc, VerifyInterceptor};
+pub use adapters::grpc::{Grpc, VerifyInterceptor};
+#[cfg(feature = "tower")]
+pub use adapters::identity::{caller, guard};
+#[cfg(feature = "tower")]
+pub use adapters::permission::{RequirePermission, RequirePermissionService};
+#[cfg(feature = "tower")]
+pub use adapters::tower::{Answer, Problem, VerifyLayer, VerifyService};
+#[cfg(feature = "live")]
+pub use builder::VerifierBuilder;
+pub use clock::SystemClock;
+#[cfg(feature = "http")]
+pub use feed::http::HttpFeed;
+#[cfg(feature = "live")]
+pub use feed::source::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
+#[cfg(feature = "live")]
 pub use guard::{Guard, RenewError};
 #[cfg(feature = "http")]
-pub use http_source::HttpSource;
-#[cfg(feature = "tower")]
-pub use identity::{caller, guard};
-pub use jwk::{Algorithm, Jwk, JwkError, JwkSet, Kid, UnknownAlgorithm};
-pub use key_set::{JwksError, KeySet, VerifyingKey};
+pub use keys::http_source::HttpSource;
+#[cfg(feature = "live")]
+pub use keys::source::{FetchFuture, Fetched, JwksRequest, JwksSource};
+#[cfg(feature = "live")]
 pub use multi::MultiVerifier;
-#[cfg(feature = "tower")]
-pub use permission::{RequirePermission, RequirePermissionService};
-pub use source::{FetchFuture, Fetched, JwksRequest, JwksSource};
+#[cfg(feature = "live")]
 pub use status::{FeedState, FeedStatus, KeysState, KeysStatus, Status};
 #[cfg(feature = "testing")]
-pub use time::ManualClock;
-pub use time::{Clock, Seconds, SystemClock, UnixTime};
-#[cfg(feature = "tower")]
-pub use tower::{Answer, Problem, VerifyLayer, VerifyService};
+pub use testing::clock::ManualClock;
+#[cfg(feature = "live")]
 pub use verifier::Verifier;
-pub use verify::{Expected, Verified};
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "http", feature = "axum"))]

@@ -3,47 +3,18 @@
 //! Tokens are counted in two numbers of our own and handed over every few seconds, so that checking a token
 //! costs the same whatever the recorder does.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use metrics::Label;
 
-use crate::error::{Reason, VerifyError};
+use crate::core::error::Reason;
+use crate::core::verify::Expected;
+use crate::outcomes::Outcomes;
+use crate::parts::Parts;
 use crate::status::{FeedState, Status};
-use crate::verifier::Parts;
-use crate::verify::Expected;
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How the tokens of one verifier were judged.
-#[derive(Debug, Default)]
-pub(crate) struct Outcomes {
-    accepted: AtomicU64,
-    /// By label. Refusals are few, or an attack that the lock slows down.
-    refused: Mutex<BTreeMap<&'static str, u64>>,
-}
-
-impl Outcomes {
-    pub(crate) fn count<T>(&self, answer: &Result<T, VerifyError>) {
-        match answer {
-            Ok(_) => {
-                self.accepted.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) => {
-                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                *refused.entry(error.label()).or_default() += 1;
-            }
-        }
-    }
-
-    fn read(&self) -> Vec<(&'static str, u64)> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let accepted = ("accepted", self.accepted.load(Ordering::Relaxed));
-        std::iter::once(accepted).chain(refused.iter().map(|(label, count)| (*label, *count))).collect()
-    }
-}
 
 /// Hands the figures over for as long as the verifier exists.
 pub(crate) async fn report(parts: Weak<Parts>) {

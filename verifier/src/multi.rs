@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::base64url::Scratch;
-use crate::builder::BuildError;
-use crate::error::{FetchError, Reason, VerifyError};
-use crate::json::{Skipped, Text};
-use crate::token;
+use crate::core::base64url::Scratch;
+use crate::core::error::BuildError;
+use crate::core::error::{FetchError, Reason, VerifyError};
+use crate::core::json::{Skipped, Text};
+use crate::core::token;
+use crate::core::verified::Verified;
 use crate::verifier::Verifier;
-use crate::verify::Verified;
 
 /// Checks the access tokens of several issuers.
 ///

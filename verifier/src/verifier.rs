@@ -6,17 +6,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
-use crate::builder::VerifierBuilder;
-use crate::cache::{Flight, JwksCache, Why};
-use crate::claims::NoExtra;
-use crate::error::{FeedError, FetchError, Reason, VerifyError};
-use crate::feed::Feed;
-use crate::revocation::Revoked;
-use crate::snapshot::Keeper;
+use crate::core::claims::NoExtra;
+use crate::core::error::{FeedError, FetchError, Reason, VerifyError};
+use crate::core::verified::Verified;
+use crate::keys::cache::{Flight, Why};
+use crate::parts::Parts;
 use crate::status::Status;
-use crate::time::{Clock, Seconds};
-use crate::token_cache::TokenCache;
-use crate::verify::{Expected, Verified};
 
 /// How long a caller waits for keys.
 const WAIT_FOR_KEYS: Duration = Duration::from_secs(2);
@@ -50,28 +45,7 @@ pub struct Verifier {
     pub(crate) parts: Arc<Parts>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) expected: Expected,
-    pub(crate) cache: Arc<JwksCache>,
-    pub(crate) revoked: Arc<Revoked>,
-    pub(crate) feed: Feed,
-    pub(crate) deny_when_stale: Option<Seconds>,
-    pub(crate) tokens: Option<TokenCache>,
-    pub(crate) snapshot: Option<Keeper>,
-    #[cfg(feature = "metrics")]
-    pub(crate) outcomes: crate::metrics::Outcomes,
-    #[cfg(feature = "metrics")]
-    pub(crate) reporter: crate::background::Background,
-    pub(crate) clock: Arc<dyn Clock>,
-}
-
 impl Verifier {
-    /// Starts to describe a verifier for the tokens of `issuer`, compared as an exact string with `iss`.
-    pub fn builder(issuer: impl Into<String>) -> VerifierBuilder {
-        VerifierBuilder::new(issuer.into())
-    }
-
     pub(crate) fn new(parts: Parts) -> Self {
         Self { parts: Arc::new(parts) }
     }
@@ -224,39 +198,6 @@ impl Verifier {
     }
 }
 
-impl Parts {
-    pub(crate) fn status(&self) -> Status {
-        Status { keys: self.cache.status(), feed: self.feed.status() }
-    }
-
-    fn tend(&self) {
-        self.cache.tend();
-        self.feed.tend();
-        if let Some(snapshot) = &self.snapshot {
-            snapshot.tend();
-        }
-    }
-
-    /// Refuses to tell anything while revocations are not known as well as was asked for.
-    pub(crate) fn check_staleness(&self) -> Result<(), FetchError> {
-        let Some(limit) = self.deny_when_stale else { return Ok(()) };
-        let staleness = self.revoked.staleness(self.clock.unix_millis());
-        match staleness {
-            Some(millis) if millis <= limit.0.max(0).saturating_mul(1000) => Ok(()),
-            _ => {
-                let staleness =
-                    staleness.map(|millis| Seconds(millis.unsigned_abs().div_ceil(1000).cast_signed()));
-                Err(FetchError::StaleRevocations { staleness, limit })
-            }
-        }
-    }
-
-    fn is_ready(&self) -> Result<(), FetchError> {
-        self.cache.held().usable(self.clock.monotonic())?;
-        self.check_staleness()
-    }
-}
-
 /// Why a fetch could change this answer, if it could.
 fn what_is_missing<C>(answer: &Result<Verified<C>, VerifyError>) -> Option<Why> {
     match answer {
@@ -265,5 +206,94 @@ fn what_is_missing<C>(answer: &Result<Verified<C>, VerifyError>) -> Option<Why> 
         Err(VerifyError::Unavailable(_)) => Some(Why::Due),
         Err(VerifyError::Invalid(Reason::UnknownKey)) => Some(Why::UnknownKey),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::claims::AccessClaims;
+    use crate::core::revocation::{SessionId, parse_session};
+    use crate::core::time::{Seconds, UnixTime};
+    use crate::testing::TestIssuer;
+    use crate::testing::clock::ManualClock;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+    const SESSION: &str = "5e55109d-0001-4203-8405-06070809abff";
+
+    fn verifier(issuer: &TestIssuer) -> Verifier {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let builder = Verifier::builder("https://auth.example.com").audience("api").clock(clock);
+        builder.static_jwks(&issuer.jwks()).token_cache(64).build().unwrap()
+    }
+
+    fn in_session(issuer: &TestIssuer) -> String {
+        issuer.sign(&AccessClaims { sid: Some(SESSION.into()), ..issuer.claims(NOW) })
+    }
+
+    fn is_held(verifier: &Verifier, token: &str) -> bool {
+        let Parts { tokens, cache, .. } = &*verifier.parts;
+        let held = cache.held();
+        tokens.as_ref().unwrap().find(token, held.usable(Duration::ZERO).unwrap()).is_some()
+    }
+
+    fn refusal(verifier: &Verifier, token: &str) -> Option<VerifyError> {
+        verifier.verify_now::<NoExtra>(token).err()
+    }
+
+    #[test]
+    fn revocation_reaches_a_token_that_is_held() {
+        let news: [(Vec<SessionId>, bool); 2] =
+            [(vec![parse_session(SESSION).unwrap()], false), (vec![], true)];
+        for (sessions, key) in news {
+            let issuer = TestIssuer::new("https://auth.example.com", "api");
+            let (verifier, token) = (verifier(&issuer), in_session(&issuer));
+            assert_eq!(refusal(&verifier, &token), None);
+            assert!(is_held(&verifier, &token));
+            let keys: Vec<_> = key.then(|| issuer.jwk().kid().clone()).into_iter().collect();
+            verifier.parts.revoked.merge(sessions, &keys, Duration::ZERO, Duration::from_secs(600));
+            let reason = if key { Reason::RevokedKey } else { Reason::RevokedSession };
+            assert_eq!(refusal(&verifier, &token), Some(VerifyError::Invalid(reason)));
+        }
+    }
+
+    #[test]
+    fn refused_token_is_not_held() {
+        let issuer = TestIssuer::new("https://auth.example.com", "api");
+        let verifier = verifier(&issuer);
+        let good = in_session(&issuer);
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let flipped = if signature.starts_with('A') { "B" } else { "A" };
+        let forged = format!("{signed}.{flipped}{}", &signature[1..]);
+        let spoilt = |spoil: fn(&mut AccessClaims)| {
+            let mut claims = issuer.claims(NOW);
+            spoil(&mut claims);
+            issuer.sign(&claims)
+        };
+        verifier.parts.revoked.merge(
+            vec![parse_session(SESSION).unwrap()],
+            &[],
+            Duration::ZERO,
+            Duration::from_secs(600),
+        );
+        for refused in [
+            good,
+            forged,
+            spoilt(|claims| claims.exp = NOW - Seconds(30)),
+            spoilt(|claims| claims.nbf = NOW + Seconds(31)),
+            spoilt(|claims| claims.aud = vec!["other".into()]),
+            spoilt(|claims| claims.iss = "https://evil.example.com".into()),
+        ] {
+            for _ in 0..2 {
+                assert!(matches!(refusal(&verifier, &refused), Some(VerifyError::Invalid(_))));
+                assert!(!is_held(&verifier, &refused));
+            }
+        }
+        // Custom claims of the wrong type are a refusal as well.
+        let token = issuer.sign(&issuer.claims(NOW));
+        assert!(verifier.verify_now::<Vec<u8>>(&token).is_err());
+        assert!(!is_held(&verifier, &token));
+        assert!(verifier.verify_now::<NoExtra>(&token).is_ok());
+        assert!(is_held(&verifier, &token));
     }
 }

@@ -1,12 +1,10 @@
 //! What a check asks of the allocator, exactly. One test, so that nothing else allocates meanwhile.
 
-mod common;
-
 use std::alloc::System;
 use std::sync::Arc;
 
-use common::{AUDIENCE, ISSUER, NOW};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use testkit::{AUDIENCE, ISSUER, NOW};
 use verifier::testing::{TestIssuer, TestToken};
 use verifier::{ManualClock, NoExtra, Verifier};
 

@@ -1,17 +1,12 @@
 //! A22, A23: what a token costs before and after it is refused. Measured in bytes asked of the allocator,
 //! which bound the work as well: nothing in a check touches memory that it has not been given. One test, so
 //! that nothing else allocates meanwhile.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[expect(dead_code, reason = "what is right is the corpus's to say")]
-#[path = "corpus/cases/mod.rs"]
-mod cases;
-#[path = "corpus/lab.rs"]
-mod lab;
 
 use std::alloc::System;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use testkit::corpus;
+use testkit::lab::Lab;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -21,8 +16,8 @@ const LIMIT: usize = 64 * 1024;
 
 #[test]
 fn no_token_costs_more_than_64_kib_and_one_that_is_too_long_costs_nothing() {
-    let lab = lab::Lab::new();
-    let cases = cases::all(&lab);
+    let lab = Lab::new();
+    let cases = corpus::all(&lab);
     let mut dearest = (0, "");
     for case in &cases {
         let region = Region::new(ALLOCATOR);

@@ -125,7 +125,7 @@ async fn open(loaded: Result<Loaded, ConfigError>) -> Result<App, Failure> {
 
 async fn migrate(config: &Config) -> Result<(), Failure> {
     let entropy = SystemEntropy::new();
-    let (_, applied) = boot::open_store(config, Arc::new(SystemClock::new()), &entropy).await?;
+    let (_, applied) = boot::database::open(config, Arc::new(SystemClock::new()), &entropy).await?;
     if applied.is_empty() {
         return print("The schema is up to date.");
     }
@@ -158,5 +158,5 @@ fn read_password() -> Result<String, Failure> {
 
 /// RFC 3339, or a dash.
 fn time(at: Option<UnixTime>) -> String {
-    at.map_or_else(|| "-".to_owned(), auth_service::http::rfc3339)
+    at.map_or_else(|| "-".to_owned(), auth_service::domain::rfc3339::rfc3339)
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(app: &App, command: ReplicasCommand) -> Result<(), Failu
             rows.iter().try_for_each(|row| print(&line(row)))
         }
         ReplicasCommand::Drain { id, undo } => {
-            replicas::drain(app, &Actor::command_line(), &id, !undo).await?;
+            replicas::drain(&app.store, &Actor::command_line(), &id, !undo).await?;
             let row = obeyed(app, &id, !undo).await?;
             print(&line(&row))
         }

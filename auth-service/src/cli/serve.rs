@@ -10,7 +10,7 @@ use std::time::Duration;
 use auth_service::boot::{self, ADMIN_USERNAME, FirstPassword};
 use auth_service::config::{Config, Database, Loaded};
 use auth_service::entropy::SystemEntropy;
-use auth_service::runtime::heartbeat;
+use auth_service::flows::heartbeat;
 use auth_service::runtime::telemetry::{self, Metrics};
 use auth_service::{http, jobs};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -63,7 +63,7 @@ pub(super) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
         server.await?;
     }
     jobs.abort();
-    heartbeat::leave(&app).await;
+    heartbeat::leave(&app.store).await;
     if tokio::time::timeout(CLOSE_TIMEOUT, app.store.close()).await.is_err() {
         warn!("the database did not let go of its connections in time");
     }
@@ -143,7 +143,7 @@ fn hand_over(config: &Config, password: &SecretString, lines: &mut Vec<String>) 
     {
         return Err(format!("{}: {error}", path.display()).into());
     }
-    boot::write_secret(&path, password.expose_secret().as_bytes())
+    boot::files::write_secret(&path, password.expose_secret().as_bytes())
         .map_err(|error| format!("{}: {error}", path.display()))?;
     lines.push(format!(
         "user {ADMIN_USERNAME}, password in the file {} ; delete it when you have read it",

@@ -2,6 +2,7 @@
 
 mod authenticate;
 mod forward_auth;
+pub mod heartbeat;
 mod issue;
 mod login;
 mod logout;

@@ -208,7 +208,7 @@ pub(crate) async fn make_key(
 }
 
 async fn read_back(app: &App) -> Result<(), RotateError> {
-    let seen = app.store.key_changes().await?;
+    let seen = app.store.confirmation().await?;
     app.keyring.catch_up(&app.store, &seen).await?;
     Ok(())
 }

@@ -1,109 +1,114 @@
-//! Whether this replica leaves the rotation: for good, because it was told to end, or while an operator wants it.
+//! Whether this replica leaves the rotation: because the process stops, or because an operator asked for maintenance.
 //!
-//! While it does, readiness says no and streams of the feed are told to go elsewhere; whatever else comes is served.
+//! While it drains, readiness fails and streams of the revocation feed end; all other requests are still served.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tracing::info;
 
-use crate::runtime::feed::Feed;
-
-/// The two reasons to leave, and the feed that follows them.
-#[derive(Debug)]
+/// The two reasons to drain.
+#[derive(Debug, Default)]
 pub struct Drain {
-    feed: Arc<Feed>,
-    state: Mutex<State>,
-    changed: Notify,
+    state: watch::Sender<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
-    stops: bool,
-    maintenance: bool,
-    /// How often an operator decided here.
+    is_stopping: bool,
+    is_maintenance: bool,
+    /// How many decisions of operators this replica has applied.
     decisions: u64,
 }
 
-/// What was decided here before the database was asked; see [`Drain::follow`].
+impl State {
+    fn is_on(&self) -> bool {
+        self.is_stopping || self.is_maintenance
+    }
+}
+
+/// The decisions applied before the database was read; see [`Drain::follow`].
 #[derive(Clone, Copy, Debug)]
 pub struct Decisions(u64);
 
+/// Lets another part follow a [`Drain`] without owning it.
+#[derive(Clone, Debug)]
+pub struct DrainWatch(watch::Receiver<State>);
+
 impl Drain {
-    /// Takes part.
-    pub fn new(feed: Arc<Feed>) -> Self {
-        Self { feed, state: Mutex::default(), changed: Notify::new() }
-    }
-
-    /// Whether readiness must say no.
+    /// Whether the replica drains, for whichever reason. Readiness must fail while it does.
     pub fn is_on(&self) -> bool {
-        let state = self.lock();
-        state.stops || state.maintenance
+        self.state.borrow().is_on()
     }
 
-    /// Whether the process was told to end.
-    pub fn stops(&self) -> bool {
-        self.lock().stops
+    /// Whether the process was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.state.borrow().is_stopping
     }
 
-    /// Whether an operator wants the replica out of the rotation.
+    /// Whether an operator asked for maintenance.
     pub fn is_maintenance(&self) -> bool {
-        self.lock().maintenance
+        self.state.borrow().is_maintenance
     }
 
-    /// The process is about to end; there is no way back.
+    /// Starts the final drain: the process is about to stop. It cannot be taken back.
     pub fn stop(&self) {
-        self.change(|state| state.stops = true);
+        self.change(|state| state.is_stopping = true);
     }
 
-    /// An operator has decided, and the database has it.
+    /// Applies an operator's decision that the database already holds.
     pub fn decide(&self, maintenance: bool) {
         self.change(|state| {
-            state.maintenance = maintenance;
+            state.is_maintenance = maintenance;
             state.decisions += 1;
         });
     }
 
-    /// To be asked before the database is.
+    /// The decisions so far. Take them before the database is read.
     pub fn decisions(&self) -> Decisions {
-        Decisions(self.lock().decisions)
+        Decisions(self.state.borrow().decisions)
     }
 
-    /// Does what the database says, unless something was decided here since it was asked: then the answer may be older.
+    /// Applies what the database says, unless a decision was applied here since it was read: then the read may be older.
     pub fn follow(&self, maintenance: bool, before: Decisions) {
         self.change(|state| {
             if state.decisions == before.0 {
-                state.maintenance = maintenance;
+                state.is_maintenance = maintenance;
             }
         });
     }
 
-    /// Waits for a change.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// A watch that sees every later change.
+    pub fn watch(&self) -> DrainWatch {
+        DrainWatch(self.state.subscribe())
     }
 
-    /// The feed follows under the lock, so that it ends as the last change says.
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.lock();
-        let was_on = state.stops || state.maintenance;
-        change(&mut state);
-        let is_on = state.stops || state.maintenance;
-        if is_on == was_on {
-            return;
-        }
-        if is_on {
-            info!("draining: readiness says no, requests are still served");
-            self.feed.close();
-        } else {
-            info!("back in the rotation");
-            self.feed.open();
-        }
-        self.changed.notify_one();
+        self.state.send_if_modified(|state| {
+            let before = *state;
+            change(state);
+            match (before.is_on(), state.is_on()) {
+                (false, true) => info!("draining: readiness fails, requests are still served"),
+                (true, false) => info!("back in the rotation"),
+                _ => {}
+            }
+            *state != before
+        });
+    }
+}
+
+impl DrainWatch {
+    /// Whether the replica drains.
+    pub fn is_on(&self) -> bool {
+        self.0.borrow().is_on()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until the replica drains. Returns immediately if it does, or if it no longer exists.
+    pub async fn until_on(&mut self) {
+        let _ = self.0.wait_for(State::is_on).await;
+    }
+
+    /// Waits for a change that this watch has not seen. Returns immediately if the replica no longer exists.
+    pub async fn changed(&mut self) {
+        let _ = self.0.changed().await;
     }
 }
 
@@ -111,13 +116,9 @@ impl Drain {
 mod tests {
     use super::*;
 
-    fn drain() -> Drain {
-        Drain::new(Arc::new(Feed::new(0)))
-    }
-
     #[test]
-    fn an_answer_that_is_older_than_a_decision_changes_nothing() {
-        let drain = drain();
+    fn read_older_than_a_decision_changes_nothing() {
+        let drain = Drain::default();
         let before = drain.decisions();
         drain.decide(true);
         drain.follow(false, before);
@@ -127,11 +128,21 @@ mod tests {
     }
 
     #[test]
-    fn who_is_told_to_end_does_not_come_back() {
-        let drain = drain();
+    fn stopping_replica_does_not_return_to_the_rotation() {
+        let drain = Drain::default();
         drain.decide(true);
         drain.stop();
         drain.decide(false);
-        assert!(drain.is_on() && drain.stops() && !drain.is_maintenance());
+        assert!(drain.is_on() && drain.is_stopping() && !drain.is_maintenance());
+    }
+
+    #[tokio::test]
+    async fn watch_sees_a_drain_that_started_before_it_waits() {
+        let drain = Drain::default();
+        let mut watch = drain.watch();
+        assert!(!watch.is_on());
+        drain.decide(true);
+        watch.until_on().await;
+        assert!(watch.is_on());
     }
 }

@@ -1,51 +1,44 @@
-//! The settings of this replica: a snapshot of what operators stored, under its own file and environment.
+//! The settings of this replica: what operators stored, overridden by file and environment.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
-use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::config::{ConfigError, Layers, Settings};
-use crate::runtime::app::App;
-use crate::store::{SettingsTable, SqlStore, StoreError, with_patience};
+use crate::store::{SettingsTable, SqlStore, StoreError};
 
-/// What cannot be read now is asked for again so soon.
-const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(2);
-
-/// What applies now, and how it came about.
+/// What applies now, and where it comes from.
 #[derive(Debug)]
 pub struct LiveSettings {
     layers: Layers,
     applied: ArcSwap<Applied>,
     reading: Mutex<()>,
-    /// The version that was heard of last.
+    /// The last version that was heard of.
     heard: watch::Sender<i64>,
 }
 
-/// A version of the stored settings, and what became of it here.
+/// A version of the stored settings, and whether it applies here.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// The version that was read last.
+    /// The last version that was read.
     pub version: i64,
-    /// What applies: this version, or the last one that could be used.
+    /// What applies: this version; or the last valid one; or, since the start, file and defaults alone.
     pub settings: Arc<Settings>,
-    /// Why it is not this version.
+    /// Why this version does not apply.
     pub refused: Option<ConfigError>,
 }
 
 impl LiveSettings {
-    /// What a replica starts with. Stored settings that do not fit, because a newer release or a replica with another file wrote them,
-    /// must not keep it from starting: it uses as many of them as it can.
+    /// The settings that a replica starts with. Stored settings that are not valid here, because a newer release or a replica with
+    /// another file wrote them, must not keep it from starting: it uses file and defaults alone, and says so.
     pub fn new(layers: Layers, table: &SettingsTable) -> Self {
-        let stored = table.values();
-        let (settings, refused) = match layers.over(&stored) {
+        let (settings, refused) = match layers.over(&table.values()) {
             Ok(settings) => (settings, None),
             Err(refused) => {
-                warn!(%refused, "some stored settings cannot be used here; the service starts without them");
-                (layers.usable(&stored), Some(refused))
+                warn!(%refused, "the stored settings are not valid here; this replica uses file and defaults alone");
+                (layers.local().clone(), Some(refused))
             }
         };
         let applied = Applied { version: table.version, settings: Arc::new(settings), refused };
@@ -57,41 +50,46 @@ impl LiveSettings {
         }
     }
 
-    /// The values of this moment. A flow takes them once.
+    /// The values that apply now. A flow takes them once and uses them to its end.
     pub fn now(&self) -> Arc<Settings> {
         Arc::clone(&self.applied.load().settings)
     }
 
-    /// The values of this moment, their version, and what is wrong with it.
+    /// The values that apply now, the version last read, and what is wrong with it.
     pub fn applied(&self) -> Arc<Applied> {
         self.applied.load_full()
     }
 
-    /// What stands over the stored values and under them.
+    /// The layers above and below the stored values.
     pub fn layers(&self) -> &Layers {
         &self.layers
     }
 
-    /// Tells [`follow`] which version is stored, and does not wait for it.
+    /// Reports that `version` is stored. Does not wait until it is read.
     pub fn hear(&self, version: i64) {
         self.heard.send_replace(version);
     }
 
-    /// Takes over the stored settings if their version is another one than was read last. While they cannot be read or used, the last
-    /// ones go on.
+    /// The versions reported by [`hear`](Self::hear).
+    pub fn heard(&self) -> watch::Receiver<i64> {
+        self.heard.subscribe()
+    }
+
+    /// Reads and applies the stored settings if `version` is not the one last read. While they cannot be read or are not valid, the
+    /// last valid ones go on.
     pub async fn catch_up(&self, store: &SqlStore, version: i64) -> Result<(), StoreError> {
         if self.applied.load().version == version {
             return Ok(());
         }
         let _turn = store.wait_for(self.reading.lock()).await?;
-        // Read while we waited, by someone who saw the same change.
+        // Another task may have read it meanwhile.
         if self.applied.load().version != version {
-            self.take(&store.settings().await?);
+            self.apply(&store.settings().await?);
         }
         Ok(())
     }
 
-    fn take(&self, table: &SettingsTable) {
+    fn apply(&self, table: &SettingsTable) {
         let version = table.version;
         let (settings, refused) = match self.layers.over(&table.values()) {
             Ok(settings) => {
@@ -99,7 +97,7 @@ impl LiveSettings {
                 (Arc::new(settings), None)
             }
             Err(refused) => {
-                warn!(version, %refused, "the stored settings cannot be used here; the last ones go on");
+                warn!(version, %refused, "the stored settings are not valid here; the last valid ones go on");
                 (self.now(), Some(refused))
             }
         };
@@ -107,25 +105,34 @@ impl LiveSettings {
     }
 }
 
-/// Takes over the stored settings whenever another version is heard of, until the task is aborted. What is heard comes with each read
-/// of revocations; those must not wait for a table of settings that is locked, or that this replica may not read.
-pub async fn follow(app: &App) {
-    let mut heard = app.settings.heard.subscribe();
-    let mut was_wrong = false;
-    // Each time, not only when it is another version: the last one may not have been taken over.
-    while heard.changed().await.is_ok() {
-        let version = *heard.borrow_and_update();
-        let outcome = with_patience(app.settings.catch_up(&app.store, version)).await;
-        match &outcome {
-            Err(error) if !was_wrong => {
-                warn!(%error, "changed settings cannot be read; the last ones go on");
-            }
-            Ok(()) if was_wrong => info!("settings are read again"),
-            _ => {}
-        }
-        was_wrong = outcome.is_err();
-        if was_wrong {
-            sleep(AGAIN_AFTER_FAILURE).await;
-        }
+#[cfg(test)]
+mod tests {
+    use verifier::UnixTime;
+
+    use super::*;
+    use crate::config::Loaded;
+    use crate::store::SettingRow;
+
+    #[test]
+    fn start_with_invalid_stored_settings_uses_file_and_defaults_alone() {
+        let row = |name: &str, value: &str| SettingRow {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            changed_at: UnixTime(0),
+            changed_by: "operator".to_owned(),
+        };
+        let mut loaded = Loaded::default();
+        loaded.settings.max_sessions_per_user = 7;
+        let layers = Layers::new(Arc::new(loaded.config.clone()), loaded);
+        let valid = row("refresh_recovery", "false");
+        let table = SettingsTable { version: 3, rows: vec![valid.clone()] };
+        assert!(!LiveSettings::new(layers.clone(), &table).now().refresh_recovery);
+
+        let table = SettingsTable { version: 4, rows: vec![valid, row("access_token_ttl", "\"2h\"")] };
+        let applied = LiveSettings::new(layers, &table).applied();
+        assert_eq!(applied.version, 4);
+        assert_eq!(applied.refused.as_ref().unwrap().problems, ["access_token_ttl: must be from 1s to 1h"]);
+        assert!(applied.settings.refresh_recovery, "no stored value applies");
+        assert_eq!((applied.settings.access_token_ttl.0, applied.settings.max_sessions_per_user), (300, 7));
     }
 }

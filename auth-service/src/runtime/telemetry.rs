@@ -14,6 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat};
+use crate::runtime::metric;
 
 /// Telemetry cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +138,7 @@ impl Metrics {
     /// Collects what the whole process counts from now on. Works once.
     pub fn install() -> Result<Self, TelemetryError> {
         let handle = PrometheusBuilder::new().install_recorder()?;
-        describe();
+        metric::describe();
         Ok(Self(handle))
     }
 
@@ -150,27 +151,4 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.0.render()
     }
-}
-
-fn describe() {
-    use metrics::{describe_counter as counter, describe_gauge as gauge};
-    counter!("auth_http_requests_total", "Requests by listener, method, route and status.");
-    counter!("auth_logins_total", "Logins by outcome.");
-    counter!("auth_refreshes_total", "Refreshes by outcome.");
-    counter!("auth_hash_refused_total", "Password hashes refused because the queue was full or too slow.");
-    gauge!("auth_hash_permits", "Password hashes that may run at once.");
-    gauge!("auth_hash_running", "Password hashes running.");
-    gauge!("auth_hash_queued", "Password hashes waiting.");
-    gauge!("auth_ready", "1 when this replica may issue tokens.");
-    gauge!("auth_signing_lease_seconds", "How long this replica may still sign without confirming its keys.");
-    gauge!("auth_settings_version", "The version of the stored settings that was read last.");
-    gauge!("auth_settings_refused", "1 while the stored settings cannot be used here.");
-    gauge!("auth_feed_lag_seconds", "How old this replica's knowledge of revocations is.");
-    gauge!("auth_feed_entries", "Revocations that are still to be remembered.");
-    gauge!("auth_feed_streams", "Subscribers of the revocation feed.");
-    gauge!("auth_draining", "1 while the replica leaves the rotation.");
-    gauge!("auth_database_pool_connections", "Connections to the database, lent or idle.");
-    gauge!("auth_keys", "Signing keys by algorithm and phase.");
-    gauge!("auth_key_active_age_seconds", "How long the active key of an algorithm has been signing.");
-    gauge!("auth_key_changes", "The change counter of the key table as this replica knows it.");
 }

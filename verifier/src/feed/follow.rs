@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::document::MAX_DOCUMENT;
+use super::listener::{Heard, Listener};
 use super::source::FeedSource;
-use super::sse::{Event, Fault, Reader};
-use super::{Heard, Listener};
-use crate::error::{FeedError, Reason};
-use crate::freshness::spread;
+use crate::core::error::{FeedError, Reason};
+use crate::core::feed::document::MAX_DOCUMENT;
+use crate::core::feed::sse::{Event, Fault, Reader};
+use crate::keys::freshness::spread;
 
 /// From connecting to the head of the answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,8 +138,8 @@ impl Connection<'_> {
             // Which of the two it is, the document says itself.
             "snapshot" | "delta" => self.hear(event.data).await,
             "jwks" => {
-                let auth_ring: u64 = event.data.parse().map_err(|_| FeedError::BadEvent)?;
-                if self.listener.cache.auth_ring().is_none_or(|held| held < auth_ring) {
+                let keys_version: u64 = event.data.parse().map_err(|_| FeedError::BadEvent)?;
+                if self.listener.cache.keys_version().is_none_or(|held| held < keys_version) {
                     self.listener.cache.nudge();
                 }
                 Ok(None)

@@ -6,8 +6,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::source::{ChunkFuture, ConnectFuture, FeedBody, FeedSource};
-use crate::builder::BuildError;
-use crate::error::FeedError;
+use crate::core::error::BuildError;
+use crate::core::error::FeedError;
 use crate::http_client::{HttpClient, describe, text};
 
 /// Follows the stream at one URL, with certificates checked against the bundled Mozilla roots.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::error::FeedError;
+use crate::core::error::FeedError;
 
 /// An open stream, some time later.
 pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn FeedBody>, FeedError>> + Send + 'a>>;

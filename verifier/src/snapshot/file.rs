@@ -7,14 +7,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base64url;
-use crate::jwk::Kid;
-use crate::revocation::SessionId;
-use crate::time::UnixTime;
+use crate::feed::saved::SavedRevocations;
+use crate::keys::saved::SavedKeys;
 
 /// Holds some 500,000 revoked sessions.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -37,29 +34,6 @@ pub(crate) struct Snapshot {
     pub(crate) issuer: String,
     pub(crate) keys: Option<SavedKeys>,
     pub(crate) revocations: SavedRevocations,
-}
-
-/// A key set as the issuer sent it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SavedKeys {
-    pub(crate) document: String,
-    pub(crate) etag: Option<String>,
-    /// When the issuer last said that this is its key set.
-    pub(crate) confirmed_at: UnixTime,
-}
-
-/// What was revoked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SavedRevocations {
-    /// Unix milliseconds: everything revoked before is here. `None`: the feed was never heard.
-    pub(crate) as_of: Option<i64>,
-    /// Each with the second from which it may be forgotten. By the wall clock, as the token that it is about: a clock that
-    /// was set forward has ended that, too.
-    #[serde(with = "packed")]
-    pub(crate) sessions: Vec<(SessionId, UnixTime)>,
-    pub(crate) keys: Vec<Kid>,
 }
 
 /// Why a file was not read.
@@ -87,14 +61,6 @@ impl Snapshot {
     fn parse(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Malformed)?;
         if snapshot.format == FORMAT { Ok(snapshot) } else { Err(SnapshotError::Format(snapshot.format)) }
-    }
-}
-
-impl SavedKeys {
-    /// How long ago the issuer confirmed them. A time in the future is a clock that was set back: how old they
-    /// are cannot be told, so they are as old as can be.
-    pub(crate) fn age(&self, now: UnixTime) -> Duration {
-        if self.confirmed_at > now { Duration::MAX } else { (now - self.confirmed_at).into() }
     }
 }
 
@@ -176,41 +142,10 @@ fn refuse_exposed(_: &File) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-/// 24 bytes each, one after another: the id, and a big-endian number.
-mod packed {
-    use serde::de::{Deserializer, Error as _};
-    use serde::ser::Serializer;
-
-    use super::{Deserialize as _, SessionId, UnixTime, base64url};
-
-    pub(super) fn serialize<S: Serializer>(
-        sessions: &[(SessionId, UnixTime)],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> =
-            sessions.iter().flat_map(|(id, at)| id.iter().copied().chain(at.0.to_be_bytes())).collect();
-        serializer.serialize_str(&base64url::encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<(SessionId, UnixTime)>, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        let bytes = base64url::decode(&text).ok_or_else(|| D::Error::custom("not base64url"))?;
-        let (records, []) = bytes.as_chunks::<24>() else {
-            return Err(D::Error::custom("not a whole number of sessions"));
-        };
-        let read = |record: &[u8; 24]| {
-            let (id, at) = record.split_first_chunk::<16>()?;
-            Some((*id, UnixTime(i64::from_be_bytes(at.try_into().ok()?))))
-        };
-        Ok(records.iter().filter_map(read).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::time::UnixTime;
 
     const ISSUER: &str = "https://auth.example.com";
 
@@ -336,13 +271,5 @@ mod tests {
         let mut names = names(&folder);
         names.sort_unstable();
         assert_eq!(names, ["auth.json", "taken"]);
-    }
-
-    #[test]
-    fn keys_confirmed_in_the_future_are_as_old_as_can_be() {
-        let keys = snapshot().keys.unwrap();
-        assert_eq!(keys.age(UnixTime(1_000)), Duration::ZERO);
-        assert_eq!(keys.age(UnixTime(1_060)), Duration::from_secs(60));
-        assert_eq!(keys.age(UnixTime(999)), Duration::MAX);
     }
 }

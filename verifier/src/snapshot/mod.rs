@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use file::{SavedKeys, SavedRevocations};
 use file::{Snapshot, SnapshotError, SnapshotFile};
 
 use crate::background::Background;
-use crate::cache::JwksCache;
-use crate::revocation::Revoked;
-use crate::time::Clock;
+use crate::core::time::Clock;
+use crate::feed::revoked::Revoked;
+use crate::keys::cache::JwksCache;
 
 /// How often it is looked whether there is something new to write.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);

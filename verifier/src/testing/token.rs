@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::TestIssuer;
-use crate::base64url;
-use crate::time::{Seconds, UnixTime};
+use super::issuer::TestIssuer;
+use crate::clock::SystemClock;
+use crate::core::base64url;
+use crate::core::time::{Clock, Seconds, UnixTime};
 
 /// Wrong by more than any leeway.
 const FAR: Seconds = Seconds(600);
@@ -41,8 +42,20 @@ enum SignedBy {
     Nobody,
 }
 
+impl TestIssuer {
+    /// A token of `alice` to be changed, issued now by the clock of the operating system.
+    pub fn token(&self) -> TestToken {
+        self.token_at(SystemClock::new().now())
+    }
+
+    /// A token of `alice` to be changed, issued at `now`.
+    pub fn token_at(&self, now: UnixTime) -> TestToken {
+        TestToken::new(self.clone(), now)
+    }
+}
+
 impl TestToken {
-    pub(super) fn new(issuer: TestIssuer, issued_at: UnixTime) -> Self {
+    fn new(issuer: TestIssuer, issued_at: UnixTime) -> Self {
         let jwk = issuer.jwk();
         let header = json!({ "typ": "at+jwt", "alg": jwk.algorithm(), "kid": jwk.kid() });
         let claims = serde_json::to_value(issuer.claims(issued_at)).expect("test claims are JSON");

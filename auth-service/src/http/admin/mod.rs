@@ -1,4 +1,4 @@
-//! What operators do. Each route's permission stands in the route table.
+//! The admin API. The route table names the permission of each route.
 
 pub(super) mod audit;
 pub(super) mod keys;

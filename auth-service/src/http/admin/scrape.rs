@@ -10,7 +10,7 @@ use crate::http::base::Shared;
 use crate::runtime::app::App;
 use crate::runtime::telemetry::Metrics;
 
-/// Prometheus text format. What changes with time alone is measured when it is asked for.
+/// Prometheus text format. Values that change with time alone are measured at each scrape.
 pub(in crate::http) fn route(metrics: Metrics) -> MethodRouter<Shared> {
     get(async move |State(app): State<Shared>| {
         measure(&app);
@@ -52,7 +52,7 @@ fn measure(app: &App) {
     }
 }
 
-/// How old the feed's knowledge is. Without any it is older than every limit.
+/// The age of the feed's knowledge in seconds; infinite before the first read.
 fn feed_lag(app: &App) -> f64 {
     app.feed.as_of().map_or(f64::INFINITY, |as_of| float((app.clock.unix_millis() - as_of).max(0)) / 1000.0)
 }

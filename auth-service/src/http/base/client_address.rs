@@ -1,4 +1,4 @@
-//! From which address a request comes, when balancers stand between.
+//! The client's address, also behind balancers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
@@ -6,24 +6,24 @@ use std::sync::Once;
 use http::HeaderMap;
 use ipnet::IpNet;
 
-/// The other end of the connection; the server puts it into each request's extensions.
+/// The address of the other end of the connection; an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// What can be known about a client's address.
+/// What is known about a client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     Known(IpAddr),
-    /// A trusted balancer does not say.
+    /// A trusted balancer did not forward it.
     Unknown,
-    /// Something in between that is not trusted says something.
+    /// A peer that is not trusted forwarded one.
     Hidden,
 }
 
-/// The client's address, or `None` when it cannot be known; then nothing may be counted by it.
+/// The client's address. `None` if it is unknown; then the request must not be counted by address.
 ///
-/// Warns once when `X-Forwarded-For` comes from a peer that `trusted_proxies` does not name: that is a balancer, and
-/// counting by its address would throttle everyone behind it.
+/// Warns once if `X-Forwarded-For` comes from a peer outside `trusted_proxies`: that is probably a balancer, and counting by
+/// its address would throttle all clients behind it.
 pub(in crate::http) fn client_address(
     peer: Option<IpAddr>,
     headers: &HeaderMap,
@@ -47,7 +47,7 @@ pub(in crate::http) fn client_address(
     }
 }
 
-/// The right-most address that no trusted proxy has: everything to its left may be forged by the client.
+/// The right-most address that is not a trusted proxy; the client may have forged everything to its left.
 fn judge(peer: IpAddr, forwarded: &[&str], trusted: &[IpNet]) -> Client {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let peer = peer.to_canonical();
@@ -88,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_balancer_the_peer_is_the_client() {
+    fn without_a_balancer_the_client_is_the_peer() {
         assert_eq!(judged("192.0.2.1", &[]), known("192.0.2.1"));
         assert_eq!(judged("::ffff:192.0.2.1", &[]), known("192.0.2.1"));
     }
 
     #[test]
-    fn what_an_untrusted_peer_forwards_is_not_believed_nor_held_against_it() {
+    fn an_address_forwarded_by_an_untrusted_peer_is_ignored_and_the_peer_is_not_counted() {
         assert_eq!(judged("192.0.2.1", &["198.51.100.7"]), Client::Hidden);
         assert_eq!(judged("192.0.2.1", &[""]), Client::Hidden);
     }
@@ -109,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_trusted_addresses_ends_at_the_first() {
+    fn in_a_chain_of_trusted_addresses_the_left_most_counts() {
         assert_eq!(judged("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), known("10.0.0.3"));
     }
 
     #[test]
-    fn what_is_no_address_is_unknown() {
+    fn a_malformed_address_makes_the_client_unknown() {
         assert_eq!(judged("10.0.0.1", &[]), Client::Unknown);
         assert_eq!(judged("10.0.0.1", &["198.51.100.7, unknown"]), Client::Unknown);
         assert_eq!(judged("10.0.0.1", &["unknown, 198.51.100.7"]), known("198.51.100.7"));

@@ -1,177 +1,58 @@
-//! Every refusal a client can get: one table of codes, one way to write them (RFC 9457).
+//! The error response to a request, as handlers return it.
 //!
-//! A [`Problem`] becomes a response without a body; the outermost middleware writes the body, because only it knows the
-//! request's id. That way a panic and an unknown path look like every other refusal.
+//! A [`Problem`] becomes a response without a body. The outermost middleware writes the body, because only it knows the
+//! request's id and which body the route's group gets. A panic and an unknown path take the same way.
 
 use std::error::Error;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
 use verifier::{Seconds, UnixTime};
 
-use crate::http::base::wire::Timestamp;
+use crate::http::base::code::Code;
+use crate::http::base::wire::NO_STORE;
 
-/// What went wrong, as clients see it. Codes are never renamed; more may be added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the table in `facts` says what each one is")]
-pub enum Code {
-    MalformedRequest,
-    InvalidTarget,
-    InvalidScope,
-    PasswordTooWeak,
-    InvalidUsername,
-    InvalidClaims,
-    InvalidRoleName,
-    InvalidPermission,
-    UnknownRole,
-    AlgorithmNotEnabled,
-    InvalidSettings,
-    InvalidCredentials,
-    InvalidRefreshToken,
-    MissingToken,
-    InvalidToken,
-    InsufficientScope,
-    PrivilegeEscalation,
-    NotFound,
-    MethodNotAllowed,
-    UsernameTaken,
-    RotationPending,
-    SettingsChanged,
-    BodyTooLarge,
-    UnsupportedMediaType,
-    TooManyAttempts,
-    InternalError,
-    Overloaded,
-    Unavailable,
-}
-
-impl Code {
-    /// Every code there is.
-    pub const ALL: [Self; 28] = [
-        Self::MalformedRequest,
-        Self::InvalidTarget,
-        Self::InvalidScope,
-        Self::PasswordTooWeak,
-        Self::InvalidUsername,
-        Self::InvalidClaims,
-        Self::InvalidRoleName,
-        Self::InvalidPermission,
-        Self::UnknownRole,
-        Self::AlgorithmNotEnabled,
-        Self::InvalidSettings,
-        Self::InvalidCredentials,
-        Self::InvalidRefreshToken,
-        Self::MissingToken,
-        Self::InvalidToken,
-        Self::InsufficientScope,
-        Self::PrivilegeEscalation,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::UsernameTaken,
-        Self::RotationPending,
-        Self::SettingsChanged,
-        Self::BodyTooLarge,
-        Self::UnsupportedMediaType,
-        Self::TooManyAttempts,
-        Self::InternalError,
-        Self::Overloaded,
-        Self::Unavailable,
-    ];
-
-    /// Status, `code` and `title`.
-    pub const fn facts(self) -> (StatusCode, &'static str, &'static str) {
-        use StatusCode as S;
-        match self {
-            Self::MalformedRequest => (S::BAD_REQUEST, "malformed_request", "The request is malformed"),
-            Self::InvalidTarget => (S::BAD_REQUEST, "invalid_target", "This audience cannot be had"),
-            Self::InvalidScope => (S::BAD_REQUEST, "invalid_scope", "This scope cannot be had"),
-            Self::PasswordTooWeak => (S::BAD_REQUEST, "password_too_weak", "The password is too weak"),
-            Self::InvalidUsername => (S::BAD_REQUEST, "invalid_username", "This is no user name"),
-            Self::InvalidClaims => (S::BAD_REQUEST, "invalid_claims", "These claims cannot be set"),
-            Self::InvalidRoleName => (S::BAD_REQUEST, "invalid_role_name", "This is no role name"),
-            Self::InvalidPermission => (S::BAD_REQUEST, "invalid_permission", "This is no permission"),
-            Self::UnknownRole => (S::BAD_REQUEST, "unknown_role", "There is no such role"),
-            Self::AlgorithmNotEnabled => {
-                (S::BAD_REQUEST, "algorithm_not_enabled", "No keys of this algorithm are kept")
-            }
-            Self::InvalidSettings => (S::BAD_REQUEST, "invalid_settings", "These settings cannot be used"),
-            Self::InvalidCredentials => {
-                (S::UNAUTHORIZED, "invalid_credentials", "Wrong user name or password")
-            }
-            Self::InvalidRefreshToken => {
-                (S::UNAUTHORIZED, "invalid_refresh_token", "The refresh token is not valid")
-            }
-            Self::MissingToken => (S::UNAUTHORIZED, "missing_token", "An access token is needed"),
-            Self::InvalidToken => (S::UNAUTHORIZED, "invalid_token", "The access token is not valid"),
-            Self::InsufficientScope => (S::FORBIDDEN, "insufficient_scope", "A permission is missing"),
-            Self::PrivilegeEscalation => {
-                (S::FORBIDDEN, "privilege_escalation", "This takes permissions that you do not have")
-            }
-            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing here"),
-            Self::MethodNotAllowed => {
-                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The path has no such method")
-            }
-            Self::UsernameTaken => (S::CONFLICT, "username_taken", "The user name is taken"),
-            Self::RotationPending => (S::CONFLICT, "rotation_pending", "A rotation is already announced"),
-            Self::SettingsChanged => {
-                (S::PRECONDITION_FAILED, "settings_changed", "The settings were changed in the meantime")
-            }
-            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
-            Self::UnsupportedMediaType => {
-                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be JSON")
-            }
-            Self::TooManyAttempts => (S::TOO_MANY_REQUESTS, "too_many_attempts", "Too many failed attempts"),
-            Self::InternalError => (S::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong here"),
-            Self::Overloaded => {
-                (S::SERVICE_UNAVAILABLE, "overloaded", "Too many passwords are being checked")
-            }
-            Self::Unavailable => (S::SERVICE_UNAVAILABLE, "unavailable", "This cannot be done at the moment"),
-        }
-    }
-}
-
-/// A refusal, on its way to the client.
+/// An error response in the making.
 #[derive(Debug)]
 pub(in crate::http) struct Problem {
     code: Code,
     detail: Option<String>,
     retry_after: Option<Seconds>,
     earliest_at: Option<UnixTime>,
-    /// The permissions that are needed and not all there, for the challenge.
+    /// The required permissions, for the challenge.
     permission: Option<String>,
     /// For the log only.
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Problem {
-    /// A refusal that its code explains.
+    /// An error with nothing but its code.
     pub(in crate::http) fn new(code: Code) -> Self {
         Self { code, detail: None, retry_after: None, earliest_at: None, permission: None, cause: None }
     }
 
-    /// Says more to the client. Never a secret, and nothing the client sent.
+    /// Adds a text for the client. It must contain no secret and nothing that the client sent.
     pub(in crate::http) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Says when to come back, at the earliest.
+    /// Sets the time to wait before a retry, 1 s by default. Sent with 429 and 503.
     pub(in crate::http) fn retry_after(mut self, wait: Seconds) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Says from when on the operation is possible.
+    /// Sets the time from which the operation is possible.
     pub(in crate::http) fn earliest_at(mut self, at: UnixTime) -> Self {
         self.earliest_at = Some(at);
         self
     }
 
-    /// Names what is needed: permissions separated by single spaces.
-    pub(in crate::http) fn permission(mut self, needed: impl Into<String>) -> Self {
-        self.permission = Some(needed.into());
-        self
+    /// A caller without the required permissions, which are separated by single spaces.
+    pub(in crate::http) fn insufficient_scope(needed: &str) -> Self {
+        let problem = Self::new(Code::InsufficientScope).detail(format!("requires {needed}"));
+        Self { permission: Some(needed.to_owned()), ..problem }
     }
 
     /// Keeps the cause for the log.
@@ -180,7 +61,7 @@ impl Problem {
         self
     }
 
-    /// What RFC 6750 §3 wants to read in `WWW-Authenticate`.
+    /// The value of `WWW-Authenticate` (RFC 6750 §3).
     fn challenge(&self) -> Option<String> {
         match (self.code, &self.permission) {
             (Code::MissingToken, _) => Some("Bearer".to_owned()),
@@ -194,7 +75,7 @@ impl Problem {
     }
 
     fn log(&self) {
-        let (status, code, _) = self.code.facts();
+        let (status, code) = (self.code.status(), self.code.as_str());
         let cause = self.cause.as_ref().map(tracing::field::display);
         if self.code == Code::InternalError {
             tracing::error!(code, cause, "refused");
@@ -209,86 +90,40 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
-        let (status, code, title) = self.code.facts();
+        let status = self.code.status();
         let mut response = status.into_response();
-        if let Some(challenge) = self.challenge().and_then(|text| HeaderValue::try_from(text).ok()) {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
+        let challenge = self.challenge().and_then(|text| HeaderValue::try_from(text).ok());
+        let headers = response.headers_mut();
+        headers.extend(challenge.map(|challenge| (header::WWW_AUTHENTICATE, challenge)));
         if matches!(self.code, Code::InvalidCredentials | Code::InvalidRefreshToken) {
-            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.extend([NO_STORE]);
         }
-        let earliest_at = self.earliest_at.map(Timestamp);
         let needs_wait = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let retry_after = needs_wait.then(|| self.retry_after.unwrap_or(Seconds(1)));
         response.extensions_mut().insert(Unwritten {
-            status,
-            code,
-            title,
+            code: self.code,
             detail: self.detail,
-            earliest_at,
-            retry_after,
+            earliest_at: self.earliest_at,
+            retry_after: needs_wait.then(|| self.retry_after.unwrap_or(Seconds(1))),
         });
         response
     }
 }
 
-/// A problem whose body is still to be written.
+/// An error whose body has not been written yet; an extension of the response.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Unwritten {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
-    detail: Option<String>,
-    earliest_at: Option<Timestamp>,
-    retry_after: Option<Seconds>,
+    pub(in crate::http) code: Code,
+    pub(in crate::http) detail: Option<String>,
+    pub(in crate::http) earliest_at: Option<UnixTime>,
+    pub(in crate::http) retry_after: Option<Seconds>,
 }
 
-impl Unwritten {
-    /// Writes the body, and `Retry-After` with up to `jitter` (0 to 255) of a few seconds, so that clients which were turned
-    /// away together do not come back together.
-    pub(in crate::http) fn write(self, response: &mut Response, request_id: &str, jitter: u8) {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: &'static str,
-            title: &'static str,
-            status: u16,
-            code: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            detail: Option<&'a str>,
-            request_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            earliest_at: Option<&'a Timestamp>,
-        }
-        let body = Body {
-            r#type: "about:blank",
-            title: self.title,
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: self.detail.as_deref(),
-            request_id,
-            earliest_at: self.earliest_at.as_ref(),
-        };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        if let Some(Seconds(wait)) = self.retry_after {
-            let spread = wait.clamp(8, 40) / 4;
-            headers.insert(
-                header::RETRY_AFTER,
-                HeaderValue::from(wait.max(1) + i64::from(jitter) * spread / 255),
-            );
-        }
-        *response.body_mut() = body.into();
-    }
-}
-
-/// What a path without a route answers.
+/// The response for a path without a route.
 pub(in crate::http) async fn not_found() -> Problem {
     Problem::new(Code::NotFound)
 }
 
-/// What a path without this method answers; the router adds `Allow`.
+/// The response for a path without this method; the router adds `Allow`.
 pub(in crate::http) async fn method_not_allowed() -> Problem {
     Problem::new(Code::MethodNotAllowed)
 }

@@ -1,6 +1,6 @@
-//! What surrounds every request: its id, its log line, its count, and the body of a refusal.
+//! The outermost layer of every request: its id, log line, metric, and the body of an error response.
 //!
-//! Runs for every request, so it costs next to nothing: counters are looked up once and kept, ids need no system call.
+//! It runs for every request, so it is cheap: counters are looked up once and kept, and ids need no system call.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -18,53 +18,61 @@ use metrics::Counter;
 use tracing::debug;
 use verifier::Clock;
 
+use crate::domain::listener::Listener;
 use crate::entropy::Entropy;
-use crate::http::base::error::{Code, Problem, Unwritten};
-use crate::http::base::routes::{Listener, Route};
-use crate::http::base::wire::only_value;
-use crate::runtime::app::App;
+use crate::http::base::access::Route;
+use crate::http::base::code::Code;
+use crate::http::base::error::{Problem, Unwritten};
+use crate::http::base::error_body::ErrorBody;
+use crate::http::base::headers::only_value;
 use crate::runtime::telemetry::{RequestLabels, in_request};
-use crate::store::with_budget;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// The route of a request that no route matched.
+/// The label of requests that matched no route.
 const UNMATCHED: &str = "unmatched";
 
-/// What the outermost layer of one listener needs.
+/// The state of the outermost layer of one listener.
 #[derive(Debug)]
 pub(in crate::http) struct Observer {
     listener: Listener,
-    counters: HashMap<&'static str, RouteCounters>,
+    routes: HashMap<&'static str, ObservedRoute>,
     ids: RequestIds,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
 
 impl Observer {
-    pub(in crate::http) fn new(listener: Listener, table: &[Route], app: &App) -> Self {
-        let paths = table.iter().map(|route| route.path).chain([UNMATCHED]);
-        Self {
-            listener,
-            counters: paths.map(|path| (path, RouteCounters::default())).collect(),
-            ids: RequestIds::new(&*app.entropy),
-            clock: Arc::clone(&app.clock),
-            entropy: Arc::clone(&app.entropy),
+    pub(in crate::http) fn new(
+        listener: Listener,
+        table: &[Route],
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let mut routes = HashMap::from([(UNMATCHED, ObservedRoute::default())]);
+        for route in table {
+            routes.entry(route.path).or_default().error_body = route.error_body;
         }
+        Self { listener, routes, ids: RequestIds::new(&*entropy), clock, entropy }
+    }
+
+    /// The format of the error responses of a route.
+    fn error_body(&self, route: &str) -> ErrorBody {
+        self.routes.get(route).map(|route| route.error_body).unwrap_or_default()
     }
 
     fn count(&self, method: &'static str, route: &str, status: u16) {
-        if let Some((route, counters)) = self.counters.get_key_value(route) {
+        if let Some((path, route)) = self.routes.get_key_value(route) {
             let listener = match self.listener {
                 Listener::Public => "public",
                 Listener::Admin => "admin",
             };
-            counters.find_or_register((method, status), || {
+            route.counters.find_or_register((method, status), || {
                 metrics::counter!(
                     "auth_http_requests_total",
                     "listener" => listener,
                     "method" => method,
-                    "route" => *route,
+                    "route" => *path,
                     "status" => status.to_string(),
                 )
             });
@@ -72,7 +80,14 @@ impl Observer {
     }
 }
 
-/// The counters of one route that were needed so far; a handful.
+/// What the outermost layer keeps for one path.
+#[derive(Debug, Default)]
+struct ObservedRoute {
+    error_body: ErrorBody,
+    counters: RouteCounters,
+}
+
+/// The counters of one path that have been used so far; a handful.
 #[derive(Default)]
 struct RouteCounters(RwLock<Vec<((&'static str, u16), Counter)>>);
 
@@ -85,7 +100,7 @@ impl RouteCounters {
         drop(known);
         let counter = register();
         counter.increment(1);
-        // Should another request have registered it meanwhile, both are the same counter.
+        // If another request has registered it meanwhile, both are the same counter.
         self.0.write().unwrap_or_else(PoisonError::into_inner).push((key, counter));
     }
 }
@@ -96,9 +111,9 @@ impl std::fmt::Debug for RouteCounters {
     }
 }
 
-/// The outermost layer: nothing leaves without an id, and nothing is logged without it.
+/// The outermost layer: every response has a request id, and so has every line logged for it.
 ///
-/// The log names the route's pattern, never the path, the query or a header that a client chose.
+/// The log contains the route's pattern, never the path, the query or a header that a client chose.
 pub(in crate::http) async fn observe(
     State(observer): State<Arc<Observer>>,
     request: Request,
@@ -112,16 +127,16 @@ pub(in crate::http) async fn observe(
     let started = observer.clock.monotonic();
 
     in_request(labels, async {
-        let mut response = with_budget(caught(next.run(request))).await;
-        if let Some(problem) = response.extensions_mut().remove::<Unwritten>() {
-            problem.write(&mut response, &id, jitter(&*observer.entropy));
+        let mut response = caught(next.run(request)).await;
+        if let Some(error) = response.extensions_mut().remove::<Unwritten>() {
+            observer.error_body(route).write(&error, &mut response, &id, jitter(&*observer.entropy));
         }
         let status = response.status().as_u16();
         let took = observer.clock.monotonic().saturating_sub(started);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        debug!(listener = ?observer.listener, method, route, status, took_us, "answered");
+        debug!(listener = ?observer.listener, method, route, status, took_us, "responded");
         observer.count(method, route, status);
-        // Made of visible ASCII, whoever made it.
+        // Visible ASCII, whether given or generated.
         if let Ok(id) = HeaderValue::try_from(id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -130,7 +145,7 @@ pub(in crate::http) async fn observe(
     .await
 }
 
-/// Turns a panic into a refusal. The hook has logged where it was; the process goes on.
+/// Turns a panic into `internal_error`. The panic hook has logged the place; the process continues.
 async fn caught(answer: impl Future<Output = Response>) -> Response {
     let mut answer = pin!(answer);
     poll_fn(|context| {
@@ -140,7 +155,7 @@ async fn caught(answer: impl Future<Output = Response>) -> Response {
     .await
 }
 
-/// Methods have no limit, labels must.
+/// Clients can send any method; the number of labels must be bounded.
 fn method_label(method: &http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -154,7 +169,7 @@ fn method_label(method: &http::Method) -> &'static str {
     }
 }
 
-/// Ids for requests: 64 random bits of this process and a count.
+/// Request ids: 64 random bits per process, and a counter.
 #[derive(Debug)]
 struct RequestIds {
     process: u64,
@@ -164,27 +179,27 @@ struct RequestIds {
 impl RequestIds {
     fn new(entropy: &dyn Entropy) -> Self {
         let mut bytes = [0; 8];
-        // Without randomness ids repeat those of other processes; nothing depends on that they do not.
+        // Without randomness, ids may equal those of other processes; nothing depends on their uniqueness.
         let _ = entropy.fill(&mut bytes);
         Self { process: u64::from_be_bytes(bytes), next: AtomicU64::new(1) }
     }
 
-    /// The id that a balancer gave, if it is a plain one, else a new one.
+    /// The id that the request brought, if it is well formed, otherwise a new one.
     fn of(&self, headers: &HeaderMap) -> String {
-        let is_plain = |id: &&str| {
+        let is_well_formed = |id: &&str| {
             (1..=128).contains(&id.len())
                 && id
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
         };
-        match only_value(headers, &REQUEST_ID).ok().flatten().filter(is_plain) {
+        match only_value(headers, &REQUEST_ID).ok().flatten().filter(is_well_formed) {
             Some(given) => given.to_owned(),
             None => format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed)),
         }
     }
 }
 
-/// The trace that the request belongs to: W3C Trace Context, `version-trace_id-parent_id-flags`.
+/// The trace of the request (W3C Trace Context: `version-trace_id-parent_id-flags`).
 fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let value = only_value(headers, &TRACEPARENT).ok().flatten()?;
     let mut parts = value.split('-');
@@ -200,14 +215,14 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
         && is_hex(parent_id, 16)
         && !is_zero(parent_id)
         && is_hex(flags, 2)
-        // Later versions may add parts; this one may not.
+        // Only later versions may have more parts.
         && (version != "00" || parts.next().is_none());
     is_valid.then_some(trace_id)
 }
 
 fn jitter(entropy: &dyn Entropy) -> u8 {
     let mut byte = [0];
-    // Without randomness everyone waits equally long.
+    // Without randomness, all clients wait equally long.
     let _ = entropy.fill(&mut byte);
     byte[0]
 }
@@ -222,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_request_id_is_kept_and_any_other_replaced() {
+    fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
         let ids = RequestIds::new(&SystemEntropy::new());
         let id = |value: &str| ids.of(&headers(REQUEST_ID, value));
         assert_eq!(id("abc-1.2:3_4"), "abc-1.2:3_4");

@@ -1,4 +1,4 @@
-//! What each flow's refusal becomes: one exhaustive match a flow, so that a new refusal must be placed here.
+//! Maps the errors of flows to error codes. One exhaustive match per error type, so that a new variant must be added here.
 
 use verifier::VerifyError;
 
@@ -11,13 +11,14 @@ use crate::flows::users::UserError;
 use crate::flows::{
     AuthError, ForwardAuthError, IssueError, LoginError, LogoutError, PasswordChangeError, RefreshError,
 };
-use crate::http::base::error::{Code, Problem};
+use crate::http::base::code::Code;
+use crate::http::base::error::Problem;
 use crate::keys::keyring::RingError;
 use crate::runtime::feed::FeedError;
 use crate::runtime::hashing::HashError;
 use crate::store::StoreError;
 
-/// The outcome of a write is unknown, or nothing could be read: the client repeats the request.
+/// The outcome of a write is unknown, or nothing could be read; the client should repeat the request.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let code = match &error {
@@ -39,7 +40,7 @@ impl From<RingError> for Problem {
     }
 }
 
-/// Another replica may be able to; this one may be soon.
+/// Another replica may be able to issue, and this one may be soon.
 impl From<IssueError> for Problem {
     fn from(error: IssueError) -> Self {
         Self::new(Code::Unavailable).cause(error)
@@ -81,7 +82,7 @@ impl From<LoginError> for Problem {
 impl From<RefreshError> for Problem {
     fn from(error: RefreshError) -> Self {
         match error {
-            // One answer for all: only the log may know that a token was reused.
+            // The same response for both: only the log says that a token was reused.
             RefreshError::Invalid | RefreshError::Reused => Self::new(Code::InvalidRefreshToken).cause(error),
             RefreshError::Contended => Self::new(Code::Unavailable).cause(error),
             RefreshError::Store(error) => error.into(),
@@ -91,7 +92,7 @@ impl From<RefreshError> for Problem {
 }
 
 impl Problem {
-    /// `refusal` depends on which credential was sent.
+    /// Maps an invalid credential to `refusal`, which depends on the kind of credential that was sent.
     pub(in crate::http) fn from_logout(error: LogoutError, refusal: Code) -> Self {
         match error {
             LogoutError::Invalid => Self::new(refusal),
@@ -106,9 +107,6 @@ impl From<AuthError> for Problem {
         match error {
             AuthError::Token(VerifyError::Unavailable(_)) => Self::new(Code::Unavailable).cause(error),
             AuthError::Token(_) | AuthError::SessionEnded => Self::new(Code::InvalidToken).cause(error),
-            AuthError::Forbidden(permission) => Self::new(Code::InsufficientScope)
-                .permission(permission)
-                .detail(format!("needs {permission}")),
             AuthError::Ring(error) => error.into(),
             AuthError::Store(error) => error.into(),
         }
@@ -126,9 +124,7 @@ impl From<ForwardAuthError> for Problem {
             ForwardAuthError::Token(_) | ForwardAuthError::Revoked => {
                 Self::new(Code::InvalidToken).cause(error)
             }
-            ForwardAuthError::Forbidden(needed) => Self::new(Code::InsufficientScope)
-                .permission(needed.to_string())
-                .detail(format!("needs {needed}")),
+            ForwardAuthError::Forbidden(needed) => Self::insufficient_scope(&needed.to_string()),
             ForwardAuthError::Ring(error) => error.into(),
         }
     }
@@ -168,6 +164,7 @@ impl From<RoleError> for Problem {
     fn from(error: RoleError) -> Self {
         match error {
             RoleError::NotFound => Self::new(Code::NotFound),
+            RoleError::BuiltIn => Self::new(Code::PrivilegeEscalation).detail(error.to_string()),
             RoleError::Escalation => Self::new(Code::PrivilegeEscalation),
             RoleError::Store(error) => error.into(),
         }

@@ -1,4 +1,4 @@
-//! Accepts connections. HTTP/1.1 with limits that `axum::serve` does not have: on connections, on headers, on silence.
+//! Accepts connections. HTTP/1.1 with limits that `axum::serve` does not have: on connections, headers and idle time.
 
 use std::future::Future;
 use std::io;
@@ -22,19 +22,19 @@ use tracing::{debug, warn};
 
 use crate::http::base::client_address::Peer;
 
-/// Connections that may be open on one listener.
+/// The number of connections that may be open on one listener.
 const MOST_CONNECTIONS: usize = 4096;
-/// How long the first request's head may take to arrive.
+/// How long the head of the first request may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much longer a connection may be idle after its first request: longer than balancers keep theirs, so that they close
-/// first and no request is lost.
+/// Additional time that a connection may be idle after its first request. Longer than balancers keep idle connections, so
+/// that the balancer closes first and no request is lost.
 const IDLE_BONUS: Duration = Duration::from_secs(65);
 /// The largest request head; a token may take 8 KiB of it.
 const LARGEST_HEAD: usize = 32 * 1024;
-/// How long requests in flight may take to finish when the server stops.
+/// How long requests in flight may take to finish after the server was stopped.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Serves `router` until `stop` resolves, then lets the requests in flight finish, for 30 s at most.
+/// Serves `router` until `stop` resolves, then waits for the requests in flight, 30 s at most.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     allow_open_files();
     let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -57,7 +57,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
                 });
             }
             Err(error) => {
-                warn!(%error, "a connection cannot be accepted");
+                warn!(%error, "cannot accept a connection");
                 // Out of file descriptors: some must be closed first.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -65,28 +65,29 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     }
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        warn!("requests were cut off after 30 s");
+        warn!("requests in flight were aborted after 30 s");
     }
 }
 
-/// Each connection is an open file, and the usual limit of 1024 is there only for programs that use `select`.
+/// Raises the soft limit of open files: each connection is one. The usual soft limit of 1024 exists for programs that use
+/// `select`.
 fn allow_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        debug!(%error, "the limit of open files stays as it is");
+        debug!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// Waits for room, then for a client.
+/// Waits until a connection is available, then for a client.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    // Answers are small and whole; waiting to fill a packet would only delay them.
+    // Responses are small and written in one piece; waiting to fill a packet would only delay them.
     stream.set_nodelay(true)?;
     Ok((stream, peer, permit))
 }
@@ -117,8 +118,12 @@ fn connection(
         .serve_connection(TokioIo::new(stream), service)
 }
 
-/// Hyper has one timeout for the head and for the silence before it. This timer gives the first head `HEAD_TIMEOUT` and
-/// the later ones `IDLE_BONUS` more, unless connections are running out.
+/// Gives the first head of a connection `HEAD_TIMEOUT` and later ones `IDLE_BONUS` more, unless connections are scarce.
+///
+/// hyper has one timeout, `header_read_timeout`, for the idle time before a head and for the head itself, and no value fits
+/// both. With 10 s, we would close idle connections before a balancer does (60 s is usual), and requests that it sends on
+/// them at that moment fail. With 75 s, a client could hold each of the 4096 connections for that long with an unfinished
+/// head. Hence a timer of our own, which hyper asks for every deadline.
 #[derive(Debug)]
 struct ConnectionTimer {
     connections: Arc<Semaphore>,
@@ -172,7 +177,7 @@ mod tests {
     struct Running {
         address: SocketAddr,
         stop: Arc<Notify>,
-        /// The handler of `/slow` answers when this is notified.
+        /// The handler of `/slow` returns when this is notified.
         release: Arc<Notify>,
         server: tokio::task::JoinHandle<()>,
     }
@@ -199,7 +204,7 @@ mod tests {
 
     async fn rest(stream: &mut TcpStream) -> String {
         let mut text = String::new();
-        // A reset says as clearly as an end that the server has gone.
+        // A reset shows as well as an end that the server has closed the connection.
         let _ = stream.read_to_string(&mut text).await;
         text
     }
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_does_not_end_is_given_up_after_ten_seconds() {
+    async fn an_unfinished_head_is_dropped_after_ten_seconds() {
         let running = running().await;
         let started = tokio::time::Instant::now();
         let mut stream = send(running.address, "GET / HTTP/1.1\r\nhost: x\r\n").await;
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_is_kept_longer_than_balancers_keep_theirs() {
+    async fn an_idle_connection_stays_open_longer_than_at_balancers() {
         let running = running().await;
         let mut stream = send(running.address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
         let started = tokio::time::Instant::now();
@@ -234,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_is_too_large_is_refused() {
+    async fn a_too_large_head_is_refused() {
         let running = running().await;
         let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(LARGEST_HEAD));
         let mut stream = send(running.address, &head).await;
@@ -242,12 +247,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_in_flight_is_answered_before_the_server_ends() {
+    async fn a_request_in_flight_finishes_before_the_server_stops() {
         let running = running().await;
         let mut stream = send(running.address, SLOW).await;
-        // An idle connection does not keep the server.
+        // An idle connection does not delay the stop.
         let _idle = send(running.address, "").await;
-        // Another request has been answered, so the slow one has been accepted.
+        // Another response has arrived, so the slow request has been accepted.
         rest(&mut send(running.address, ONCE).await).await;
         running.stop.notify_one();
         while TcpStream::connect(running.address).await.is_ok() {
@@ -260,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_does_not_end_is_cut_off_after_thirty_seconds() {
+    async fn a_request_that_does_not_end_is_aborted_after_thirty_seconds() {
         let running = running().await;
         let _stream = send(running.address, SLOW).await;
         rest(&mut send(running.address, ONCE).await).await;

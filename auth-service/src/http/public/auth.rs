@@ -6,31 +6,22 @@ use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::password::Password;
+use crate::domain::not_null;
 use crate::flows::{self, LoginError, LoginRequest, LogoutCredential, RefreshError, TokenPair};
 use crate::http::base::Shared;
-use crate::http::base::error::{Code, Problem};
-use crate::http::base::extract::{Bearer, Body, From, OptionalBody};
-use crate::http::base::wire::{present, private};
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct LoginBody {
-    username: String,
-    password: Password,
-    #[serde(default, deserialize_with = "present")]
-    audience: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    scope: Option<String>,
-}
+use crate::http::base::body::{Body, OptionalBody};
+use crate::http::base::caller::Bearer;
+use crate::http::base::code::Code;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::ClientOrigin;
+use crate::http::base::wire::private;
 
 pub(in crate::http) async fn login(
     State(app): State<Shared>,
-    From(origin): From,
-    Body(body): Body<LoginBody>,
+    ClientOrigin(origin): ClientOrigin,
+    Body(request): Body<LoginRequest>,
 ) -> Result<Response, Problem> {
-    let LoginBody { username, password, audience, scope } = body;
-    let outcome = flows::login(&app, LoginRequest { username, password, audience, scope, origin }).await;
+    let outcome = flows::login(&app, LoginRequest { origin, ..request }).await;
     let label = match &outcome {
         Ok(_) => "success",
         Err(LoginError::InvalidCredentials) => "invalid_credentials",
@@ -67,11 +58,11 @@ pub(in crate::http) async fn refresh(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct LogoutBody {
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "not_null")]
     refresh_token: Option<SecretString>,
 }
 
-/// With both credentials the body counts.
+/// If both credentials are sent, the one in the body counts.
 pub(in crate::http) async fn logout(
     State(app): State<Shared>,
     Bearer(bearer): Bearer,

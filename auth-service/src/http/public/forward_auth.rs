@@ -1,6 +1,5 @@
-//! Forward authentication: a proxy asks before it passes a request on (nginx `auth_request`, Caddy and Traefik `forward_auth`).
-//!
-//! The answer has no body that matters: the status decides, and the headers tell the service who it is.
+//! Forward authentication: a proxy checks a request here before it forwards it (nginx `auth_request`, Caddy and Traefik
+//! `forward_auth`). The status of the response decides; its headers name the caller to the service.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -12,8 +11,10 @@ use crate::config::Settings;
 use crate::domain::user::{Permission, PermissionSet};
 use crate::flows::{Admitted, Needed, forward_auth};
 use crate::http::base::Shared;
-use crate::http::base::error::{Code, Problem};
-use crate::http::base::extract::{Bearer, Parameters};
+use crate::http::base::caller::Bearer;
+use crate::http::base::code::Code;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::Parameters;
 use crate::http::base::wire::NO_STORE;
 
 const SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
@@ -21,7 +22,7 @@ const ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
 const PERMISSIONS: HeaderName = HeaderName::from_static("x-auth-permissions");
 const SESSION: HeaderName = HeaderName::from_static("x-auth-session");
 
-/// Whatever the method: some proxies ask with that of the request which they are asked for.
+/// Accepts every method: some proxies use that of the original request.
 pub(in crate::http) fn route() -> MethodRouter<Shared> {
     any(verify)
 }
@@ -37,7 +38,8 @@ async fn verify(
     headers(&admitted).map_err(|cause| Problem::new(Code::InternalError).cause(cause))
 }
 
-/// What the proxy's configuration asks for. Whatever cannot be meant is refused, so that a mistake there opens nothing.
+/// What the proxy requires, from the query. Anything unknown is refused, so that a mistake in the proxy's configuration does
+/// not grant access.
 fn needed(query: &[(String, String)], settings: &Settings) -> Result<Needed, Problem> {
     let (mut audiences, mut permissions) = (Vec::new(), Vec::new());
     for (name, value) in query {
@@ -61,13 +63,13 @@ fn needed(query: &[(String, String)], settings: &Settings) -> Result<Needed, Pro
         }
     }
     if audiences.is_empty() {
-        // As at login: the first one is meant when none is named.
+        // As at login, the first audience is the default.
         audiences.extend(settings.audiences.first().cloned());
     }
     Ok(Needed { audiences, permissions: permissions.into_iter().collect::<PermissionSet>() })
 }
 
-/// All four are always there: a proxy that copies them overwrites what the client sent, with nothing if need be.
+/// Always sets all four headers, empty ones included: a proxy that copies them must overwrite those of the client.
 fn headers(Admitted { token, session_id }: &Admitted) -> Result<Response, http::header::InvalidHeaderValue> {
     let permissions = token.scopes().collect::<Vec<_>>().join(" ");
     let headers = [

@@ -1,4 +1,4 @@
-//! Whether the process answers, and whether it may issue.
+//! Liveness and readiness.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -15,12 +15,12 @@ struct Health {
     reasons: Vec<String>,
 }
 
-/// Answers as long as the process does, whatever the database does.
+/// 200 as long as the process runs, also without the database.
 pub(in crate::http) async fn livez() -> Response {
     private(Health { status: "ok", reasons: Vec::new() })
 }
 
-/// 503 with the reasons while this replica may not issue.
+/// 503 with the reasons while this replica must not issue tokens.
 pub(in crate::http) async fn readyz(State(app): State<Shared>) -> Response {
     let reasons = app.reasons_not_ready();
     if reasons.is_empty() {

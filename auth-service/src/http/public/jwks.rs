@@ -1,4 +1,4 @@
-//! The public keys, and where to find them. From memory and configuration only, whatever the database does.
+//! The key set and the metadata that names it. From memory and configuration only, so also without the database.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use serde::Serialize;
 
 use crate::http::base::Shared;
 
-/// One sequence of bytes that the key set can be sent as.
+/// The key set as sent: plain or compressed.
 struct Representation {
     body: Bytes,
-    /// Strong: another one for each representation (RFC 9110 §8.8.3).
+    /// Strong, so each representation has its own (RFC 9110 §8.8.3).
     etag: String,
     is_compressed: bool,
 }
 
-/// The key set; compressed for those who ask, once for each key set.
+/// The key set, compressed on request. Each key set is compressed once.
 pub(in crate::http) fn route() -> MethodRouter<Shared> {
     let compressed = Arc::new(ArcSwapOption::<Representation>::empty());
     get(async move |State(app): State<Shared>, headers: HeaderMap| {
@@ -72,7 +72,7 @@ fn answer(representation: &Representation, cache_control: String, asked: &Header
     response
 }
 
-/// Whether the client holds this representation. Compares weakly, as `If-None-Match` does.
+/// Whether `If-None-Match` lists this representation; compares weakly (RFC 9110 §13.1.2).
 fn is_held(asked: &HeaderMap, etag: &str) -> bool {
     let lines = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).any(|tag| {
@@ -81,7 +81,7 @@ fn is_held(asked: &HeaderMap, etag: &str) -> bool {
     })
 }
 
-/// Whether `Accept-Encoding` names gzip, and not with a weight of zero (RFC 9110 §12.5.3).
+/// Whether `Accept-Encoding` lists gzip with a weight other than zero (RFC 9110 §12.5.3).
 fn accepts_gzip(asked: &HeaderMap) -> bool {
     let lines = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|coding| {
@@ -99,8 +99,8 @@ fn gzip(body: &[u8]) -> Bytes {
     encoder.finish().unwrap_or_default().into()
 }
 
-/// RFC 8414 and `OpenID` Connect Discovery, as far as there is something to say. The issuer is the configured one, whatever
-/// `Host` or a proxy says.
+/// The members of RFC 8414 and `OpenID` Connect Discovery that apply. The issuer is the configured one; `Host` and headers of
+/// proxies do not matter.
 pub(in crate::http) async fn metadata(State(app): State<Shared>) -> impl IntoResponse {
     #[derive(Serialize)]
     struct Metadata<'a> {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_sent_to_those_who_name_it() {
+    fn gzip_is_used_if_the_request_accepts_it() {
         let accepts = |value: &'static str| {
             accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]))
         };

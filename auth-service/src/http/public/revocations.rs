@@ -1,4 +1,4 @@
-//! The revocation feed: one snapshot, or a stream that does not end. From memory, whatever the database does.
+//! The revocation feed: one snapshot, or a stream. From memory, so also without the database.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -8,22 +8,22 @@ use http::{HeaderName, header};
 
 use crate::http::base::Shared;
 use crate::http::base::error::Problem;
-use crate::runtime::feed;
-use crate::runtime::feed::stream::{Subscription, subscribe};
+use crate::runtime::feed::stream::Subscription;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Everything that is revoked, as one signed document.
+/// All current revocations in one signed document.
 pub(in crate::http) async fn snapshot(State(app): State<Shared>) -> Result<Response, Problem> {
-    let snapshot = feed::snapshot(&app).await?;
+    let snapshot = app.feed.snapshot().await?;
     let headers =
         [(header::CONTENT_TYPE, "application/revocations+jwt"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, snapshot.document.clone()).into_response())
 }
 
-/// Server-sent events, until the client leaves or the replica drains. Proxies are told not to collect or compress them.
+/// Server-sent events until the client disconnects or the replica drains. The headers tell proxies not to buffer or compress
+/// them.
 pub(in crate::http) async fn stream(State(app): State<Shared>) -> Result<Response, Problem> {
-    let subscription = subscribe(&app).await?;
+    let subscription = app.feed.subscribe().await?;
     let events = stream::unfold(subscription, async |mut subscription: Subscription| {
         let event = subscription.next().await?;
         Some((Ok::<_, std::convert::Infallible>(event), subscription))

@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn table(now: i64, rows: &[Revoked]) -> RevocationTable {
-        let seen = Confirmation { now: UnixTime(now), changes: 0, asked_at: Duration::ZERO };
+        let seen = Confirmation { now: UnixTime(now), keys_version: 0, asked_at: Duration::ZERO };
         RevocationTable { rows: rows.to_vec(), seen, settings: 0 }
     }
 

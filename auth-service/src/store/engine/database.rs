@@ -1,4 +1,4 @@
-//! The two databases behind one small surface: send a statement, get rows. What they do differently stands here.
+//! The two databases behind one small interface: send a statement, get rows. What they do differently is here.
 
 use std::future::Future;
 use std::path::Path;
@@ -7,22 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgRow};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Executor as _, Pool, Postgres, Row as _, Sqlite};
+use sqlx::postgres::{PgConnectOptions, PgListener};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Executor as _, Pool, Postgres, Sqlite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use verifier::{Clock, Seconds, UnixTime};
 
-use super::trust::Trust;
+use super::connection::{Connection, Lease, Statement};
+use super::health::ConnectionHealth;
+use super::row::{Argument, Row, arguments, only};
 use crate::store::StoreError;
 
 /// Few enough that three replicas fit into PostgreSQL's default of 100 connections, enough to keep a group commit busy.
 const POSTGRES_CONNECTIONS: u32 = 16;
-/// To listen is a convenience; who waits for it for ever would never try again.
+/// Without a limit a server that hangs would keep us from trying again.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A setting of our own. A pooler that shares its connections to the server among clients drops it, as it does the others.
+/// A setting of our own. A pooler that shares its connections among clients drops it, like any other setting.
 const DIRECT: &str = "auth_service.direct";
 const SQLITE_READERS: u32 = 4;
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,12 +31,12 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connected database.
 ///
 /// In every statement `{now}` stands for the clock that all replicas share, in seconds: the server's on PostgreSQL, the injected one on
-/// SQLite. It takes the first parameter, so the arguments of a statement that mentions it count from `$2`. `{changes}` stands for the change
-/// counter of the key table, or NULL where nothing can be written; see [`Confirmation`](crate::store::Confirmation).
+/// SQLite. It takes the first parameter, so the arguments of a statement that mentions it count from `$2`. `{keys_version}` stands for
+/// the version of the key table, or NULL on a server that accepts no writes; see [`Confirmation`](crate::store::Confirmation).
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     pools: Pools,
-    trust: Trust,
+    health: ConnectionHealth,
     clock: Arc<dyn Clock>,
     /// Seconds added to PostgreSQL's clock. Always zero outside tests.
     shift: Arc<AtomicI64>,
@@ -56,113 +57,11 @@ enum Pools {
 const SQLITE_NOW: &str = "$1";
 /// The start of the statement, so that it sees one instant.
 const POSTGRES_NOW: &str = "(FLOOR(DATE_PART('epoch', statement_timestamp()))::BIGINT + $1)";
-const SQLITE_CHANGES: &str = "(SELECT changes FROM key_ring)";
-/// Asked by every statement that confirms something, because a pooler may take each of them to another server.
-const POSTGRES_CHANGES: &str =
+/// The column keeps the name that it had in the release before, which reads it too.
+const SQLITE_KEYS_VERSION: &str = "(SELECT changes FROM key_ring)";
+/// Every statement that confirms something asks whether the server accepts writes: a pooler may send each to another server.
+const POSTGRES_KEYS_VERSION: &str =
     "(SELECT changes FROM key_ring WHERE current_setting('transaction_read_only') = 'off')";
-
-/// An argument of a statement. Only two column types exist, which is what lets both databases share all SQL.
-#[derive(Clone, Debug)]
-pub(crate) enum Argument {
-    Int(Option<i64>),
-    Text(Option<String>),
-}
-
-impl From<i64> for Argument {
-    fn from(value: i64) -> Self {
-        Self::Int(Some(value))
-    }
-}
-impl From<Option<i64>> for Argument {
-    fn from(value: Option<i64>) -> Self {
-        Self::Int(value)
-    }
-}
-impl From<UnixTime> for Argument {
-    fn from(value: UnixTime) -> Self {
-        Self::Int(Some(value.0))
-    }
-}
-impl From<Option<UnixTime>> for Argument {
-    fn from(value: Option<UnixTime>) -> Self {
-        Self::Int(value.map(|at| at.0))
-    }
-}
-impl From<String> for Argument {
-    fn from(value: String) -> Self {
-        Self::Text(Some(value))
-    }
-}
-impl From<&str> for Argument {
-    fn from(value: &str) -> Self {
-        Self::Text(Some(value.to_owned()))
-    }
-}
-impl From<Option<String>> for Argument {
-    fn from(value: Option<String>) -> Self {
-        Self::Text(value)
-    }
-}
-
-/// Arguments of a statement, in the order of its placeholders.
-macro_rules! arguments {
-    ($($value:expr),* $(,)?) => { vec![$($crate::store::engine::database::Argument::from($value)),*] };
-}
-pub(crate) use arguments;
-
-/// A row of an answer.
-pub(crate) enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
-}
-
-macro_rules! column {
-    ($self:expr, $index:expr) => {
-        match $self {
-            Row::Sqlite(row) => row.try_get($index),
-            Row::Postgres(row) => row.try_get($index),
-        }
-        .map_err(StoreError::from)
-    };
-}
-
-impl Row {
-    pub(crate) fn int(&self, index: usize) -> Result<i64, StoreError> {
-        column!(self, index)
-    }
-    pub(crate) fn int_if_any(&self, index: usize) -> Result<Option<i64>, StoreError> {
-        column!(self, index)
-    }
-    pub(crate) fn text(&self, index: usize) -> Result<String, StoreError> {
-        column!(self, index)
-    }
-    pub(crate) fn text_if_any(&self, index: usize) -> Result<Option<String>, StoreError> {
-        column!(self, index)
-    }
-    pub(crate) fn time(&self, index: usize) -> Result<UnixTime, StoreError> {
-        self.int(index).map(UnixTime)
-    }
-    pub(crate) fn time_if_any(&self, index: usize) -> Result<Option<UnixTime>, StoreError> {
-        Ok(self.int_if_any(index)?.map(UnixTime))
-    }
-}
-
-macro_rules! fetch {
-    ($connection:expr, $sql:expr, $arguments:expr, $kind:path) => {{
-        let mut query = sqlx::query(AssertSqlSafe($sql));
-        for argument in $arguments {
-            query = match argument {
-                Argument::Int(value) => query.bind(value),
-                Argument::Text(value) => query.bind(value),
-            };
-        }
-        query
-            .fetch_all($connection)
-            .await
-            .map(|rows| rows.into_iter().map($kind).collect())
-            .map_err(StoreError::from)
-    }};
-}
 
 impl Database {
     /// Opens the file, creating it if it is missing.
@@ -179,15 +78,15 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(SQLITE_BUSY_TIMEOUT);
-        // What waits for a disk is not given up: another connection would wait for the same disk.
-        let trust = Trust::new(0);
-        let pool = trust.pool::<Sqlite>().idle_timeout(None);
+        // No statement that waits for the disk is given up: another connection would wait for the same disk.
+        let health = ConnectionHealth::new(0);
+        let pool = health.pool::<Sqlite>().idle_timeout(None);
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
-        let readers = trust.pool().max_connections(SQLITE_READERS).connect_lazy_with(options);
-        Ok(Self::new(Pools::Sqlite { writer, readers }, trust, clock, keep_revocations_for))
+        let readers = health.pool().max_connections(SQLITE_READERS).connect_lazy_with(options);
+        Ok(Self::new(Pools::Sqlite { writer, readers }, health, clock, keep_revocations_for))
     }
 
-    /// Opens a file that must exist, and never writes to it. One connection only: so what it sees of others is told by one counter.
+    /// Opens a file that must exist, and never writes to it. It has one connection, so one counter shows the commits of all others.
     pub(crate) async fn open_sqlite_to_read(
         path: &Path,
         clock: Arc<dyn Clock>,
@@ -195,11 +94,11 @@ impl Database {
     ) -> Result<Self, StoreError> {
         let options =
             SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(SQLITE_BUSY_TIMEOUT);
-        let trust = Trust::new(0);
-        let only = trust.pool::<Sqlite>().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let health = ConnectionHealth::new(0);
+        let only = health.pool::<Sqlite>().max_connections(1).idle_timeout(None).max_lifetime(None);
         let only = only.connect_with(options).await?;
         let pools = Pools::Sqlite { writer: only.clone(), readers: only };
-        Ok(Self::new(pools, trust, clock, keep_revocations_for))
+        Ok(Self::new(pools, health, clock, keep_revocations_for))
     }
 
     /// Connects to a server.
@@ -210,27 +109,32 @@ impl Database {
     ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("auth-service").options([
-            // The back stop in the server; the deadline of a request is shorter.
+            // The last resort; the deadline of a request is shorter.
             ("statement_timeout", "5s"),
-            // Every statement finds its rows by key: to plan it anew for each set of arguments costs more than to run it.
+            // Every statement finds its rows by key: planning it for each set of arguments costs more than running it.
             ("plan_cache_mode", "force_generic_plan"),
-            // The server closes connections of replicas that vanished without a word: each outage of the network would leave as many
-            // as a pool has.
+            // So that the server closes the connections of replicas that vanished: each network outage would leave a whole pool of
+            // them.
             ("tcp_keepalives_idle", "30"),
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
             (DIRECT, "on"),
         ]);
-        let trust = Trust::new(POSTGRES_CONNECTIONS);
-        let connections = trust.pool().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
-        Ok(Self::new(Pools::Postgres(connections), trust, clock, keep_revocations_for))
+        let health = ConnectionHealth::new(POSTGRES_CONNECTIONS);
+        let connections = health.pool().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
+        Ok(Self::new(Pools::Postgres(connections), health, clock, keep_revocations_for))
     }
 
-    fn new(pools: Pools, trust: Trust, clock: Arc<dyn Clock>, keep_revocations_for: Seconds) -> Self {
-        Self { pools, trust, clock, shift: Arc::default(), keep_revocations_for, revoked: Arc::default() }
+    fn new(
+        pools: Pools,
+        health: ConnectionHealth,
+        clock: Arc<dyn Clock>,
+        keep_revocations_for: Seconds,
+    ) -> Self {
+        Self { pools, health, clock, shift: Arc::default(), keep_revocations_for, revoked: Arc::default() }
     }
 
-    /// Moves PostgreSQL's clock as seen by this store, as a manual clock moves SQLite's.
+    /// Moves PostgreSQL's clock as this store sees it, as a manual clock moves SQLite's.
     #[cfg(feature = "test-util")]
     pub(crate) fn shift_server_clock(&self, seconds: i64) {
         self.shift.fetch_add(seconds, Ordering::SeqCst);
@@ -244,17 +148,17 @@ impl Database {
         &self.clock
     }
 
-    /// Is notified after each commit of a transaction that revoked something.
+    /// Is notified after each commit of a transaction that called [`notify`](Transaction::notify).
     pub(crate) fn revoked(&self) -> &Arc<Notify> {
         &self.revoked
     }
 
     /// Listens to a channel of PostgreSQL on a connection of its own, which the pool never lends. `None` on SQLite, and through a pooler
-    /// that has no connection for us alone: what it heard would go to whoever is using that connection.
+    /// that shares its connections: the notifications would reach whichever client uses the connection.
     pub(crate) async fn listen(&self, channel: &str) -> Option<Result<PgListener, StoreError>> {
         let Pools::Postgres(pool) = &self.pools else { return None };
         let options = PgConnectOptions::clone(&pool.connect_options());
-        let own = self.trust.pool::<Postgres>().max_connections(1).connect_lazy_with(options);
+        let own = self.health.pool::<Postgres>().max_connections(1).connect_lazy_with(options);
         let listening = async {
             let mut listener = PgListener::connect_with(&own).await?;
             let direct = format!("SELECT 1 WHERE current_setting('{DIRECT}', TRUE) = 'on'");
@@ -267,19 +171,19 @@ impl Database {
         timeout(LISTEN_TIMEOUT, listening).await.unwrap_or(Err(StoreError::Timeout)).transpose()
     }
 
-    /// Runs `operation` to its end even if the caller leaves; see [`Trust::detached`].
-    pub(in crate::store) async fn detached<T: Send + 'static>(
+    /// Runs `operation`, and returns within `deadline`; see [`ConnectionHealth::run`].
+    pub(in crate::store) async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
-        is_seen_through: bool,
+        outlives_caller: bool,
         operation: Pin<Box<impl Future<Output = Result<T, StoreError>> + Send + 'static>>,
     ) -> Result<T, StoreError> {
-        self.trust.detached(deadline, is_seen_through, operation).await
+        self.health.run(deadline, outlives_caller, operation).await
     }
 
     /// The server has become a standby, and all connections were opened to the same one.
     pub(in crate::store) fn leave_read_only_server(&self) {
-        self.trust.withdraw();
+        self.health.retire_open();
     }
 
     /// How many connections are idle, and how many are lent.
@@ -305,17 +209,18 @@ impl Database {
     }
 
     /// Runs a statement that only reads.
-    pub(crate) async fn read(&self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
-        let mut lease = match &self.pools {
+    pub(crate) async fn read(&self, sql: &str, arguments: &[Argument]) -> Result<Vec<Row>, StoreError> {
+        let lease = match &self.pools {
             Pools::Sqlite { readers, .. } => Lease::of(Connection::Sqlite(readers.acquire().await?)),
             Pools::Postgres(pool) => Lease::of(Connection::Postgres(pool.acquire().await?)),
         };
-        lease.once(self.prepare(sql, arguments)).await
+        lease.once(self.statement(sql, arguments)).await
     }
 
     /// Runs one statement that writes, as a transaction of its own.
-    pub(crate) async fn write(&self, sql: &str, arguments: Vec<Argument>) -> Result<Vec<Row>, StoreError> {
-        self.lease_writer().await?.once(self.prepare(sql, arguments)).await
+    pub(crate) async fn write(&self, sql: &str, arguments: &[Argument]) -> Result<Vec<Row>, StoreError> {
+        let lease = self.lease_writer().await?;
+        lease.once(self.statement(sql, arguments)).await
     }
 
     /// Starts a transaction that may write. Dropped without [`commit`](Transaction::commit), it leaves no trace.
@@ -323,20 +228,20 @@ impl Database {
         let mut lease = self.lease_writer().await?;
         lease
             .command(match self.pools {
-                // A transaction that reads first and writes later could fail at once with "database is locked".
+                // A transaction that reads first and writes later could fail immediately with "database is locked".
                 Pools::Sqlite { .. } => "BEGIN IMMEDIATE",
                 // A paused replica must not commit an old decision later (rule K5).
                 Pools::Postgres(_) => "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'",
             })
             .await?;
-        Ok(Transaction { lease, database: self.clone(), has_revoked: false })
+        Ok(Transaction { lease, database: self.clone(), notifies: false })
     }
 
     /// Starts a transaction that only reads, and sees one state of the database throughout.
     pub(crate) async fn snapshot(&self) -> Result<Transaction, StoreError> {
         let mut lease = self.lease_writer().await?;
         lease.command("BEGIN").await?;
-        Ok(Transaction { lease, database: self.clone(), has_revoked: false })
+        Ok(Transaction { lease, database: self.clone(), notifies: false })
     }
 
     async fn lease_writer(&self) -> Result<Lease, StoreError> {
@@ -346,18 +251,17 @@ impl Database {
         })
     }
 
-    fn prepare(&self, sql: &str, mut arguments: Vec<Argument>) -> (String, Vec<Argument>) {
-        let sql =
-            sql.replace("{changes}", if self.is_postgres() { POSTGRES_CHANGES } else { SQLITE_CHANGES });
-        if !sql.contains("{now}") {
-            return (sql, arguments);
-        }
-        let (now, argument) = match self.pools {
-            Pools::Sqlite { .. } => (SQLITE_NOW, self.clock.now().0),
-            Pools::Postgres(_) => (POSTGRES_NOW, self.shift.load(Ordering::SeqCst)),
+    fn statement<'a>(&self, sql: &str, arguments: &'a [Argument]) -> Statement<'a> {
+        let (keys_version, now, shared_clock) = match self.pools {
+            Pools::Sqlite { .. } => (SQLITE_KEYS_VERSION, SQLITE_NOW, self.clock.now().0),
+            Pools::Postgres(_) => (POSTGRES_KEYS_VERSION, POSTGRES_NOW, self.shift.load(Ordering::SeqCst)),
         };
-        arguments.insert(0, Argument::from(argument));
-        (sql.replace("{now}", now), arguments)
+        Statement {
+            sql: sql.replace("{keys_version}", keys_version).replace("{now}", now),
+            now: sql.contains("{now}").then_some(shared_clock),
+            arguments,
+            asked_at: self.clock.monotonic(),
+        }
     }
 }
 
@@ -365,7 +269,7 @@ impl Database {
 pub(crate) struct Transaction {
     lease: Lease,
     database: Database,
-    has_revoked: bool,
+    notifies: bool,
 }
 
 impl Transaction {
@@ -375,11 +279,11 @@ impl Transaction {
         sql: &str,
         arguments: Vec<Argument>,
     ) -> Result<Vec<Row>, StoreError> {
-        let prepared = self.database.prepare(sql, arguments);
-        self.lease.fetch(prepared).await
+        let statement = self.database.statement(sql, &arguments);
+        self.lease.fetch(statement).await
     }
 
-    /// The first row of a statement's answer, if any.
+    /// The first row that a statement returns, if any.
     pub(crate) async fn first(
         &mut self,
         sql: &str,
@@ -388,7 +292,12 @@ impl Transaction {
         Ok(self.fetch(sql, arguments).await?.into_iter().next())
     }
 
-    /// Runs statements without arguments, as a migration holds them.
+    /// The shared clock, in a statement of its own: in the one that waited for a lock the clock stood still.
+    pub(crate) async fn now(&mut self) -> Result<UnixTime, StoreError> {
+        only(self.fetch("SELECT {now} AS now", Vec::new()).await?, "now")?.time("now")
+    }
+
+    /// Runs statements without arguments, such as those of a migration.
     pub(crate) async fn command(&mut self, sql: &str) -> Result<(), StoreError> {
         self.lease.command(sql).await
     }
@@ -398,13 +307,13 @@ impl Transaction {
         self.database.keep_revocations_for
     }
 
-    /// Makes the commit tell those who wait for revocations, here and on PostgreSQL at the other replicas. A hint: who misses it
-    /// reads a little later.
-    pub(crate) async fn nudge(&mut self, channel: &str) -> Result<(), StoreError> {
-        if self.database.is_postgres() && !self.has_revoked {
+    /// Notifies, at the commit, readers of revocations: those of this process and, on PostgreSQL, those of other replicas. A reader
+    /// that misses the notification polls a little later.
+    pub(crate) async fn notify(&mut self, channel: &str) -> Result<(), StoreError> {
+        if self.database.is_postgres() && !self.notifies {
             self.fetch("SELECT pg_notify($1, '')::TEXT", arguments![channel]).await?;
         }
-        self.has_revoked = true;
+        self.notifies = true;
         Ok(())
     }
 
@@ -412,7 +321,7 @@ impl Transaction {
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         self.lease.command("COMMIT").await?;
         self.lease.give_back();
-        if self.has_revoked {
+        if self.notifies {
             self.database.revoked.notify_one();
         }
         Ok(())
@@ -423,64 +332,5 @@ impl Transaction {
         self.lease.command("ROLLBACK").await?;
         self.lease.give_back();
         Ok(())
-    }
-}
-
-/// A connection in use. Unless it is given back it is closed, because nobody knows in which state it is.
-struct Lease {
-    connection: Option<Connection>,
-}
-
-enum Connection {
-    Sqlite(PoolConnection<Sqlite>),
-    Postgres(PoolConnection<Postgres>),
-}
-
-impl Lease {
-    fn of(connection: Connection) -> Self {
-        Self { connection: Some(connection) }
-    }
-
-    fn connection(&mut self) -> &mut Connection {
-        self.connection.as_mut().expect("a lease is used before it is given back")
-    }
-
-    async fn fetch(&mut self, (sql, arguments): (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {
-        match self.connection() {
-            Connection::Sqlite(connection) => fetch!(&mut **connection, sql, arguments, Row::Sqlite),
-            Connection::Postgres(connection) => fetch!(&mut **connection, sql, arguments, Row::Postgres),
-        }
-    }
-
-    async fn once(&mut self, prepared: (String, Vec<Argument>)) -> Result<Vec<Row>, StoreError> {
-        let answer = self.fetch(prepared).await;
-        // A statement that the server refused leaves the connection usable; a broken connection does not.
-        if answer.as_ref().map_or_else(StoreError::is_refusal, |_| true) {
-            self.give_back();
-        }
-        answer
-    }
-
-    async fn command(&mut self, sql: &str) -> Result<(), StoreError> {
-        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        match self.connection() {
-            Connection::Sqlite(connection) => statement.execute(&mut **connection).await.map(drop)?,
-            Connection::Postgres(connection) => statement.execute(&mut **connection).await.map(drop)?,
-        }
-        Ok(())
-    }
-
-    fn give_back(&mut self) {
-        self.connection = None;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        match &mut self.connection {
-            Some(Connection::Sqlite(connection)) => connection.close_on_drop(),
-            Some(Connection::Postgres(connection)) => connection.close_on_drop(),
-            None => {}
-        }
     }
 }

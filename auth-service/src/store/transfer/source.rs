@@ -1,4 +1,4 @@
-//! The SQLite file: one snapshot of it, and the proof that nobody wrote meanwhile.
+//! The SQLite file: one snapshot of it, and the proof that it did not change meanwhile.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,21 +11,26 @@ use verifier::Seconds;
 use super::table::{Column, Table};
 use super::{CopyError, TABLES};
 use crate::domain::hex;
-use crate::store::engine::database::{Database, Transaction, arguments};
+use crate::store::StoreError;
+use crate::store::engine::database::{Database, Transaction};
 use crate::store::engine::migrations::is_current;
-use crate::store::{StoreError, only};
+use crate::store::engine::row::{arguments, only};
 
 /// Every process that has a database in WAL mode open holds a shared lock on this byte of its `-shm` file. Source: `os_unix.c` of
 /// SQLite, `UNIX_SHM_DMS`.
+///
+/// SQLite offers no call that asks for it without writing to the file. A lock file of our own would be plainer, but a replica of the
+/// release before does not hold one, and its installation is the one that is copied.
 const DEAD_MAN_SWITCH: u64 = 128;
 
-/// Refuses a file that a process has open. Only while this process has not: what is asked for here would let go of its own locks.
+/// Refuses a file that another process has open. This process must not have it open: closing the file here would release its locks
+/// (POSIX locks belong to the process).
 pub(super) fn refuse_if_open(path: &Path) -> Result<(), CopyError> {
     let failed = |cause| CopyError::File { path: path.to_owned(), cause };
     File::open(path).map_err(failed)?;
     let mut shared = path.as_os_str().to_owned();
     shared.push("-shm");
-    // Without it nobody has the database open.
+    // Without this file no process has the database open.
     let Ok(shared) = File::open(shared) else { return Ok(()) };
     let wanted = Flock {
         start: DEAD_MAN_SWITCH,
@@ -36,7 +41,7 @@ pub(super) fn refuse_if_open(path: &Path) -> Result<(), CopyError> {
     };
     let held = fcntl_getlk(&shared, &wanted).map_err(|error| failed(error.into()))?;
     let Some(held) = held else { return Ok(()) };
-    // A process of another container, whose ids are not ours, has none here.
+    // A process in another container has no id here.
     let process =
         held.pid.map_or("a process elsewhere".to_owned(), |pid| format!("process {}", pid.as_raw_nonzero()));
     Err(CopyError::InUse { path: path.to_owned(), process })
@@ -65,11 +70,11 @@ impl Source {
         &mut self.snapshot
     }
 
-    /// Tells this installation from every other: its first key, which is never deleted.
+    /// Identifies this installation: its first key, which is never deleted.
     pub(super) async fn installation(&mut self) -> Result<String, CopyError> {
         let sql = "SELECT kid FROM keys ORDER BY created_at, kid LIMIT 1";
         let row = self.snapshot.first(sql, Vec::new()).await?.ok_or(CopyError::SourceIsEmpty)?;
-        Ok(hex(digest::digest(&digest::SHA256, row.text(0)?.as_bytes()).as_ref()))
+        Ok(hex(digest::digest(&digest::SHA256, row.text("kid")?.as_bytes()).as_ref()))
     }
 
     /// A table with its columns and its primary key.
@@ -78,8 +83,8 @@ impl Source {
         let sql = "SELECT name, type, pk FROM pragma_table_info($1) ORDER BY cid";
         let (mut columns, mut key) = (Vec::new(), Vec::new());
         for (place, row) in self.snapshot.fetch(sql, arguments![name]).await?.iter().enumerate() {
-            columns.push(Column { name: row.text(0)?, is_text: row.text(1)? == "TEXT" });
-            let place_in_key = row.int(2)?;
+            columns.push(Column { name: row.text("name")?, is_text: row.text("type")? == "TEXT" });
+            let place_in_key = row.int("pk")?;
             if place_in_key > 0 {
                 key.push((place_in_key, place));
             }
@@ -89,11 +94,10 @@ impl Source {
     }
 
     pub(super) async fn count(&mut self, table: &Table) -> Result<u64, StoreError> {
-        let rows = self.snapshot.fetch(&format!("SELECT COUNT(*) FROM {}", table.name), Vec::new()).await?;
-        Ok(u64::try_from(only(rows, table.name)?.int(0)?).unwrap_or_default())
+        table.count(&mut self.snapshot).await
     }
 
-    /// Closes the file, and answers whether it still is what was copied.
+    /// Closes the file. Fails if it has changed since it was opened.
     pub(super) async fn close_unchanged(self) -> Result<(), CopyError> {
         let Self { database, snapshot, version: before } = self;
         snapshot.rollback().await?;
@@ -104,5 +108,5 @@ impl Source {
 }
 
 async fn version(database: &Database) -> Result<i64, StoreError> {
-    only(database.read("PRAGMA data_version", Vec::new()).await?, "data_version")?.int(0)
+    only(database.read("PRAGMA data_version", &[]).await?, "data_version")?.int("data_version")
 }

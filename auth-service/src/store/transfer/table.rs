@@ -4,9 +4,10 @@ use ring::digest;
 
 use crate::domain::hex;
 use crate::store::StoreError;
-use crate::store::engine::database::{Argument, Row, Transaction};
+use crate::store::engine::database::Transaction;
+use crate::store::engine::row::{Argument, Row, only};
 
-/// Rows that are digested at once.
+/// Rows that are read together to be digested.
 const DIGEST_PAGE: usize = 5_000;
 
 /// A table as the source describes it. Both sides have the same migrations, so it fits both.
@@ -28,7 +29,7 @@ pub(super) struct Column {
 pub(super) type Values = Vec<Argument>;
 
 impl Table {
-    /// The next rows after a key, in the order of the database that is asked.
+    /// The next rows after a key, in the order of the database that is read.
     pub(super) async fn page(
         &self,
         tx: &mut Transaction,
@@ -55,6 +56,13 @@ impl Table {
         row.map(|row| Ok(self.key_of(&self.values(&row)?))).transpose()
     }
 
+    /// How many rows there are.
+    pub(super) async fn count(&self, tx: &mut Transaction) -> Result<u64, StoreError> {
+        let sql = format!("SELECT COUNT(*) AS rows FROM {}", self.name);
+        let count = only(tx.fetch(&sql, Vec::new()).await?, self.name)?.int("rows")?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     pub(super) fn key_of(&self, row: &Values) -> Values {
         self.key.iter().map(|&place| row[place].clone()).collect()
     }
@@ -78,7 +86,7 @@ impl Table {
         self.key.iter().map(|&place| self.columns[place].name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Counts and digests all rows, whatever order they come in: databases sort text differently.
+    /// Counts and digests all rows. Their order does not matter: databases sort text differently.
     pub(super) async fn digest(&self, tx: &mut Transaction) -> Result<Digest, StoreError> {
         let (mut digest, mut last) = (Digest::default(), None);
         loop {
@@ -91,16 +99,16 @@ impl Table {
         }
     }
 
-    /// The row of an answer to `SELECT` of [`column_list`](Self::column_list).
+    /// The values of a row that was selected with [`column_list`](Self::column_list).
     fn values(&self, row: &Row) -> Result<Values, StoreError> {
-        let value = |(place, column): (usize, &Column)| {
-            Ok(if column.is_text {
-                Argument::Text(row.text_if_any(place)?)
+        let value = |Column { name, is_text }: &Column| {
+            Ok(if *is_text {
+                Argument::Text(row.text_if_any(name)?)
             } else {
-                Argument::Int(row.int_if_any(place)?)
+                Argument::Int(row.int_if_any(name)?)
             })
         };
-        self.columns.iter().enumerate().map(value).collect()
+        self.columns.iter().map(value).collect()
     }
 }
 

@@ -1,14 +1,16 @@
-//! The PostgreSQL database. A row of `schema_migrations` that no release tolerates keeps replicas away until the copy is finished.
+//! The PostgreSQL database. Until the copy is finished, a row of `schema_migrations` that no release tolerates keeps replicas from
+//! starting on it.
 
 use super::table::{Table, Values};
 use super::{CopyError, TABLES};
-use crate::store::engine::database::{Transaction, arguments};
+use crate::store::engine::database::Transaction;
 use crate::store::engine::migrations::{UNFINISHED_COPY, is_current};
-use crate::store::{SqlStore, StoreError, only};
+use crate::store::engine::row::arguments;
+use crate::store::{SqlStore, StoreError};
 
 pub(super) struct Target<'a> {
     store: &'a SqlStore,
-    /// Which installation it is filled from.
+    /// The installation that it is filled from.
     installation: String,
 }
 
@@ -23,7 +25,7 @@ impl<'a> Target<'a> {
         self.store.lock_schema(&mut tx).await?;
         let sql = "SELECT digest FROM schema_migrations WHERE version = $1";
         if let Some(mark) = tx.first(sql, arguments![UNFINISHED_COPY]).await? {
-            let is_ours = mark.text(0)? == self.installation && is_current(&mut tx).await?;
+            let is_ours = mark.text("digest")? == self.installation && is_current(&mut tx).await?;
             tx.rollback().await?;
             return if is_ours { Ok(()) } else { Err(CopyError::TargetIsAnothers) };
         }
@@ -39,13 +41,12 @@ impl<'a> Target<'a> {
         Ok(tx.commit().await?)
     }
 
-    /// How many rows are there already, and the key of the last one in the order of the source, which is that of bytes.
+    /// How many rows the target has, and the key of the last one in the byte order of the source.
     pub(super) async fn reached(&self, table: &Table) -> Result<(u64, Option<Values>), StoreError> {
         let mut tx = self.store.db.begin().await?;
         // Sorts the whole table, once.
         tx.command("SET LOCAL statement_timeout = 0").await?;
-        let count = tx.fetch(&format!("SELECT COUNT(*) FROM {}", table.name), Vec::new()).await?;
-        let count = u64::try_from(only(count, table.name)?.int(0)?).unwrap_or_default();
+        let count = table.count(&mut tx).await?;
         let backwards: Vec<String> = table
             .key
             .iter()
@@ -62,7 +63,7 @@ impl<'a> Target<'a> {
     /// Adds rows in one transaction.
     pub(super) async fn insert(&self, table: &Table, rows: &[Values]) -> Result<(), CopyError> {
         let mut tx = self.store.db.begin().await?;
-        // Shared, so that nobody finishes the copy before this is committed.
+        // A shared lock, so that the copy is not finished before this is committed.
         let sql = "SELECT version FROM schema_migrations WHERE version = $1 AND digest = $2 FOR SHARE";
         let mark = tx.first(sql, arguments![UNFINISHED_COPY, self.installation.as_str()]).await?;
         mark.ok_or(CopyError::Overtaken)?;
@@ -76,14 +77,14 @@ impl<'a> Target<'a> {
     pub(super) async fn finish(&self) -> Result<(), CopyError> {
         let sql = "DELETE FROM schema_migrations WHERE version = $1 AND digest = $2 RETURNING version";
         let arguments = arguments![UNFINISHED_COPY, self.installation.as_str()];
-        let removed = self.store.db.write(sql, arguments).await?;
+        let removed = self.store.db.write(sql, &arguments).await?;
         if removed.is_empty() { Err(CopyError::Overtaken) } else { Ok(()) }
     }
 }
 
 async fn refuse_if_in_use(tx: &mut Transaction) -> Result<(), CopyError> {
     for table in TABLES {
-        // A row that migrations make counts once it was changed.
+        // Migrations make this row; it counts as data once it was changed.
         let which = if table == "key_ring" { "WHERE changes > 0" } else { "" };
         if tx.first(&format!("SELECT 1 FROM {table} {which} LIMIT 1"), Vec::new()).await?.is_some() {
             return Err(CopyError::TargetInUse(table));

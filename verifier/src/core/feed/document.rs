@@ -1,0 +1,221 @@
+//! A signed document about revocations, read as strictly as a token.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+
+use crate::core::base64url;
+use crate::core::claims::NumericDate;
+use crate::core::error::Reason;
+use crate::core::header::{Header, MAX_KID};
+use crate::core::json::{Skipped, Text, UnknownNames};
+use crate::core::jwk::Kid;
+use crate::core::key_set::KeySet;
+use crate::core::revocation::{Revocations, SessionId};
+use crate::core::time::{Seconds, UnixTime};
+use crate::core::token;
+
+/// The longest document that is read, in bytes: room for half a million sessions.
+pub(crate) const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
+
+/// How far ahead of us the issuer's clock may be beyond the leeway. Documents are checked the moment they are made:
+/// with no leeway, an issuer a few milliseconds ahead, or a clock of ours that has whole seconds only, would make us
+/// refuse each of them and connect again for ever.
+const TOLERANCE: Seconds = Seconds(2);
+
+/// What a document must fit to be believed.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) issuer: String,
+    pub(crate) leeway: Seconds,
+}
+
+/// A document that passed every check.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Document {
+    /// Everything committed before this instant, in Unix milliseconds, is known to the issuer's replica.
+    pub(crate) as_of: i64,
+    /// A delta: has only what became known after this instant. `None`: has everything.
+    pub(crate) since: Option<i64>,
+    pub(crate) keep_for: Seconds,
+    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) keys: Vec<Kid>,
+}
+
+impl Rules {
+    /// Reads a document at `now_ms`, in Unix milliseconds. The order of checks is that of tokens, except that a
+    /// revoked key is noticed before its signature is looked at.
+    pub(crate) fn read(
+        &self,
+        document: &str,
+        keys: &KeySet,
+        revoked: &Revocations,
+        now_ms: i64,
+    ) -> Result<Document, Reason> {
+        let parts = token::split_any(document)?;
+        let claims = base64url::decode(parts.claims).ok_or(Reason::NotJws)?;
+        let signature = base64url::decode(parts.signature).ok_or(Reason::NotJws)?;
+        let header = base64url::decode(parts.header).ok_or(Reason::NotJws)?;
+        let header = Header::parse_as("revocations+jwt", &header)?;
+        if revoked.has_key(&header.kid) {
+            return Err(Reason::RevokedKey);
+        }
+        let key = keys.find(&header.kid).ok_or(Reason::UnknownKey)?;
+        if key.algorithm() != header.algorithm {
+            return Err(Reason::WrongAlgorithm);
+        }
+        if !key.has_signed(parts.signed.as_bytes(), &signature) {
+            return Err(Reason::BadSignature);
+        }
+        let claims = std::str::from_utf8(&claims).map_err(|_| Reason::BadClaims)?;
+        self.check(Found::parse(claims)?, now_ms)
+    }
+
+    fn check(&self, found: Found<'_>, now_ms: i64) -> Result<Document, Reason> {
+        let iss = found.iss.ok_or(Reason::MissingClaim("iss"))?.0;
+        let iat = found.iat.ok_or(Reason::MissingClaim("iat"))?.0;
+        let exp = found.exp.ok_or(Reason::MissingClaim("exp"))?.0;
+        let as_of = found.as_of.ok_or(Reason::MissingClaim("as_of"))?.0;
+        let keep_for = found.keep_for.ok_or(Reason::MissingClaim("keep_for"))?.0;
+        let sids = found.sids.ok_or(Reason::MissingClaim("sids"))?.0;
+        let kids = found.kids.ok_or(Reason::MissingClaim("kids"))?;
+        let since = found.since.map(|since| since.0);
+
+        if iss != self.issuer {
+            return Err(Reason::WrongIssuer);
+        }
+        let now = UnixTime(now_ms.div_euclid(1000));
+        if now >= exp + self.leeway {
+            return Err(Reason::Expired { exp, now });
+        }
+        let ahead = self.leeway + TOLERANCE;
+        if iat > now + ahead {
+            return Err(Reason::IssuedInFuture { iat, now });
+        }
+        // Believed, it would say for all that time that we are up to date.
+        if as_of > now_ms.saturating_add((ahead * 1000).0) {
+            return Err(Reason::IssuedInFuture { iat: UnixTime(as_of.div_euclid(1000)), now });
+        }
+        for (name, number) in [("as_of", as_of), ("keep_for", keep_for), ("since", since.unwrap_or(0))] {
+            if number < 0 {
+                return Err(Reason::BadClaim(name));
+            }
+        }
+        let sessions = sessions(&sids).ok_or(Reason::BadClaim("sids"))?;
+        if kids.iter().any(|kid| kid.is_empty() || kid.len() > MAX_KID) {
+            return Err(Reason::BadClaim("kids"));
+        }
+        let keys = kids.into_iter().map(Kid::from).collect();
+        Ok(Document { as_of, since, keep_for: Seconds(keep_for), sessions, keys })
+    }
+}
+
+/// Ids of 16 bytes, one after another.
+fn sessions(sids: &str) -> Option<Vec<SessionId>> {
+    let bytes = base64url::decode(sids)?;
+    let (ids, rest) = bytes.as_chunks();
+    rest.is_empty().then(|| ids.to_vec())
+}
+
+#[derive(Default)]
+struct Found<'a> {
+    iss: Option<Text<'a>>,
+    iat: Option<NumericDate>,
+    exp: Option<NumericDate>,
+    as_of: Option<Whole>,
+    keep_for: Option<Whole>,
+    sids: Option<Text<'a>>,
+    kids: Option<Vec<String>>,
+    since: Option<Whole>,
+}
+
+impl<'a> Found<'a> {
+    fn parse(json: &'a str) -> Result<Self, Reason> {
+        let mut fault = Reason::BadClaims;
+        let mut reader = serde_json::Deserializer::from_str(json);
+        Members { fault: &mut fault }
+            .deserialize(&mut reader)
+            .and_then(|found| reader.end().map(|()| found))
+            .map_err(|_| fault)
+    }
+}
+
+/// A number without a fraction.
+struct Whole(i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        number.as_i64().map(Self).ok_or_else(|| D::Error::custom("not a whole number"))
+    }
+}
+
+/// One pass over the claims.
+struct Members<'r> {
+    /// What to report should reading end in an error.
+    fault: &'r mut Reason,
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = Found<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl Members<'_> {
+    fn read<'de, A, T>(
+        &mut self,
+        name: &'static str,
+        slot: &mut Option<T>,
+        map: &mut A,
+    ) -> Result<(), A::Error>
+    where
+        A: MapAccess<'de>,
+        T: Deserialize<'de>,
+    {
+        if slot.is_some() {
+            *self.fault = Reason::DuplicateName;
+            return Err(A::Error::custom("a name stands twice"));
+        }
+        *self.fault = Reason::BadClaim(name);
+        *slot = Some(map.next_value()?);
+        *self.fault = Reason::BadClaims;
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Found<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the claims of a revocation document")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Found<'de>, A::Error> {
+        let mut found = Found::default();
+        let mut unknown = UnknownNames::default();
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            match &*name.0 {
+                "iss" => self.read("iss", &mut found.iss, &mut map)?,
+                "iat" => self.read("iat", &mut found.iat, &mut map)?,
+                "exp" => self.read("exp", &mut found.exp, &mut map)?,
+                "as_of" => self.read("as_of", &mut found.as_of, &mut map)?,
+                "keep_for" => self.read("keep_for", &mut found.keep_for, &mut map)?,
+                "sids" => self.read("sids", &mut found.sids, &mut map)?,
+                "kids" => self.read("kids", &mut found.kids, &mut map)?,
+                "since" => self.read("since", &mut found.since, &mut map)?,
+                _ => {
+                    map.next_value::<Skipped>()?;
+                    if !unknown.insert(name) {
+                        *self.fault = Reason::DuplicateName;
+                        return Err(A::Error::custom("a name stands twice"));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}

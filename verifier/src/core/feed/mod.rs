@@ -1,0 +1,4 @@
+//! What the revocation feed sends: events, and the signed documents in them.
+
+pub(crate) mod document;
+pub(crate) mod sse;

@@ -1,0 +1,31 @@
+//! A compact JWS cut into its parts. Nothing here is believed yet.
+
+use crate::core::error::Reason;
+
+/// The longest token that is looked at, in bytes. Checked before anything else, so that a bad one costs
+/// nothing.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// The parts of `header.claims.signature` (RFC 7515 §7.1), still encoded.
+pub(crate) struct Parts<'a> {
+    pub(crate) header: &'a str,
+    pub(crate) claims: &'a str,
+    pub(crate) signature: &'a str,
+    /// The first two parts and the dot between them: what is signed.
+    pub(crate) signed: &'a str,
+}
+
+pub(crate) fn split(token: &str) -> Result<Parts<'_>, Reason> {
+    if token.len() > MAX_TOKEN {
+        return Err(Reason::TooLong);
+    }
+    split_any(token)
+}
+
+/// As [`split`], for documents whose length someone else has bounded.
+pub(crate) fn split_any(token: &str) -> Result<Parts<'_>, Reason> {
+    // A further dot stays in one of the parts and is no base64url: it fails there.
+    let (signed, signature) = token.rsplit_once('.').ok_or(Reason::NotJws)?;
+    let (header, claims) = signed.split_once('.').ok_or(Reason::NotJws)?;
+    Ok(Parts { header, claims, signature, signed })
+}
