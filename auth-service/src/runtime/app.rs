@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use verifier::{Clock, Expected, Seconds};
+use verifier::{Clock, Expected};
 
 use crate::config::{ADMIN_AUDIENCE, Config, Settings};
 use crate::domain::listener::Listener;
