@@ -94,7 +94,7 @@ impl Export {
 struct Mirror<'a> {
     export: &'a Export,
     source: Source,
-    /// The highest `auth_ring` so far: some cache or replica may still have an older set.
+    /// The highest `keys_version` so far: some cache or replica may still have an older set.
     newest: Option<u64>,
     must_exec: bool,
 }
@@ -103,10 +103,10 @@ impl Mirror<'_> {
     /// Makes the folder what the key set says now. A key set that cannot be read leaves the files as they are.
     async fn refresh(&mut self) -> Result<(), Failure> {
         let set = self.source.read().await?;
-        if set.auth_ring < self.newest {
+        if set.keys_version < self.newest {
             return Ok(());
         }
-        self.newest = set.auth_ring;
+        self.newest = set.keys_version;
         let wanted = files(&set);
         if wanted.is_empty() {
             return Err("the key set has no key that can be used; the files stay as they are".into());
@@ -141,13 +141,14 @@ fn parse(document: &[u8]) -> serde_json::Result<JwkSet> {
     #[derive(Deserialize)]
     struct Document {
         keys: Vec<Value>,
-        #[serde(default)]
+        keys_version: Option<u64>,
+        /// Its name in the release before.
         auth_ring: Option<u64>,
     }
-    let Document { keys, auth_ring } = serde_json::from_slice(document)?;
+    let Document { keys, keys_version, auth_ring } = serde_json::from_slice(document)?;
     Ok(JwkSet {
         keys: keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect(),
-        auth_ring,
+        keys_version: keys_version.or(auth_ring),
     })
 }
 
@@ -233,7 +234,7 @@ mod tests {
     use super::*;
 
     fn set(bytes: &[u8]) -> JwkSet {
-        JwkSet { keys: bytes.iter().map(|byte| Jwk::ed25519(&[*byte; 32])).collect(), auth_ring: None }
+        JwkSet { keys: bytes.iter().map(|byte| Jwk::ed25519(&[*byte; 32])).collect(), keys_version: None }
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -309,9 +310,9 @@ mod tests {
         let mut bad = good.clone();
         bad["kid"] = "../../etc/passwd".into();
         let later = serde_json::json!({"kty": "later", "kid": "k"});
-        let document = serde_json::json!({"keys": [bad, good, later], "auth_ring": 7}).to_string();
+        let document = serde_json::json!({"keys": [bad, good, later], "keys_version": 7}).to_string();
         let set = parse(document.as_bytes()).unwrap();
-        assert_eq!(set.auth_ring, Some(7));
+        assert_eq!(set.keys_version, Some(7));
         assert_eq!(files(&set).into_keys().collect::<Vec<_>>(), [format!("{}.pem", key.kid())]);
     }
 }

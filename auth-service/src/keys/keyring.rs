@@ -410,7 +410,7 @@ pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, changes: i64, now: U
     let published = rows.into_iter().filter(|row| is_published(row, now));
     JwkSet {
         keys: published.filter_map(|row| row.public_jwk.clone()).collect(),
-        auth_ring: u64::try_from(changes).ok(),
+        keys_version: u64::try_from(changes).ok(),
     }
 }
 

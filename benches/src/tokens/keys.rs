@@ -30,7 +30,7 @@ impl Key {
     }
 
     pub(super) fn jwks(&self) -> JwkSet {
-        JwkSet { keys: vec![self.jwk.clone()], auth_ring: None }
+        JwkSet { keys: vec![self.jwk.clone()], keys_version: None }
     }
 
     /// Signs some bytes and drops the signature.
