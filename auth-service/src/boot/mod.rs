@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use verifier::Clock;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Database, Layers, Loaded};
+use crate::config::{Config, Database, Layers, Loaded, rotation_policy};
 use crate::domain::key::Chain;
 use crate::domain::password::Password;
 use crate::domain::user::UserId;
@@ -21,7 +21,7 @@ use crate::entropy::{Entropy, EntropyError};
 use crate::flows::rotate_keys::{RotateError, continue_chain, make_key};
 use crate::keys::keyring::{KeyRing, RingError};
 use crate::keys::sealing::{MasterKeyError, MasterKeys};
-use crate::runtime::app::{App, ClockGuard, rotation_policy};
+use crate::runtime::app::{App, ClockGuard};
 use crate::runtime::drain::Drain;
 use crate::runtime::feed::Feed;
 use crate::runtime::hashing::{HashError, HashPool};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use auth_service::domain::authority::Actor;
 use auth_service::domain::replica::{ReplicaRow, ReplicaState, SILENT_AFTER};
 use auth_service::flows::replicas;
-use auth_service::flows::users::Actor;
 use auth_service::runtime::app::App;
 use clap::Subcommand;
 

@@ -1,9 +1,9 @@
 //! `auth-service sessions …`
 
+use auth_service::domain::authority::Actor;
 use auth_service::domain::session::SessionId;
 use auth_service::domain::user::Username;
 use auth_service::flows::sessions;
-use auth_service::flows::users::Actor;
 use auth_service::runtime::app::App;
 use clap::Subcommand;
 

@@ -26,8 +26,10 @@ pub const ADMIN_ROLE: &str = "admin";
 pub enum Authority {
     /// An operator with these permissions.
     Operator(PermissionSet),
-    /// The command line, or the users themselves: whoever can open the database needs no permission.
+    /// The command line: whoever can open the database needs no permission.
     Unlimited,
+    /// The users themselves, for their own password. It grants nothing and reaches nobody else.
+    Own,
 }
 
 impl Authority {
@@ -37,11 +39,27 @@ impl Authority {
     /// permission may define what applications call a permission, and so covers everything.
     pub fn covers(&self, permissions: &PermissionSet) -> bool {
         match self {
-            Self::Unlimited => true,
+            Self::Unlimited | Self::Own => true,
             Self::Operator(held) => {
                 ADMIN_PERMISSIONS.iter().all(|permission| held.contains(permission))
                     || held.is_superset(permissions)
             }
         }
+    }
+}
+
+/// Who makes a change, and with which rights.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// As the audit log names them.
+    pub name: String,
+    /// What they may grant and whom they may change.
+    pub authority: Authority,
+}
+
+impl Actor {
+    /// The command line of a machine that can open the database.
+    pub fn command_line() -> Self {
+        Self { name: "cli".to_owned(), authority: Authority::Unlimited }
     }
 }

@@ -1,7 +1,7 @@
 //! Users change their own password.
 
 use super::authenticate::Caller;
-use super::login::{FailureKeys, Origin};
+use super::throttle::{FailureKeys, Origin};
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
@@ -69,7 +69,7 @@ pub async fn change_own_password(
         .on(caller.user_id)
         .in_session(caller.session_id)
         .from_address(address);
-    match app.store.change_user(caller.user_id, change, Authority::Unlimited, event).await? {
+    match app.store.change_user(caller.user_id, change, Authority::Own, event).await? {
         UserWrite::Done(_) => Ok(()),
         // Changed or deleted since the password was checked.
         _ => Err(PasswordChangeError::InvalidCredentials),

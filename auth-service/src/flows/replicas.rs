@@ -1,7 +1,7 @@
 //! Operators take replicas out of the rotation, and put them back.
 
-use super::users::Actor;
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Actor;
 use crate::runtime::app::App;
 use crate::runtime::heartbeat;
 use crate::store::StoreError;

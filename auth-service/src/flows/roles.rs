@@ -1,7 +1,7 @@
 //! Operators manage roles.
 
-use super::users::Actor;
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Actor;
 use crate::domain::user::{PermissionSet, RoleName};
 use crate::runtime::app::App;
 use crate::store::{RoleWrite, StoreError};

@@ -1,8 +1,8 @@
 //! Users and operators end sessions.
 
 use super::authenticate::Caller;
-use super::users::Actor;
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Actor;
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::UserId;
 use crate::runtime::app::App;

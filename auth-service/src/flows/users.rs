@@ -1,10 +1,10 @@
-//! Operators manage users; the command line does the same with [`Authority::Unlimited`].
+//! Operators manage users; the command line does the same as [`Actor::command_line`].
 
 use serde_json::{Map, Value};
 
 use super::password::check_strength;
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::Authority;
+use crate::domain::authority::Actor;
 use crate::domain::password::{Password, WeakPassword};
 use crate::domain::random_16;
 use crate::domain::user::{RoleName, UserId, Username, UsernameError};
@@ -12,22 +12,6 @@ use crate::entropy::EntropyError;
 use crate::runtime::app::App;
 use crate::runtime::hashing::HashError;
 use crate::store::{NewUser, StoreError, UserChange, UserRow, UserWrite};
-
-/// Who makes a change, and with which rights.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// As the audit log names them.
-    pub name: String,
-    /// What they may grant and whom they may change.
-    pub authority: Authority,
-}
-
-impl Actor {
-    /// The command line of a machine that can open the database.
-    pub fn command_line() -> Self {
-        Self { name: "cli".to_owned(), authority: Authority::Unlimited }
-    }
-}
 
 /// A user to be created, as typed.
 #[derive(Debug)]

@@ -6,8 +6,7 @@ use super::engine::database::{Row, Transaction, arguments};
 use super::revocations::revoke_key;
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, RotationError};
-use crate::keys::material::NewKey;
+use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, NewKey, RotationError};
 
 /// All keys, and what the statement that read them saw.
 #[derive(Clone, Debug)]

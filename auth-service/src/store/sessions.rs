@@ -8,8 +8,7 @@ use super::engine::database::{Argument, Row, Transaction, arguments};
 use super::revocations::revoke_sessions;
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::refresh::Generation;
-use crate::domain::session::{EndReason, RefreshState, Session, SessionId};
+use crate::domain::session::{EndReason, Generation, RefreshState, Session, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
 
 /// A session together with its user's present rights, read in one statement.

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use auth_service::domain::audit::EventKind;
+use auth_service::domain::authority::Actor;
 use auth_service::flows::replicas as flow;
-use auth_service::flows::users::Actor;
 use auth_service::http::Listener;
 use auth_service::runtime::heartbeat;
 use auth_service::store::SettingsChange;

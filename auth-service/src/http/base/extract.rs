@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
-use crate::flows::users::Actor;
+use crate::domain::authority::Actor;
 use crate::flows::{AuthError, Caller, Origin, authenticate};
 use crate::http::base::Shared;
 use crate::http::base::client_address::{Peer, client_address};
