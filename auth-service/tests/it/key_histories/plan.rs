@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use auth_service::config::{Config, Settings, rotation_policy};
 use auth_service::domain::key::{Chain, RotationPolicy};
+use auth_service::domain::revocation::LONGEST_ACCESS_TOKEN;
 use verifier::{Algorithm, Seconds, UnixTime};
 
 use crate::dice::Dice;
@@ -39,8 +40,8 @@ pub(crate) enum Without {
     K2,
     /// As before, and nobody cuts them short.
     K2AndExpiry,
-    /// A key does not say how long what it signs may live: its end goes by what is configured when that is announced.
-    K2Lives,
+    /// The tail of a key follows from the life of tokens that is configured when its end is announced.
+    K2Maximum,
     /// A signer that was paused does not ask how long.
     K4Pause,
     /// A replica signs with what it knows, by its own clock, without asking the database.
@@ -160,13 +161,14 @@ impl Plan {
         }
     }
 
-    /// The durations as a replica has them whose tokens live for `ttl`.
+    /// The durations on a replica whose tokens live for `ttl`: the same on every replica, because of rule K2.
     pub(crate) fn policy_for(&self, ttl: Seconds) -> RotationPolicy {
-        let margin = match self.without {
-            Without::K2 | Without::K2AndExpiry => Seconds(-ttl.0),
-            _ => self.policy.margin,
+        let tail = match self.without {
+            Without::K2 | Without::K2AndExpiry => Seconds(0),
+            Without::K2Maximum => self.policy.tail - LONGEST_ACCESS_TOKEN + ttl,
+            _ => self.policy.tail,
         };
-        RotationPolicy { life: ttl, margin, ..self.policy }
+        RotationPolicy { tail, ..self.policy }
     }
 
     pub(crate) fn publish_ahead(&self) -> Millis {
@@ -221,7 +223,7 @@ fn draw_config(base: &Config, dice: &Dice) -> (Config, Settings) {
 }
 
 fn longest_life(config: &Config) -> Seconds {
-    (config.key_publish_ahead * 3).min(Seconds(3_600))
+    (config.key_publish_ahead * 3).min(LONGEST_ACCESS_TOKEN)
 }
 
 fn draw_life(dice: &Dice, longest: Seconds) -> Seconds {

@@ -3,10 +3,10 @@
 use auth_service::domain::audit::EventKind;
 use auth_service::domain::hex;
 use auth_service::domain::key::{
-    self, Chain, ChainKey, Change, KeyPhase, NewKey, RotationError, RotationPolicy,
+    self, Chain, ChainKey, KeyPhase, NewKey, Plan, RotationError, RotationPolicy,
 };
 use auth_service::domain::session::SessionId;
-use auth_service::store::{KeyRow, KeyTable, SqlStore, StoreError};
+use auth_service::store::{KeyRow, KeyTable, KeyWrite, SqlStore, StoreError};
 use e2e::postgres::Postgres;
 use futures_util::TryFutureExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -16,14 +16,10 @@ use verifier::{Algorithm, Kid, ManualClock, Seconds, UnixTime};
 use super::bed::{Bed, KEEP_FOR, race};
 
 pub(crate) const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
-pub(crate) const POLICY: RotationPolicy = RotationPolicy {
-    period: Seconds(1_000),
-    publish_ahead: Seconds(100),
-    life: Seconds(30),
-    margin: Seconds(20),
-};
+pub(crate) const POLICY: RotationPolicy =
+    RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(50) };
 
-pub(crate) type Decision = Result<Vec<Change>, RotationError>;
+pub(crate) type Decision = Result<Plan, RotationError>;
 
 fn candidate(name: &str) -> NewKey {
     NewKey { kid: Kid::from(name), public_jwk: None, sealed: format!("sealed {name}") }
@@ -43,7 +39,7 @@ pub(crate) async fn change(
     chain: Chain,
     name: &str,
     decide: fn(&[ChainKey], bool, UnixTime) -> Decision,
-) -> Decision {
+) -> Result<KeyWrite, RotationError> {
     bed.store.change_keys(chain, Some(candidate(name)), "test".to_owned(), decide).await.unwrap()
 }
 
@@ -62,7 +58,7 @@ async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision)
             }
         })
         .await;
-    answers.iter().filter(|answer| answer.as_ref().is_ok_and(|changes| !changes.is_empty())).count()
+    answers.iter().filter(|answer| answer.as_ref().is_ok_and(|written| written.successor().is_some())).count()
 }
 
 pub(crate) async fn one_of_64_rotations_wins(bed: Bed) {
@@ -73,7 +69,7 @@ pub(crate) async fn one_of_64_rotations_wins(bed: Bed) {
     let [old, new] = &table.rows[..] else { panic!("two keys") };
     let end = old.key.schedule.end.expect("it has a successor");
     assert_eq!(end.retires_at, new.key.schedule.activates_at);
-    assert_eq!(end.expires_at, end.retires_at + POLICY.life + POLICY.margin);
+    assert_eq!(end.expires_at, end.retires_at + POLICY.tail);
     assert_eq!(winners(&bed, rotate).await, 0, "a second successor has to wait");
     assert_eq!(bed.recorded(EventKind::KeyAnnounced).await, 2);
 }
@@ -104,13 +100,27 @@ pub(crate) async fn first_chains_start_immediately_and_later_ones_with_notice(be
 pub(crate) async fn expired_private_keys_are_erased(bed: Bed) {
     change(&bed, CHAIN, "old", go_on).await.unwrap();
     change(&bed, CHAIN, "new", rotate).await.unwrap();
-    bed.advance(POLICY.publish_ahead.0 + POLICY.life.0 + POLICY.margin.0 - 2);
+    bed.advance(POLICY.publish_ahead.0 + POLICY.tail.0 - 2);
     assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 0);
     bed.advance(2);
     assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 1);
     let table = bed.store.key_table().await.unwrap();
     let sealed: Vec<_> = table.rows.iter().map(|row| (row.key.kid.as_str(), row.sealed.is_some())).collect();
     assert_eq!(sealed, [("old", false), ("new", true)]);
+}
+
+pub(crate) async fn mac_key_is_kept_for_the_sessions_that_are_older_than_its_end(bed: Bed) {
+    let mac = Chain::RefreshMac;
+    let user = bed.user("ann", &[]).await;
+    change(&bed, mac, "old", go_on).await.unwrap();
+    bed.session(user.id).await;
+    change(&bed, mac, "new", rotate).await.unwrap();
+    bed.advance(POLICY.publish_ahead.0 + POLICY.tail.0 + 1);
+    assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 0, "a client may hold a token that it sealed");
+    // That session is over, and no replica seals with a key an hour after it retired.
+    bed.advance(3_600 - POLICY.tail.0);
+    bed.session(user.id).await;
+    assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 1);
 }
 
 pub(crate) async fn every_change_is_counted(bed: Bed) {
