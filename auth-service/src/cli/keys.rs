@@ -4,7 +4,7 @@ use std::path::Path;
 
 use auth_service::config::Config;
 use auth_service::domain::key::Chain;
-use auth_service::flows::rotate_keys;
+use auth_service::flows::rotate_keys::{self, Compromised};
 use auth_service::store::KeyRow;
 use clap::Subcommand;
 use verifier::{Algorithm, UnixTime};
@@ -52,7 +52,7 @@ pub(crate) async fn run(config: Option<&Path>, command: KeysCommand) -> Result<(
         }
         KeysCommand::Compromise { kid } => {
             let app = open().await?;
-            let (key, successor) = rotate_keys::compromise(&app, ACTOR, &kid).await?;
+            let Compromised { key, successor } = rotate_keys::compromise(&app, ACTOR, &kid).await?;
             let now = app.clock.now();
             print(&line(&key, now))?;
             successor.map_or(Ok(()), |row| print(&line(&row, now)))

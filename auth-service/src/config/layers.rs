@@ -26,15 +26,6 @@ pub enum NewValue {
     Text(String),
 }
 
-/// Settings that a change would lead to.
-#[derive(Clone, Debug)]
-pub struct Checked {
-    /// On this replica.
-    pub here: Settings,
-    /// On a replica whose file and environment do not set what is changed.
-    pub elsewhere: Settings,
-}
-
 /// Stored settings: names, and values in TOML.
 pub type Stored = BTreeMap<String, String>;
 
@@ -49,21 +40,19 @@ impl Layers {
         self.combine(stored, |key| self.given.contains_key(key))
     }
 
-    /// What would apply if `stored` were stored; refused if it is not valid on this replica, or on one whose file and environment do
-    /// not set what `names` changes.
-    pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<Checked, ConfigError> {
+    /// Refuses a change of the settings in `names` after which `stored` would not be valid: on this replica, or on one whose file and
+    /// environment do not set what is changed.
+    pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<(), ConfigError> {
         let elsewhere = self.combine(stored, |key| self.given.contains_key(key) && !names.contains(key));
-        match (self.over(stored), elsewhere) {
-            (Ok(here), Ok(elsewhere)) => Ok(Checked { here, elsewhere }),
-            (here, elsewhere) => {
-                let mut problems = here.err().map(|error| error.problems).unwrap_or_default();
-                let others = elsewhere.err().map(|error| error.problems).unwrap_or_default();
-                problems.extend(
-                    others.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>(),
-                );
-                Err(ConfigError { problems })
+        let mut problems: Vec<String> = Vec::new();
+        for refused in [self.over(stored), elsewhere].into_iter().filter_map(Result::err) {
+            for problem in refused.problems {
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
             }
         }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
     /// The settings as file, environment and defaults alone have them.
@@ -221,13 +210,12 @@ mod tests {
     #[test]
     fn what_is_taken_away_under_a_line_is_the_default_where_there_is_none() {
         let layers = layers(&[("AUTH_ACCESS_TOKEN_TTL", "6s"), ("AUTH_SIGNING_ALGORITHMS", "ES256,RS256")]);
-        let lives = |names: &[&str]| {
-            let names = names.iter().map(|&name| name.to_owned()).collect();
-            let Checked { here, elsewhere } = layers.check(&stored(&[]), &names).unwrap();
-            [here, elsewhere].map(|settings| (settings.access_token_ttl.0, settings.refresh_grace.0))
+        let elsewhere = |names: &[&str]| {
+            let is_overridden = |key: &str| layers.given.contains_key(key) && !names.contains(&key);
+            let settings = layers.combine(&stored(&[]), is_overridden).unwrap();
+            (settings.access_token_ttl.0, settings.refresh_grace.0)
         };
-        assert_eq!(lives(&["access_token_ttl"]), [(6, 3), (300, 10)]);
-        assert_eq!(lives(&["audiences"]), [(6, 3), (6, 3)]);
+        assert_eq!((elsewhere(&["access_token_ttl"]), elsewhere(&["audiences"])), ((300, 10), (6, 3)));
         let left = stored(&[("signing_algorithm", "\"RS256\"")]);
         assert!(layers.over(&left).is_ok(), "here it does not matter");
         let refused = layers.check(&left, &["signing_algorithms".to_owned()].into()).unwrap_err();

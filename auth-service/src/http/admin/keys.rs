@@ -9,7 +9,7 @@ use verifier::{Algorithm, UnixTime};
 
 use crate::domain::key::Chain;
 use crate::domain::not_null;
-use crate::flows::rotate_keys;
+use crate::flows::rotate_keys::{self, Compromised};
 use crate::http::base::Shared;
 use crate::http::base::body::OptionalBody;
 use crate::http::base::caller::Operator;
@@ -83,7 +83,8 @@ pub(in crate::http) async fn compromise(
         key: KeyAnswer,
         successor: Option<KeyAnswer>,
     }
-    let (key, successor) = rotate_keys::compromise(&app, &operator.actor().name, &kid.0).await?;
+    let Compromised { key, successor } =
+        rotate_keys::compromise(&app, &operator.actor().name, &kid.0).await?;
     let now = app.clock.now();
     Ok(private(Answer {
         key: KeyAnswer::new(&key, now),
