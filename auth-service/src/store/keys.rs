@@ -8,8 +8,7 @@ use super::revocations::revoke_key;
 use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, RotationError};
-use crate::keys::material::NewKey;
+use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, NewKey, RotationError};
 
 /// All keys, and the confirmation of the statement that read them.
 #[derive(Clone, Debug)]

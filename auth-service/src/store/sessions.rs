@@ -9,8 +9,7 @@ use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::authority::permissions_of;
-use crate::domain::refresh::Generation;
-use crate::domain::session::{EndReason, RefreshState, Session, SessionId};
+use crate::domain::session::{EndReason, Generation, RefreshState, Session, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
 
 /// A session together with its user's present rights, read in one statement.

@@ -2,9 +2,10 @@
 
 use auth_service::domain::audit::EventKind;
 use auth_service::domain::hex;
-use auth_service::domain::key::{self, Chain, ChainKey, Change, KeyPhase, RotationError, RotationPolicy};
+use auth_service::domain::key::{
+    self, Chain, ChainKey, Change, KeyPhase, NewKey, RotationError, RotationPolicy,
+};
 use auth_service::domain::session::SessionId;
-use auth_service::keys::material::NewKey;
 use auth_service::store::{KeyRow, KeyTable, SqlStore, StoreError};
 use e2e::postgres::Postgres;
 use futures_util::TryFutureExt as _;
