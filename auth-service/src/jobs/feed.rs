@@ -27,7 +27,7 @@ async fn follow(feed: &Feed, store: &SqlStore) {
     let mut outage =
         Outage::new("revocations cannot be read; the feed goes on from memory", "revocations are read again");
     loop {
-        if outage.record(feed.poll().await) {
+        if outage.record(&feed.poll().await) {
             sleep(POLL_AFTER_FAILURE).await;
         } else {
             sleep(GAP).await;

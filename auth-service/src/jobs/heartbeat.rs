@@ -19,7 +19,7 @@ pub(super) async fn run(app: App) {
         "the list of replicas is written again",
     );
     loop {
-        if outage.record(beat(&app.within(Deadline::of_background_work())).await) {
+        if outage.record(&beat(&app.within(Deadline::of_background_work())).await) {
             sleep(INTERVAL).await;
         } else {
             // A change only shortens the wait.

@@ -22,7 +22,7 @@ pub(super) async fn run(app: App) {
     let mut pause = app.config.key_poll_interval;
     loop {
         sleep(jittered(&*app.entropy, pause)).await;
-        let has_failed = outage.record(poll(&app).await);
+        let has_failed = outage.record(&poll(&app).await);
         pause = app.config.key_poll_interval;
         if has_failed {
             pause = pause.min(POLL_AFTER_FAILURE);

@@ -20,8 +20,8 @@ impl Outage {
     }
 
     /// Records the outcome of an attempt. Returns whether it failed.
-    pub(super) fn record<E: Display>(&mut self, outcome: Result<(), E>) -> bool {
-        match &outcome {
+    pub(super) fn record<E: Display>(&mut self, outcome: &Result<(), E>) -> bool {
+        match outcome {
             Err(error) if !self.is_on => warn!(%error, "{}", self.starts),
             Ok(()) if self.is_on => info!("{}", self.ends),
             _ => {}

@@ -23,7 +23,7 @@ pub async fn run(settings: Arc<LiveSettings>, store: SqlStore) {
     while heard.changed().await.is_ok() {
         let version = *heard.borrow_and_update();
         let store = store.within(Deadline::of_background_work());
-        if outage.record(settings.catch_up(&store, version).await) {
+        if outage.record(&settings.catch_up(&store, version).await) {
             sleep(RETRY_AFTER_FAILURE).await;
         }
     }

@@ -207,7 +207,7 @@ impl Feed {
         };
         match outgrew {
             Some(true) => {
-                error!(entries, "too many revocations for one document: verifiers refuse the snapshot")
+                error!(entries, "too many revocations for one document: verifiers refuse the snapshot");
             }
             Some(false) => info!(entries, "the revocations fit into one document again"),
             None => {}
