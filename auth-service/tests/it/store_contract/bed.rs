@@ -43,7 +43,8 @@ impl Bed {
     }
 
     async fn migrated(store: SqlStore, clock: Arc<ManualClock>, folder: Option<TempDir>) -> Self {
-        assert_eq!(store.migrate().await.unwrap().len(), 7);
+        let all = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations")).unwrap().count();
+        assert_eq!(store.migrate().await.unwrap().len(), all);
         assert!(store.migrate().await.unwrap().is_empty(), "a second run applies nothing");
         Self { store, clock, next_id: AtomicU64::new(1), folder }
     }
@@ -116,6 +117,12 @@ impl Bed {
             .await
             .unwrap()
             .expect("the user may log in")
+    }
+
+    /// A session that may be idle for `ttl`, and lives no longer.
+    pub(crate) async fn session_for(&self, user: UserId, ttl: Seconds) -> LiveSession {
+        let new = NewSession { idle_ttl: ttl, absolute_ttl: ttl, ..self.new_session(user) };
+        self.store.create_session(new, event()).await.unwrap().expect("the user may log in")
     }
 
     /// How many audit entries of this kind there are.
