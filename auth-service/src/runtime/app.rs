@@ -16,17 +16,17 @@ use crate::runtime::hashing::HashPool;
 use crate::runtime::settings::LiveSettings;
 use crate::store::{Deadline, SqlStore};
 
-/// A token may become visible this late after it was dated: a commit that waited (rule K2).
+/// How long after its `iat` a token may be returned, because its commit waited (rule K2).
 const LATE_COMMIT: Seconds = Seconds(60);
-/// MAC keys outlive the last session that may hold their tokens by this much.
+/// How long MAC keys are kept after the last session that may hold their tokens.
 const MAC_KEY_TAIL: Seconds = Seconds(86_400);
 
 /// The parts of a running replica.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Checked at start, never changed.
+    /// Checked at the start; it does not change.
     pub config: Arc<Config>,
-    /// What operators may change; see [`settings`](Self::settings).
+    /// The values that operators can change; see [`settings`](Self::settings).
     pub settings: Arc<LiveSettings>,
     /// The shared database.
     pub store: SqlStore,
@@ -36,18 +36,18 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// Hashes passwords on its own threads.
+    /// The threads that hash passwords.
     pub hashing: Arc<HashPool>,
     /// The difference between the local clock and the database's.
     pub clock_guard: Arc<ClockGuard>,
-    /// Tells resource servers what was revoked.
+    /// The revocation feed for resource servers.
     pub feed: Arc<Feed>,
-    /// Whether this replica is leaving the rotation.
+    /// Whether this replica drains.
     pub drain: Arc<Drain>,
 }
 
 impl App {
-    /// The same replica, for work that shares `deadline`. Costs a count for each part.
+    /// The same parts, with `deadline` for work in the database. Cheap: it clones only reference counts.
     #[must_use]
     pub fn within(&self, deadline: Deadline) -> Self {
         Self { store: self.store.within(deadline), ..self.clone() }
@@ -67,7 +67,7 @@ impl App {
         }
     }
 
-    /// What a token must say to be one for these audiences.
+    /// The claims that are expected of a token for these audiences.
     pub fn expected_for(&self, audiences: &[String]) -> Expected {
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }
@@ -97,7 +97,7 @@ impl App {
     }
 }
 
-/// The durations of a chain under a configuration.
+/// The rotation policy of a chain.
 pub fn rotation_policy(config: &Config, settings: &Settings, chain: Chain) -> RotationPolicy {
     let (life, margin) = match chain {
         Chain::Signing(_) => {
