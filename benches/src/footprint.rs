@@ -15,7 +15,7 @@ pub(crate) async fn run() {
     let url = format!("sqlite://{}", folder.path().join("service.db").display());
     let cluster = e2e::cluster::Cluster::start(e2e::cluster::Plan::new(1, url)).await;
     settle().await;
-    // The bootstrap has hashed one password, so this is a process that started for the second time.
+    // Measured after a second start, because the first one hashes a password.
     cluster.kill(0);
     cluster.restart(0).await;
     settle().await;

@@ -65,7 +65,7 @@ const READ: &str = "
     ) AS messages ON TRUE
     WHERE known.inbox = $1 ORDER BY seq
 ";
-const STANDS: &str = "SELECT inbox, last FROM live_inboxes WHERE inbox = ANY($1)";
+const POSITIONS: &str = "SELECT inbox, last FROM live_inboxes WHERE inbox = ANY($1)";
 const FORGET: &str = "
     DELETE FROM live_messages WHERE ctid IN (
         SELECT ctid FROM live_messages WHERE sent_at < EXTRACT(EPOCH FROM clock_timestamp()) - $1 LIMIT $2
@@ -148,8 +148,8 @@ impl Inboxes {
     }
 
     /// The number of the newest message of each inbox.
-    pub(crate) async fn stands(&self, inboxes: &[String]) -> Result<Vec<(String, i64)>, sqlx::Error> {
-        let rows = within(sqlx::query(STANDS).bind(inboxes).fetch_all(&self.pool)).await?;
+    pub(crate) async fn positions(&self, inboxes: &[String]) -> Result<Vec<(String, i64)>, sqlx::Error> {
+        let rows = within(sqlx::query(POSITIONS).bind(inboxes).fetch_all(&self.pool)).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
@@ -167,7 +167,7 @@ impl Inboxes {
     }
 
     /// Sends an empty notification to every replica.
-    pub(crate) async fn knock(&self) -> Result<(), sqlx::Error> {
+    pub(crate) async fn heartbeat(&self) -> Result<(), sqlx::Error> {
         within(sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&self.pool)).await.map(drop)
     }
 

@@ -18,7 +18,7 @@ use crate::protocol::{FromClient, Refusal, Send, ToClient};
 const MAY_SEND: &str = "live:send";
 /// A client that reads nothing for this long is too slow. It can reconnect and continue.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 // RFC 6455 §7.4.1 and the IANA registry of close codes.
 const UNSUPPORTED: u16 = 1003;
@@ -73,7 +73,7 @@ impl Socket {
         };
         if let Some(farewell) = farewell {
             // A client that reads nothing will not read this either.
-            let _ = timeout(FAREWELL, self.close(farewell)).await;
+            let _ = timeout(CLOSE_TIMEOUT, self.close(farewell)).await;
         }
     }
 
@@ -103,14 +103,14 @@ impl Socket {
         pings.reset();
         loop {
             tokio::select! {
-                frame = self.wire.recv() => self.hear(frame, guard).await?,
+                frame = self.wire.recv() => self.receive(frame, guard).await?,
                 news = self.place.news.next() => self.pass_on(news).await?,
                 _ = pings.tick() => self.ping().await?,
             }
         }
     }
 
-    async fn hear(&mut self, frame: Option<Result<Frame, axum::Error>>, guard: &Guard) -> Result<(), End> {
+    async fn receive(&mut self, frame: Option<Result<Frame, axum::Error>>, guard: &Guard) -> Result<(), End> {
         self.unanswered = 0;
         let text = match frame {
             Some(Ok(Frame::Text(text))) => text,
