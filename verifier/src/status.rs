@@ -24,8 +24,8 @@ pub struct KeysStatus {
     pub count: usize,
     /// Since the issuer last confirmed them; `None` if it never did.
     pub age: Option<Duration>,
-    /// The issuer's count of changes to its keys, if it publishes one.
-    pub auth_ring: Option<u64>,
+    /// The version of the key set, which grows with each change, if the issuer publishes one.
+    pub keys_version: Option<u64>,
     /// Why the last fetch failed; `None` after one that did not.
     pub last_error: Option<FetchError>,
     /// How many fetches have ended.

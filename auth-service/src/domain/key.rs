@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use verifier::{Algorithm, Kid, Seconds, UnixTime};
+use verifier::{Algorithm, Jwk, Kid, Seconds, UnixTime};
 
 use super::revocation::LONGEST_ACCESS_TOKEN;
 
@@ -189,6 +189,17 @@ pub struct ChainKey {
     pub schedule: KeySchedule,
     /// When it was declared compromised.
     pub compromised_at: Option<UnixTime>,
+}
+
+/// A new key that is in no chain yet.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// The thumbprint of a signing key; a random name for a MAC key, which is never published.
+    pub kid: Kid,
+    /// The public half of a signing key.
+    pub public_jwk: Option<Jwk>,
+    /// The private half, sealed under the master key.
+    pub sealed: String,
 }
 
 /// One change of a chain. All changes proposed together are applied in one transaction.

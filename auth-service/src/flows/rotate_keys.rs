@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use verifier::{Algorithm, UnixTime};
 
-use crate::config::Settings;
-use crate::domain::key::{self, Chain, ChainKey, Change, RotationError, RotationPolicy};
+use crate::config::{Settings, rotation_policy};
+use crate::domain::key::{self, Chain, ChainKey, Change, NewKey, RotationError, RotationPolicy};
 use crate::entropy::{Entropy, EntropyError};
 use crate::keys::keyring::RingError;
-use crate::keys::material::{self, KeyMaterialError, NewKey};
+use crate::keys::material::{self, KeyMaterialError};
 use crate::keys::sealing::MasterKeys;
-use crate::runtime::app::{App, rotation_policy};
+use crate::runtime::app::App;
 use crate::store::{KeyRow, Resealed, SqlStore, StoreError};
 
 /// Why a key was not rotated.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{self, Checked, ConfigError, NewValue, Source, Stored};
+use crate::config::{self, Checked, ConfigError, NewValue, Source, Stored, rotation_policy};
 use crate::domain::key::Chain;
-use crate::runtime::app::{App, rotation_policy};
+use crate::runtime::app::App;
 use crate::store::{SettingRow, SettingsChange, SettingsWrite, StoreError};
 
 /// All settings, as this replica has them.

@@ -171,7 +171,7 @@ impl KeyRing {
         &self.master
     }
 
-    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same change counter confirms it, another
+    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same version of the key table confirms it, another
     /// one reloads it. Answers whether it was reloaded.
     pub async fn catch_up(&self, store: &SqlStore, seen: &Confirmation) -> Result<bool, RingError> {
         if self.snapshot.load().changes == seen.keys_version {
@@ -410,7 +410,7 @@ pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, changes: i64, now: U
     let published = rows.into_iter().filter(|row| is_published(row, now));
     JwkSet {
         keys: published.filter_map(|row| row.public_jwk.clone()).collect(),
-        auth_ring: u64::try_from(changes).ok(),
+        keys_version: u64::try_from(changes).ok(),
     }
 }
 

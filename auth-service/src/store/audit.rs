@@ -25,9 +25,9 @@ pub struct AuditRow {
     pub place: AuditCursor,
     /// What happened, see [`EventKind`](crate::domain::audit::EventKind).
     pub event: String,
-    /// Who did it.
+    /// Who caused it.
     pub actor: Option<String>,
-    /// To whom or what.
+    /// The user or thing that it happened to.
     pub subject: Option<String>,
     /// In which session.
     pub session_id: Option<String>,

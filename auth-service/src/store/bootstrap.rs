@@ -12,7 +12,7 @@ use crate::domain::authority::ADMIN_ROLE;
 pub enum Bootstrap {
     /// This call did.
     Won,
-    /// It had been done before, or another replica did it.
+    /// It was done before, or another replica did it.
     AlreadyDone,
 }
 
@@ -36,7 +36,7 @@ impl SqlStore {
                        ON CONFLICT DO NOTHING";
             tx.fetch(sql, arguments![admin.username.as_str(), ADMIN_ROLE]).await?;
             let event = AuditEvent::new(EventKind::Bootstrap).by("system").on(&admin.username);
-            // A user of that name whom the command line made before the first start keeps their password.
+            // The command line may have created a user of that name before the first start; they keep their password.
             let outcome = if created { Bootstrap::Won } else { Bootstrap::AlreadyDone };
             Ok(Keep(outcome, vec![event.at(row.time("bootstrapped_at")?)]))
         })

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a request may spend on database work in all.
+/// The time that all database work of a request may take together.
 pub(super) const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
-/// A request that also waits for something else, such as a password hash, spends less on the database: a client that is told to retry
-/// hears it within 2 s.
+/// A request that also waits for something else, such as a password hash, spends less on the database: a client must be told within 2 s
+/// that it should retry.
 pub(super) const RESPOND_WITHIN: Duration = Duration::from_millis(1_900);
 /// Left to the database in any case, so that a slow hash is not wasted.
 pub(super) const LEAST_BUDGET: Duration = Duration::from_millis(400);
@@ -23,8 +23,8 @@ pub struct Deadline(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     left: Mutex<Left>,
-    /// Whether work goes on when nobody waits for it any longer.
-    is_seen_through: bool,
+    /// Whether work goes on for a while when its caller has left.
+    outlives_caller: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +41,15 @@ impl Deadline {
         Self::new(REQUEST_BUDGET, Some(Instant::now() + RESPOND_WITHIN), true)
     }
 
-    /// For one read in the background: what takes longer than `limit` is given up, and all connections are closed before they are used
-    /// again. So a loop never has more than one connection. Not for writes, whose outcome would be unknown, and not for reads of tables
-    /// that others may lock for longer.
+    /// For reads in the background: at `limit` they are given up, and all open connections are closed before they are used again. So a
+    /// loop never holds more than one connection. Not for writes, whose outcome would be unknown, and not for tables that others may lock
+    /// for longer: see [`of_background_work`](Self::of_background_work).
     pub fn of_background_read(limit: Duration) -> Self {
         Self::new(limit, None, false)
     }
 
-    /// For background work that nothing waits for, and that others may lock out: the database itself refuses after 5 s, and the
-    /// connection is kept. Only a database that does not respond at all loses it.
+    /// For writes in the background, and for reads of tables that others may lock: the database itself fails the statement after 5 s,
+    /// and the connection is kept. It is closed only if the database does not respond at all.
     pub fn of_background_work() -> Self {
         Self::new(BACKGROUND_LIMIT, None, true)
     }
@@ -59,18 +59,18 @@ impl Deadline {
         Self::new(REQUEST_BUDGET, None, true)
     }
 
-    fn new(budget: Duration, respond_by: Option<Instant>, is_seen_through: bool) -> Self {
-        Self(Arc::new(Shared { left: Mutex::new(Left { budget, respond_by }), is_seen_through }))
+    fn new(budget: Duration, respond_by: Option<Instant>, outlives_caller: bool) -> Self {
+        Self(Arc::new(Shared { left: Mutex::new(Left { budget, respond_by }), outlives_caller }))
     }
 
-    /// Restarts the time within which the request is to be answered, once its body has been read; upload time does not count.
+    /// Restarts the time until the response is due, once the body has been read; upload time does not count.
     pub fn restart(&self) {
         let mut left = self.lock();
         left.respond_by = left.respond_by.map(|_| Instant::now() + RESPOND_WITHIN);
     }
 
-    pub(super) fn is_seen_through(&self) -> bool {
-        self.0.is_seen_through
+    pub(super) fn outlives_caller(&self) -> bool {
+        self.0.outlives_caller
     }
 
     /// Runs `work`, which is given the time that is left, and takes the time that it needed from what is left.

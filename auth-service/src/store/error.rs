@@ -1,6 +1,6 @@
-//! Why the store could not do what it was asked to.
+//! The errors of the store.
 
-/// Why the store could not do what it was asked to.
+/// Why the store could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No response from the database in time; the outcome of a write is unknown.
@@ -9,7 +9,7 @@ pub enum StoreError {
     /// The database failed or cannot be reached.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The server is a standby, or a primary that was demoted. What it says may be minutes old.
+    /// The server is a standby, or a primary that was demoted. Its data may be minutes old.
     #[error("the database accepts no writes: another server may have taken over")]
     ReadOnly,
     /// A row holds a value that no version of the service writes.

@@ -1,4 +1,4 @@
-//! The key table. Every change of it happens under the lock of the one row of `key_ring`, which also counts the changes.
+//! The key table. Every change of it happens under the lock of the one row of `key_ring`, which holds the table's version.
 
 use verifier::{Jwk, Kid, Seconds, UnixTime};
 
@@ -8,15 +8,14 @@ use super::revocations::revoke_key;
 use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, RotationError};
-use crate::keys::material::NewKey;
+use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, NewKey, RotationError};
 
-/// All keys, and what the statement that read them saw.
+/// All keys, and the confirmation of the statement that read them.
 #[derive(Clone, Debug)]
 pub struct KeyTable {
     /// By chain, then generation.
     pub rows: Vec<KeyRow>,
-    /// The shared clock and the change counter.
+    /// The shared clock and the version of the table.
     pub seen: Confirmation,
 }
 
@@ -35,19 +34,19 @@ pub struct KeyRow {
     pub created_at: UnixTime,
 }
 
-/// A sealed value to replace with another one of the same secret.
+/// A sealed value, to be replaced by one that seals the same secret.
 #[derive(Clone, Debug)]
 pub struct Resealed {
     /// The key.
     pub kid: Kid,
-    /// What the row must hold now.
+    /// The value that the row must have now.
     pub from: String,
-    /// What it shall hold.
+    /// The value that replaces it.
     pub to: String,
 }
 
 /// Never less than the time: after a restored backup the next version is higher than any that verifiers saw before.
-const COUNT_CHANGE: &str =
+const RAISE_KEYS_VERSION: &str =
     "UPDATE key_ring SET changes = CASE WHEN changes < {now} THEN {now} ELSE changes + 1 END";
 
 const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at, life";
@@ -90,7 +89,7 @@ impl SqlStore {
         D: Fn(&[ChainKey], bool, UnixTime) -> Result<Vec<Change>, RotationError> + Send + Sync + 'static,
     {
         self.transaction(async move |tx| {
-            count_change(tx).await?;
+            raise_keys_version(tx).await?;
             // After the lock: the statement that waited for it may be old.
             let now = tx.now().await?;
             let keys = chain_keys(tx, chain).await?;
@@ -135,9 +134,9 @@ impl SqlStore {
     }
 }
 
-/// Counts a change of the key table, and takes its lock.
-pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError> {
-    tx.fetch(COUNT_CHANGE, Vec::new()).await.map(drop)
+/// Raises the version of the key table, and takes its lock.
+pub(super) async fn raise_keys_version(tx: &mut Transaction) -> Result<(), StoreError> {
+    tx.fetch(RAISE_KEYS_VERSION, Vec::new()).await.map(drop)
 }
 
 /// The keys of a chain, by generation. The caller holds the lock.
@@ -147,7 +146,7 @@ pub(super) async fn chain_keys(tx: &mut Transaction, chain: Chain) -> Result<Vec
     rows.iter().map(|row| read_key(row).map(|row| row.key)).collect()
 }
 
-/// Before the bootstrap is done nobody has got a token; and without any key nobody can have got one that still verifies.
+/// Before the bootstrap no token was issued, and without any key no token verifies.
 async fn is_founding(tx: &mut Transaction) -> Result<bool, StoreError> {
     let has_keys = tx.first("SELECT kid FROM keys LIMIT 1", Vec::new()).await?.is_some();
     let has_users = tx.first("SELECT id FROM installation", Vec::new()).await?.is_some();
@@ -165,7 +164,7 @@ pub(super) async fn apply(
 ) -> Result<(), StoreError> {
     let changed = match change {
         Change::Announce { generation, schedule } => {
-            let candidate = candidate.ok_or_else(|| unreadable("a key was announced that nobody made"))?;
+            let candidate = candidate.ok_or_else(|| unreadable("a key was announced, but none was made"))?;
             let public_jwk = candidate.public_jwk.as_ref().map(serde_json::to_string).transpose();
             let sql = format!(
                 "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, $10)
@@ -186,7 +185,7 @@ pub(super) async fn apply(
             tx.first(&sql, arguments).await?
         }
         Change::Reschedule { generation, schedule } => {
-            // Names the schedule it expects: a change that another path made in between must not be overwritten.
+            // Names the schedule that it expects: a change made in between must not be overwritten.
             let expected = before.iter().find(|key| key.generation == *generation);
             let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5, life = $6
                         WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $7 RETURNING kid";
@@ -212,7 +211,7 @@ pub(super) async fn apply(
             changed
         }
     };
-    changed.map(drop).ok_or_else(|| unreadable("a key changed although the key ring was locked"))
+    changed.map(drop).ok_or_else(|| unreadable("a key changed while the key ring was locked"))
 }
 
 fn event_for(

@@ -1,4 +1,4 @@
-//! What a login needs to know before it checks a password, and the counters of failures.
+//! The data that a login needs before it checks a password, and the counters of failures.
 
 use verifier::{Seconds, UnixTime};
 
@@ -10,7 +10,7 @@ use crate::domain::login::Failures;
 use crate::domain::password::PasswordHash;
 use crate::domain::user::UserId;
 
-/// The state of the world before a login.
+/// What a login needs to know before it checks a password.
 #[derive(Debug)]
 pub struct LoginAttempt {
     /// The shared clock.

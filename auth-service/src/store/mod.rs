@@ -1,7 +1,7 @@
-//! All SQL of the service. Every public method is one transaction, retried when the database asks for it.
+//! All SQL of the service. Every public method is one transaction, which runs again after a serialisation failure or a deadlock.
 //!
-//! One text serves SQLite and PostgreSQL; the file `database` hides what differs. A method that authorises a token also returns a
-//! [`Confirmation`]: the instant on the shared clock and the state of the key table that it saw.
+//! SQLite and PostgreSQL share the text of every statement; `engine/` hides the differences. A method that authorises a token also
+//! returns a [`Confirmation`]: the time on the shared clock and the version of the key table that the statement saw.
 
 mod audit;
 mod audit_chain;
@@ -112,7 +112,7 @@ impl SqlStore {
         self.db.close().await;
     }
 
-    /// Runs database work within the deadline. Work that is seen through goes on for a while when its caller has left.
+    /// Runs database work within the deadline. Work may go on for a while when its caller has left.
     async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -126,7 +126,7 @@ impl SqlStore {
             outcome
         });
         let deadline = self.deadline();
-        deadline.charge(|left| self.db.detached(left, deadline.is_seen_through(), work)).await
+        deadline.charge(|left| self.db.run(left, deadline.outlives_caller(), work)).await
     }
 
     /// Waits for `what`, such as a lock that other work holds, no longer than the deadline allows.
@@ -150,7 +150,7 @@ mod tests {
     use super::deadline::{LEAST_BUDGET, REQUEST_BUDGET, RESPOND_WITHIN};
     use super::*;
 
-    /// A store in a folder that lives as long as the test. Paused time does not suit the opening of a file.
+    /// A store, and its folder, which the test keeps. Time is paused only when the file is open.
     async fn store() -> (SqlStore, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_background_read_is_given_up_at_its_limit_and_a_request_is_seen_through() {
+    async fn a_background_read_is_given_up_at_its_limit_and_work_of_a_request_goes_on() {
         let (store, _folder) = store().await;
         let running = Arc::new(());
         let read = async |deadline: Deadline, seconds| {
@@ -182,7 +182,7 @@ mod tests {
         read(limit(), 9).await.unwrap();
         assert!(matches!(read(limit(), 11).await, Err(StoreError::Timeout)));
         assert_eq!(Arc::strong_count(&running), 1, "it was given up");
-        // The outcome of a request counts although nobody waits for it.
+        // The outcome of a request's write counts, although its caller has left.
         assert!(matches!(read(Deadline::of_request(), 11).await, Err(StoreError::Timeout)));
         assert!(Arc::strong_count(&running) > 1);
     }

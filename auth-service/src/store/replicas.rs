@@ -1,4 +1,4 @@
-//! Replicas: what each reports about itself, and what operators ask of it.
+//! Replicas: what each reports about itself, and what operators want of it.
 
 use verifier::Seconds;
 
@@ -52,7 +52,7 @@ impl SqlStore {
         .await
     }
 
-    /// Asks a replica to drain, or to take requests again, and records `event`. Returns whether there is such a replica.
+    /// Requests that a replica drains, or takes requests again, and records `event`. Returns whether there is such a replica.
     pub async fn want_drain(&self, id: &str, wanted: bool, event: AuditEvent) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.transaction(async move |tx| {

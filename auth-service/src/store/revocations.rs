@@ -1,4 +1,4 @@
-//! Revocations: written in the transaction of what they follow from, read again and again by every replica.
+//! Revocations: written in the transaction of their cause, and polled by every replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::revocation::{Revocation, Revoked};
 use crate::domain::session::SessionId;
 
-/// The channel on which PostgreSQL tells replicas that there is something to read: revocations, or settings.
+/// PostgreSQL's channel for notifications of new revocations and of changed settings.
 pub(super) const CHANNEL: &str = "auth_revocations";
-/// A row becomes visible so long after its `revoked_at` at the latest: no transaction lasts nearly as long (rule K5).
+/// The longest time, in seconds, from `revoked_at` until the row is visible: no transaction lasts nearly as long (rule K5).
 const OVERLAP: i64 = 60;
-/// A connection that a firewall forgot would never say so.
-const LISTEN_AFRESH: Duration = Duration::from_mins(5);
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// A connection that a firewall has dropped would never report it.
+const RECONNECT_INTERVAL: Duration = Duration::from_mins(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Revocations, and what the statement that read them saw.
 #[derive(Clone, Debug)]
 pub struct RevocationTable {
-    /// In no order.
+    /// In no particular order.
     pub rows: Vec<Revoked>,
-    /// The shared clock and the change counter of the key table.
+    /// The shared clock and the version of the key table.
     pub seen: Confirmation,
     /// The version of the stored settings.
     pub settings: i64,
@@ -74,31 +74,31 @@ impl SqlStore {
         self.write_and_count(sql, Vec::new()).await
     }
 
-    /// Is notified when there may be something new to read: after each transaction of this process that revoked something and, while
-    /// [`listen`](Self::listen) runs, of any other replica.
+    /// Is notified when there may be something new to read: after each transaction that revoked something, in this process and, while
+    /// [`listen`](Self::listen) runs, in any other replica.
     pub fn revoked(&self) -> &Arc<Notify> {
         self.db.revoked()
     }
 
-    /// Passes on what PostgreSQL tells its listeners, on a connection of its own, until the task is aborted. Whatever happens to that
-    /// connection only makes readers wait for their next poll. Returns at once on SQLite, whose replicas are one process.
+    /// Passes on PostgreSQL's notifications, on a connection of its own, until the task is aborted. Without the connection, readers
+    /// wait for their next poll. Returns immediately on SQLite, which serves one process.
     pub async fn listen(&self) {
         loop {
             let Some(listener) = self.db.listen(CHANNEL).await else { return };
             if let Ok(mut listener) = listener {
-                while let Ok(Ok(_)) = tokio::time::timeout(LISTEN_AFRESH, listener.recv()).await {
+                while let Ok(Ok(_)) = tokio::time::timeout(RECONNECT_INTERVAL, listener.recv()).await {
                     self.revoked().notify_one();
                 }
             }
-            tokio::time::sleep(LISTEN_AGAIN).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }
 
 /// Revokes the sessions of a transaction that `which` selects by `$3` and that ended at `ended_at`.
 ///
-/// A session that expired long ago has no token that anyone accepts; so the number of rows follows from the number of sessions that a
-/// user may have.
+/// A session that expired long ago has no token that is still accepted, and needs no revocation; so the number of rows is limited by
+/// the number of sessions that a user may have.
 pub(super) async fn revoke_sessions(
     tx: &mut Transaction,
     which: &str,
@@ -116,7 +116,7 @@ pub(super) async fn revoke_sessions(
     tx.notify(CHANNEL).await
 }
 
-/// Revokes a signing key, for ever.
+/// Revokes a signing key. A thief dates tokens freely, so this revocation is never forgotten.
 pub(super) async fn revoke_key(tx: &mut Transaction, kid: &Kid) -> Result<(), StoreError> {
     let sql = "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('key', $2, {now}) ON CONFLICT DO NOTHING";
     tx.fetch(sql, arguments![kid.as_str()]).await?;

@@ -10,14 +10,14 @@ use crate::domain::audit::AuditEvent;
 use crate::domain::authority::{Authority, permissions_of};
 use crate::domain::user::PermissionSet;
 
-/// What became of a change of a role.
+/// The outcome of a change of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleWrite {
     /// A new role.
     Created,
     /// An existing role was changed or deleted.
     Changed,
-    /// There is no such role.
+    /// No such role.
     NotFound,
     /// The actor lacks permissions that the role has or would get.
     Escalation,

@@ -9,8 +9,7 @@ use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::authority::permissions_of;
-use crate::domain::refresh::Generation;
-use crate::domain::session::{EndReason, RefreshState, Session, SessionId};
+use crate::domain::session::{EndReason, Generation, RefreshState, Session, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
 
 /// A session together with its user's present rights, read in one statement.
@@ -24,7 +23,7 @@ pub struct LiveSession {
     pub seen: Confirmation,
 }
 
-/// What a token says about its user, as it is now.
+/// The present state of what tokens say about their user.
 #[derive(Clone, Debug)]
 pub struct SessionUser {
     /// The normalised user name.
@@ -44,17 +43,17 @@ pub struct SessionUser {
 pub struct NewSession {
     /// Its id.
     pub id: SessionId,
-    /// Who logged in.
+    /// Its user.
     pub user_id: UserId,
     /// The credential version whose password was checked; another one by now refuses the login.
     pub credential_version: i64,
-    /// A better hash of the same password, when the policy asks for one.
+    /// A better hash of the same password, if the policy requires one.
     pub rehashed: Option<String>,
     /// The application acting for the user.
     pub client_id: String,
     /// The resource server.
     pub audience: String,
-    /// Permissions asked for.
+    /// The permissions that were requested.
     pub scope: Option<String>,
     /// The key that will authenticate the first refresh token.
     pub mac_key_id: u32,
@@ -75,18 +74,18 @@ pub struct NewSession {
 pub enum Advance {
     /// The presented generation is outstanding: the normal case.
     Outstanding(Generation),
-    /// The answer to `accepted` was lost; `generation` is the newest one seen.
+    /// The response to `accepted` was lost; `generation` is the newest one seen.
     Recover {
-        /// The generation that was shown again.
+        /// The generation that was presented again.
         accepted: Generation,
-        /// The newest generation when we looked.
+        /// The newest generation that was read.
         generation: Generation,
     },
     /// The presented generation is ahead of the database (restored from a backup); `generation` is the newest one seen.
     FastForward {
-        /// The generation that was shown.
+        /// The generation that was presented.
         presented: Generation,
-        /// The newest generation when we looked.
+        /// The newest generation that was read.
         generation: Generation,
     },
 }
@@ -358,7 +357,7 @@ fn read_live(row: &Row) -> Result<LiveSession, StoreError> {
 }
 
 /// A line each: user name, time of disabling, roles, claims. Names hold no line breaks, and JSON escapes them. A role is its name and
-/// its permissions, separated by spaces; a quotation mark, which no permission may contain, stands between roles.
+/// its permissions, separated by spaces; roles are separated by a quotation mark, which no permission may contain.
 fn read_user(lines: &str) -> Option<SessionUser> {
     let mut lines = lines.splitn(4, '\n');
     let (username, disabled_at, roles, claims) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);

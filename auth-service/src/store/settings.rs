@@ -16,7 +16,7 @@ use crate::domain::key::{Chain, RotationPolicy, cover};
 /// All stored settings, in one snapshot.
 #[derive(Clone, Debug)]
 pub struct SettingsTable {
-    /// Another number for each state of the table.
+    /// Differs for each state of the table.
     pub version: i64,
     /// By name.
     pub rows: Vec<SettingRow>,
@@ -31,29 +31,29 @@ pub struct SettingRow {
     pub value: String,
     /// When it was last changed.
     pub changed_at: UnixTime,
-    /// By whom.
+    /// Who changed it last.
     pub changed_by: String,
 }
 
 /// A change of settings.
 #[derive(Clone, Debug)]
 pub struct SettingsChange {
-    /// New values in TOML; `None` takes the stored one away.
+    /// New values in TOML; `None` removes the stored value.
     pub values: BTreeMap<String, Option<String>>,
-    /// The version that the operator saw; any other that has not these values already is left alone.
+    /// The version that the operator saw. If the stored version differs, and the values too, nothing is changed.
     pub expected: Option<i64>,
-    /// Who changes them.
+    /// Who makes the change.
     pub actor: String,
 }
 
-/// What became of a change of settings.
+/// The outcome of a change of settings.
 #[derive(Debug)]
 pub enum SettingsWrite<E> {
-    /// All of it is done, or was so before.
+    /// The values are stored, now or before.
     Done,
     /// They were changed since the version that was expected.
     Stale,
-    /// The values do not fit.
+    /// The values are not valid.
     Refused(E),
 }
 
@@ -173,7 +173,7 @@ async fn make_room(
         }
     }
     if moved {
-        super::keys::count_change(tx).await?;
+        super::keys::raise_keys_version(tx).await?;
     }
     Ok(())
 }

@@ -162,3 +162,127 @@ impl Tries {
         self.failed < TRIES && outcome.as_ref().is_err_and(StoreError::is_transient)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+    use verifier::{ManualClock, Seconds, UnixTime};
+
+    use super::Outcome::{Keep, Undo};
+    use super::*;
+    use crate::domain::audit::{AuditEvent, EventKind};
+
+    /// The error after which a database asks to run the transaction again.
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not serialize access")]
+    struct SerialisationFailure;
+
+    impl DatabaseError for SerialisationFailure {
+        fn message(&self) -> &'static str {
+            "could not serialize access"
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some("40001".into())
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+    }
+
+    async fn store() -> (SqlStore, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
+        let path = folder.path().join("auth.db");
+        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
+        store.migrate().await.unwrap();
+        (store, folder)
+    }
+
+    /// Adds a role, and ends as `end` says for this try.
+    async fn add_role<T: Send + 'static>(
+        store: &SqlStore,
+        end: impl Fn(usize, Entry) -> Result<Outcome<T>, StoreError> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let tries = AtomicUsize::new(0);
+        let transaction = store.transaction(async move |tx| {
+            tx.command("INSERT INTO roles (name, permissions) VALUES ('role', '')").await?;
+            let entry = AuditEvent::new(EventKind::RoleChanged).at(tx.now().await?);
+            end(tries.fetch_add(1, Ordering::Relaxed) + 1, entry)
+        });
+        transaction.await
+    }
+
+    /// Whether the role exists, and how many events were recorded.
+    async fn stored(store: &SqlStore) -> (bool, usize) {
+        let role = store.find_role("role").await.unwrap();
+        (role.is_some(), store.audit_page(None, 10).await.unwrap().len())
+    }
+
+    #[tokio::test]
+    async fn a_transaction_runs_again_after_a_serialisation_failure_and_is_kept_once() {
+        let (store, _folder) = store().await;
+        let tries =
+            add_role(
+                &store,
+                |tries, entry| {
+                    if tries < TRIES { Err(failure()) } else { Ok(Keep(tries, vec![entry])) }
+                },
+            );
+        assert_eq!(tries.await.unwrap(), TRIES);
+        assert_eq!(stored(&store).await, (true, 1));
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_always_fails_is_given_up_and_leaves_nothing() {
+        let (store, _folder) = store().await;
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tries);
+        let outcome = add_role::<()>(&store, move |tries, _| {
+            counted.store(tries, Ordering::Relaxed);
+            Err(failure())
+        });
+        assert!(outcome.await.unwrap_err().is_transient());
+        assert_eq!((tries.load(Ordering::Relaxed), stored(&store).await), (TRIES, (false, 0)));
+    }
+
+    #[tokio::test]
+    async fn any_other_error_ends_a_transaction_at_the_first_try() {
+        let (store, _folder) = store().await;
+        let outcome =
+            add_role(
+                &store,
+                |tries, entry| {
+                    if tries == 1 { Err(StoreError::ReadOnly) } else { Ok(Keep((), vec![entry])) }
+                },
+            );
+        assert!(matches!(outcome.await, Err(StoreError::ReadOnly)));
+        assert_eq!(stored(&store).await, (false, 0));
+    }
+
+    #[tokio::test]
+    async fn an_undone_transaction_leaves_nothing_and_the_audit_chain_continues() {
+        let (store, _folder) = store().await;
+        let record = async || store.record(AuditEvent::new(EventKind::Login)).await.unwrap();
+        record().await;
+        assert_eq!(add_role(&store, |tries, _| Ok(Undo(tries))).await.unwrap(), 1);
+        assert_eq!(stored(&store).await, (false, 1));
+        record().await;
+        let rows = store.audit_page(None, 10).await.unwrap();
+        assert_eq!((rows[1].place.seq, &rows[1].prev), (2, &rows[0].hash));
+    }
+
+    fn failure() -> StoreError {
+        StoreError::Database(sqlx::Error::Database(Box::new(SerialisationFailure)))
+    }
+}

@@ -48,12 +48,12 @@ pub struct NewUser {
     pub claims: Map<String, Value>,
 }
 
-/// What to change about a user; what is `None` stays.
+/// A change of a user; members that are `None` leave the present value.
 #[derive(Clone, Debug, Default)]
 pub struct UserChange {
-    /// All their roles from now on.
+    /// All their roles, replacing the present ones.
     pub roles: Option<Vec<String>>,
-    /// All their extra claims from now on.
+    /// All their extra claims, replacing the present ones.
     pub claims: Option<Map<String, Value>>,
     /// Whether they may log in. Disabling ends their sessions.
     pub disabled: Option<bool>,
@@ -65,16 +65,16 @@ pub struct UserChange {
     pub credential_version: Option<i64>,
 }
 
-/// What became of a change of a user.
+/// The outcome of a change of a user.
 #[derive(Clone, Debug)]
 pub enum UserWrite {
     /// Done; the user as they are now (or were, when they were deleted).
     Done(Box<UserRow>),
-    /// There is no such user, or their credentials changed since they were checked.
+    /// No such user, or their credentials changed since they were checked.
     NotFound,
-    /// The name belongs to someone else.
+    /// Another user has the name.
     NameTaken,
-    /// There is no role with this name.
+    /// No role has this name.
     UnknownRole(String),
     /// The actor lacks permissions that the user has or would get.
     Escalation,

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::Authority;
-use auth_service::domain::key::{Chain, Change, KeySchedule};
+use auth_service::domain::key::{Chain, Change, KeySchedule, NewKey};
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::user::{PermissionSet, UserId};
-use auth_service::keys::material::NewKey;
 use auth_service::store::{CopyError, NewUser, SqlStore, UserWrite};
 use e2e::postgres::Postgres;
 use sqlx::{Connection as _, SqliteConnection};

@@ -71,7 +71,7 @@ pub fn all(key: &Key, back_end: &str) -> Vec<(String, Check)> {
 }
 
 fn verifier(key: &Key) -> Check {
-    let jwks = JwkSet { keys: vec![key.jwk.clone()], auth_ring: None };
+    let jwks = JwkSet { keys: vec![key.jwk.clone()], keys_version: None };
     let keys = KeySet::from_jwks(&jwks).expect("one good key");
     let expected = Expected::new(ISSUER, [AUDIENCE]);
     let clock = SystemClock::new();

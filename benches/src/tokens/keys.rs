@@ -30,7 +30,7 @@ impl Key {
     }
 
     pub(super) fn jwks(&self) -> JwkSet {
-        JwkSet { keys: vec![self.jwk.clone()], auth_ring: None }
+        JwkSet { keys: vec![self.jwk.clone()], keys_version: None }
     }
 
     /// Returns a function that signs bytes with ring and drops the signature.

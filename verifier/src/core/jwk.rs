@@ -173,13 +173,35 @@ impl Jwk {
 
 /// Public keys as an issuer publishes them (RFC 7517 §5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "JwkSetOnTheWire", from = "JwkSetOnTheWire")]
 pub struct JwkSet {
     /// The published keys, in no particular order.
     pub keys: Vec<Jwk>,
-    /// The issuer's count of changes to its keys, so that an older set out of some cache is recognised as
-    /// older.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth_ring: Option<u64>,
+    /// The version of the key set, which grows with each change: a set with a lower one is an old copy from some cache.
+    pub keys_version: Option<u64>,
+}
+
+/// `auth_ring` is the name of `keys_version` in the release before. Written for the verifiers of that release, which
+/// refuse a set without it as older than the one they hold; read from its issuers. Goes with the next release.
+#[derive(Serialize, Deserialize)]
+struct JwkSetOnTheWire {
+    keys: Vec<Jwk>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys_version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_ring: Option<u64>,
+}
+
+impl From<JwkSet> for JwkSetOnTheWire {
+    fn from(JwkSet { keys, keys_version }: JwkSet) -> Self {
+        Self { keys, keys_version, auth_ring: keys_version }
+    }
+}
+
+impl From<JwkSetOnTheWire> for JwkSet {
+    fn from(JwkSetOnTheWire { keys, keys_version, auth_ring }: JwkSetOnTheWire) -> Self {
+        Self { keys, keys_version: keys_version.or(auth_ring) }
+    }
 }
 
 /// The numbers that are a public key. Whether they make a *good* key is asked in `weak.rs`.
@@ -344,6 +366,20 @@ mod tests {
             serde_json::json!({"kid": key.kid(), "kty": "RSA", "alg": "RS256", "use": "sig", "n": "wQM", "e": "AQAB"})
         );
         assert_eq!(serde_json::from_value::<Jwk>(json).unwrap(), key);
+    }
+
+    #[test]
+    fn version_of_a_key_set_is_written_under_both_names_and_read_under_either() {
+        let set = JwkSet { keys: vec![], keys_version: Some(7) };
+        let json = serde_json::to_value(&set).unwrap();
+        assert_eq!(json, serde_json::json!({"keys": [], "keys_version": 7, "auth_ring": 7}));
+        for (json, version) in [
+            (r#"{"keys":[],"keys_version":7,"auth_ring":6}"#, Some(7)),
+            (r#"{"keys":[],"auth_ring":6}"#, Some(6)),
+            (r#"{"keys":[]}"#, None),
+        ] {
+            assert_eq!(serde_json::from_str::<JwkSet>(json).unwrap().keys_version, version, "{json}");
+        }
     }
 
     #[test]

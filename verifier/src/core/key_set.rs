@@ -77,7 +77,7 @@ pub struct KeySet {
     /// Header parts that good tokens of these keys are likely to have, sorted, each with the place of its
     /// key.
     headers: Vec<(String, usize)>,
-    auth_ring: Option<u64>,
+    keys_version: Option<u64>,
 }
 
 impl KeySet {
@@ -90,6 +90,8 @@ impl KeySet {
         struct Document<'a> {
             #[serde(borrow)]
             keys: Vec<&'a RawValue>,
+            keys_version: Option<u64>,
+            /// Its name in the release before.
             auth_ring: Option<u64>,
         }
         if document.len() > MAX_BYTES {
@@ -100,13 +102,13 @@ impl KeySet {
             let jwk: AnyJwk<'_> = serde_json::from_str(jwk.get()).unwrap_or_default();
             (jwk.text("kid").map(Kid::from), jwk.public_key())
         });
-        Self::collect(keys, document.auth_ring)
+        Self::collect(keys, document.keys_version.or(document.auth_ring))
     }
 
     /// The usable keys of `jwks`, under the same rules.
     pub fn from_jwks(jwks: &JwkSet) -> Result<Self, JwksError> {
         let keys = jwks.keys.iter().map(|jwk| (Some(jwk.kid().clone()), Ok(jwk.key().clone())));
-        Self::collect(keys, jwks.auth_ring)
+        Self::collect(keys, jwks.keys_version)
     }
 
     /// The key of this name.
@@ -125,9 +127,9 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// The issuer's count of changes to its keys, if it publishes one.
-    pub fn auth_ring(&self) -> Option<u64> {
-        self.auth_ring
+    /// The version of the key set, which grows with each change, if the issuer publishes one.
+    pub fn keys_version(&self) -> Option<u64> {
+        self.keys_version
     }
 
     /// The key that the header part of a token names, for the spellings that can be told without decoding.
@@ -139,7 +141,7 @@ impl KeySet {
 
     fn collect(
         candidates: impl Iterator<Item = (Option<Kid>, Result<PublicKey, JwkError>)>,
-        auth_ring: Option<u64>,
+        keys_version: Option<u64>,
     ) -> Result<Self, JwksError> {
         let mut names = BTreeSet::new();
         let mut keys = Vec::new();
@@ -159,7 +161,7 @@ impl KeySet {
             }
         }
         let headers = likely_headers(&keys);
-        Ok(Self { keys, headers, auth_ring })
+        Ok(Self { keys, headers, keys_version })
     }
 }
 

@@ -138,8 +138,8 @@ impl Connection<'_> {
             // Which of the two it is, the document says itself.
             "snapshot" | "delta" => self.hear(event.data).await,
             "jwks" => {
-                let auth_ring: u64 = event.data.parse().map_err(|_| FeedError::BadEvent)?;
-                if self.listener.cache.auth_ring().is_none_or(|held| held < auth_ring) {
+                let keys_version: u64 = event.data.parse().map_err(|_| FeedError::BadEvent)?;
+                if self.listener.cache.keys_version().is_none_or(|held| held < keys_version) {
                     self.listener.cache.nudge();
                 }
                 Ok(None)

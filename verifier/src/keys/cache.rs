@@ -106,8 +106,11 @@ impl Held {
             return Err(FetchError::NoUsableKey);
         }
         // A set that has expired is not in hand any more: an issuer restored from a backup is accepted then.
-        if asked_at < self.expires_at && keys.auth_ring() < self.keys.auth_ring() {
-            return Err(FetchError::RolledBack { held: self.keys.auth_ring(), offered: keys.auth_ring() });
+        if asked_at < self.expires_at && keys.keys_version() < self.keys.keys_version() {
+            return Err(FetchError::RolledBack {
+                held: self.keys.keys_version(),
+                offered: keys.keys_version(),
+            });
         }
         Ok(Self { keys: Arc::new(keys), document: document.into(), etag: answer.etag, ..confirmed })
     }
@@ -197,9 +200,9 @@ impl JwksCache {
         Self { kept_for: kept_for.clamp(least, most).into(), ..self }
     }
 
-    /// The issuer's count of changes to the key set in hand.
-    pub(crate) fn auth_ring(&self) -> Option<u64> {
-        self.held().keys.auth_ring()
+    /// The version of the key set in hand.
+    pub(crate) fn keys_version(&self) -> Option<u64> {
+        self.held().keys.keys_version()
     }
 
     /// Takes over keys that were saved, if they may still be used: as keys to be fetched again at once.
@@ -260,7 +263,7 @@ impl JwksCache {
             },
             count: held.keys.len(),
             age: is_fetched.then(|| held.age(now)),
-            auth_ring: held.keys.auth_ring(),
+            keys_version: held.keys.keys_version(),
             last_error: held.last_error.clone(),
             fetches,
             failures,

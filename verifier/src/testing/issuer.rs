@@ -71,7 +71,7 @@ impl TestIssuer {
 
     /// The key set that this issuer publishes.
     pub fn jwks(&self) -> JwkSet {
-        JwkSet { keys: vec![self.jwk()], auth_ring: None }
+        JwkSet { keys: vec![self.jwk()], keys_version: None }
     }
 
     /// Claims of `alice` that are accepted at `now` and for five minutes; change what the test is about.

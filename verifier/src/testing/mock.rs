@@ -82,7 +82,7 @@ struct State {
     /// The last one signs; never empty.
     keys: Vec<TestIssuer>,
     withdrawn: Vec<Kid>,
-    ring: u64,
+    keys_version: u64,
     max_age: Seconds,
     sessions: Vec<SessionId>,
     revoked_keys: Vec<Kid>,
@@ -119,7 +119,7 @@ impl MockIssuer {
         let state = State {
             keys: vec![TestIssuer::new(&url, audience)],
             withdrawn: Vec::new(),
-            ring: 1,
+            keys_version: 1,
             max_age: Seconds(300),
             sessions: Vec::new(),
             revoked_keys: Vec::new(),
@@ -175,7 +175,7 @@ impl MockIssuer {
             let fresh = state.signer().with_fresh_key();
             let kid = fresh.jwk().kid().clone();
             state.keys.push(fresh);
-            state.ring += 1;
+            state.keys_version += 1;
             kid
         })
     }
@@ -184,7 +184,7 @@ impl MockIssuer {
     pub fn withdraw(&self, kid: &Kid) {
         self.change(|state| {
             state.withdrawn.push(kid.clone());
-            state.ring += 1;
+            state.keys_version += 1;
         });
     }
 
@@ -213,7 +213,7 @@ impl MockIssuer {
         self.change(|state| {
             state.revoked_keys.push(kid.clone());
             state.withdrawn.push(kid.clone());
-            state.ring += 1;
+            state.keys_version += 1;
             state.revised_at = now;
         });
     }
@@ -259,7 +259,7 @@ impl State {
     fn jwks(&self) -> JwkSet {
         let keys: Vec<Jwk> = self.keys.iter().map(TestIssuer::jwk).collect();
         let keys = keys.into_iter().filter(|key| !self.withdrawn.contains(key.kid())).collect();
-        JwkSet { keys, auth_ring: Some(self.ring) }
+        JwkSet { keys, keys_version: Some(self.keys_version) }
     }
 }
 
@@ -268,10 +268,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The count of changes to the keys, and when the revocations last changed.
+    /// The version of the key set, and when the revocations last changed.
     fn revision(&self) -> (u64, i64) {
         let state = self.state();
-        (state.ring, state.revised_at)
+        (state.keys_version, state.revised_at)
     }
 
     /// All revocations, signed. With `since` it is a delta, which may say more than is new.
@@ -368,7 +368,7 @@ async fn stream(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
                 cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\nconnection: close\r\n\r\n";
     connection.write_all(head.as_bytes()).await?;
     let mut changed = shared.changed.subscribe();
-    let (mut ring, mut since) = shared.revision();
+    let (mut version, mut since) = shared.revision();
     let mut events = format!("event: snapshot\ndata: {}\n\n", shared.revocations(None));
     loop {
         connection.write_all(events.as_bytes()).await?;
@@ -382,10 +382,14 @@ async fn stream(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
             return connection.shutdown().await;
         }
         changed.mark_unchanged();
-        let (ring_now, revised_at) = shared.revision();
+        let (version_now, revised_at) = shared.revision();
         let delta = shared.revocations(Some(since));
         let delta = format!("event: delta\ndata: {delta}\n\n");
-        events = if ring_now == ring { delta } else { format!("event: jwks\ndata: {ring_now}\n\n{delta}") };
-        (ring, since) = (ring_now, revised_at);
+        events = if version_now == version {
+            delta
+        } else {
+            format!("event: jwks\ndata: {version_now}\n\n{delta}")
+        };
+        (version, since) = (version_now, revised_at);
     }
 }

@@ -165,7 +165,7 @@ impl Lab {
     }
 
     pub fn jwks(&self) -> JwkSet {
-        JwkSet { keys: self.signers.iter().map(|signer| signer.jwk.clone()).collect(), auth_ring: None }
+        JwkSet { keys: self.signers.iter().map(|signer| signer.jwk.clone()).collect(), keys_version: None }
     }
 
     pub fn keys(&self) -> KeySet {

@@ -28,7 +28,7 @@ impl Bench {
         BENCH.get_or_init(|| {
             let issuers = [TestIssuer::new(ISSUER, AUDIENCE), TestIssuer::es256(ISSUER, AUDIENCE)];
             let keys =
-                verifier::JwkSet { keys: issuers.iter().map(TestIssuer::jwk).collect(), auth_ring: None };
+                verifier::JwkSet { keys: issuers.iter().map(TestIssuer::jwk).collect(), keys_version: None };
             let keys = KeySet::from_jwks(&keys).unwrap();
             let expected = Expected::new(ISSUER, [AUDIENCE]).with_leeway(Seconds(0));
             Self { issuers, keys, expected }

@@ -62,8 +62,8 @@ impl Jwks {
         *self.answer.lock().unwrap() = answer;
     }
 
-    fn publishes(&self, issuers: &[&TestIssuer], auth_ring: u64) {
-        self.answers(Ok(keys(issuers, auth_ring)));
+    fn publishes(&self, issuers: &[&TestIssuer], keys_version: u64) {
+        self.answers(Ok(keys(issuers, keys_version)));
     }
 
     fn fetches(&self) -> usize {
@@ -93,9 +93,10 @@ impl JwksSource for Jwks {
     }
 }
 
-fn keys(issuers: &[&TestIssuer], auth_ring: u64) -> Fetched {
+fn keys(issuers: &[&TestIssuer], keys_version: u64) -> Fetched {
     let keys = issuers.iter().map(|issuer| issuer.jwk()).collect();
-    let mut fetched = Fetched::new(serde_json::to_vec(&JwkSet { keys, auth_ring: Some(auth_ring) }).unwrap());
+    let mut fetched =
+        Fetched::new(serde_json::to_vec(&JwkSet { keys, keys_version: Some(keys_version) }).unwrap());
     fetched.max_age = Some(Seconds(3600));
     fetched
 }
@@ -625,7 +626,7 @@ async fn nudge_fetches_at_once_past_the_caches_and_the_cooldown() {
     settle().await;
     assert_eq!(bench.jwks.requests(start), [(0, false), (0, true), (0, true)]);
     assert!(bench.verifier.verify_now::<NoExtra>(&token).is_ok());
-    assert_eq!(bench.verifier.status().keys.auth_ring, Some(2));
+    assert_eq!(bench.verifier.status().keys.keys_version, Some(2));
 
     server.send("jwks", "2");
     server.send("jwks", "1");
@@ -665,7 +666,7 @@ async fn fetch_that_left_before_the_nudge_is_followed_by_another() {
     settle().await;
     assert_eq!(bench.jwks.fetches(), 2, "never two at a time");
     bench.jwks.gate.add_permits(100);
-    eventually("the new set", || bench.verifier.status().keys.auth_ring == Some(2)).await;
+    eventually("the new set", || bench.verifier.status().keys.keys_version == Some(2)).await;
     assert_eq!(bench.jwks.fetches(), 3);
     eventually("the delta", || bench.is_revoked(1)).await;
     assert_eq!(bench.losses(), 0);
@@ -686,7 +687,7 @@ async fn nudge_whose_fetch_fails_is_not_forgotten() {
         server.send("delta", &bench.delta([]));
     }
     settle().await;
-    assert_eq!(bench.verifier.status().keys.auth_ring, Some(2), "{:?}", bench.jwks.requests(start));
+    assert_eq!(bench.verifier.status().keys.keys_version, Some(2), "{:?}", bench.jwks.requests(start));
 }
 
 #[tokio::test(start_paused = true)]

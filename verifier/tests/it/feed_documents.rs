@@ -39,7 +39,7 @@ impl Bench {
     ) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let keys = std::iter::once(issuer.jwk()).chain(others.iter().map(|other| other.jwk())).collect();
-        let jwks = JwkSet { keys, auth_ring: None };
+        let jwks = JwkSet { keys, keys_version: None };
         let builder = Verifier::builder(ISSUER).audience(AUDIENCE).static_jwks(&jwks).clock(clock.clone());
         let verifier = describe(builder).build().unwrap();
         Self { issuer, clock, verifier }

@@ -115,9 +115,9 @@ fn issuer() -> TestIssuer {
     TestIssuer::new(ISSUER, AUDIENCE)
 }
 
-fn set(issuers: &[&TestIssuer], auth_ring: Option<u64>) -> Fetched {
+fn set(issuers: &[&TestIssuer], keys_version: Option<u64>) -> Fetched {
     let keys: Vec<Jwk> = issuers.iter().map(|issuer| issuer.jwk()).collect();
-    Fetched::new(serde_json::to_vec(&JwkSet { keys, auth_ring }).unwrap())
+    Fetched::new(serde_json::to_vec(&JwkSet { keys, keys_version }).unwrap())
 }
 
 fn with_max_age(mut answer: Fetched, max_age: i64) -> Fetched {
@@ -297,7 +297,7 @@ async fn older_key_set_is_refused() {
 async fn answer_that_is_no_key_set_replaces_nothing() {
     let alice = issuer();
     let duplicate =
-        serde_json::to_vec(&JwkSet { keys: vec![alice.jwk(), alice.jwk()], auth_ring: None }).unwrap();
+        serde_json::to_vec(&JwkSet { keys: vec![alice.jwk(), alice.jwk()], keys_version: None }).unwrap();
     let crowd: Vec<_> = (0..65).map(|kid| serde_json::json!({ "kid": kid.to_string() })).collect();
     let crowd = serde_json::json!({ "keys": crowd }).to_string();
     let broken: [(Vec<u8>, FetchError); 7] = [

@@ -90,9 +90,17 @@ fn members_that_are_unknown_or_optional_do_no_harm() {
     }
     let key = good();
     let keys =
-        KeySet::parse(json!({ "keys": [key], "auth_ring": 7, "x": 1 }).to_string().as_bytes()).unwrap();
-    assert_eq!((keys.len(), keys.auth_ring()), (1, Some(7)));
+        KeySet::parse(json!({ "keys": [key], "keys_version": 7, "x": 1 }).to_string().as_bytes()).unwrap();
+    assert_eq!((keys.len(), keys.keys_version()), (1, Some(7)));
     assert_eq!(keys.find(key["kid"].as_str().unwrap()).unwrap().algorithm(), Algorithm::EdDSA);
+}
+
+#[test]
+fn version_is_read_under_its_name_and_under_that_of_the_release_before() {
+    let version = |json: &str| KeySet::parse(json.as_bytes()).unwrap().keys_version();
+    assert_eq!(version(r#"{"keys":[],"keys_version":7,"auth_ring":6}"#), Some(7));
+    assert_eq!(version(r#"{"keys":[],"auth_ring":6}"#), Some(6));
+    assert_eq!(version(r#"{"keys":[]}"#), None);
 }
 
 #[test]
@@ -117,7 +125,7 @@ fn name_that_stands_twice_refuses_the_set_even_if_neither_key_is_usable() {
         assert_eq!(parse(&pair).unwrap_err(), JwksError::DuplicateKid(kid.as_str().unwrap().into()));
     }
     let jwk = TestIssuer::new(ISSUER, AUDIENCE).jwk();
-    let twice = JwkSet { keys: vec![jwk.clone(), jwk], auth_ring: None };
+    let twice = JwkSet { keys: vec![jwk.clone(), jwk], keys_version: None };
     assert!(matches!(KeySet::from_jwks(&twice), Err(JwksError::DuplicateKid(_))));
 }
 
@@ -143,8 +151,9 @@ fn document_that_is_no_key_set_is_refused() {
         "{\"keys\":{}}",
         "{\"keys\":[]}x",
         "{\"keys\":[],\"keys\":[]}",
+        "{\"keys\":[],\"keys_version\":\"7\"}",
+        "{\"keys\":[],\"keys_version\":-1}",
         "{\"keys\":[],\"auth_ring\":\"7\"}",
-        "{\"keys\":[],\"auth_ring\":-1}",
         "<html>",
     ] {
         assert_eq!(KeySet::parse(bad.as_bytes()).unwrap_err(), JwksError::Malformed, "{bad}");

@@ -66,7 +66,7 @@ fn rfc_7638_3_1_thumbprint() {
 #[test]
 fn vectors_are_not_access_tokens() {
     let key = Jwk::rsa(&bytes(A2_N), &bytes("AQAB")).unwrap();
-    let keys = KeySet::from_jwks(&verifier::JwkSet { keys: vec![key], auth_ring: None }).unwrap();
+    let keys = KeySet::from_jwks(&verifier::JwkSet { keys: vec![key], keys_version: None }).unwrap();
     let refused = Expected::new("joe", ["any"]).verify::<NoExtra>(A2_JWS, &keys, UnixTime(1_300_819_379));
     assert_eq!(refused.unwrap_err(), VerifyError::Invalid(Reason::WrongType));
 }

@@ -63,10 +63,10 @@ impl Machine {
         self.folder.path().join("auth.json")
     }
 
-    fn key_set(&self, auth_ring: u64) -> Fetched {
-        let jwks = JwkSet { auth_ring: Some(auth_ring), ..self.issuer.jwks() };
+    fn key_set(&self, keys_version: u64) -> Fetched {
+        let jwks = JwkSet { keys_version: Some(keys_version), ..self.issuer.jwks() };
         let mut answer = Fetched::new(serde_json::to_vec(&jwks).unwrap());
-        answer.etag = Some(format!("\"{auth_ring}\""));
+        answer.etag = Some(format!("\"{keys_version}\""));
         answer
     }
 
@@ -121,7 +121,7 @@ async fn cold_start_without_the_issuer_checks_tokens_and_knows_who_was_logged_ou
     let refused = check(&verifier, &machine.token(1, now));
     assert_eq!(refused, Err(VerifyError::Invalid(Reason::RevokedSession)));
     let status = verifier.status().keys;
-    assert_eq!((status.state, status.count, status.auth_ring), (KeysState::Stale, 1, Some(7)));
+    assert_eq!((status.state, status.count, status.keys_version), (KeysState::Stale, 1, Some(7)));
     assert_eq!(status.age, Some(Seconds(400).into()));
 }
 
@@ -174,7 +174,7 @@ async fn saved_keys_are_asked_for_again_at_once_and_cannot_be_rolled_back() {
     })
     .await;
     assert_eq!(source.requests.lock().unwrap()[0].etag.as_deref(), Some("\"7\""));
-    assert_eq!(verifier.status().keys.auth_ring, Some(7));
+    assert_eq!(verifier.status().keys.keys_version, Some(7));
 }
 
 #[tokio::test(start_paused = true)]

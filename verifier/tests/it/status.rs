@@ -30,7 +30,7 @@ struct Bench {
 impl Bench {
     fn new(describe: impl FnOnce(VerifierBuilder) -> VerifierBuilder) -> Self {
         let issuer = TestIssuer::new(ISSUER, AUDIENCE);
-        let jwks = JwkSet { keys: vec![issuer.jwk()], auth_ring: Some(7) };
+        let jwks = JwkSet { keys: vec![issuer.jwk()], keys_version: Some(7) };
         let mut answer = Fetched::new(serde_json::to_vec(&jwks).unwrap());
         answer.max_age = Some(Seconds(300));
         let (source, clock) = (Arc::new(Fake(Mutex::new(Ok(answer)))), Arc::new(ManualClock::new(NOW)));
@@ -58,10 +58,10 @@ impl Bench {
 async fn keys_are_none_then_fresh_then_stale_then_expired() {
     let bench = Bench::new(|builder| builder);
     let keys = bench.verifier.status().keys;
-    assert_eq!((keys.state, keys.count, keys.age, keys.auth_ring), (KeysState::None, 0, None, None));
+    assert_eq!((keys.state, keys.count, keys.age, keys.keys_version), (KeysState::None, 0, None, None));
     bench.verifier.ready(Duration::from_secs(5)).await.unwrap();
     let keys = bench.verifier.status().keys;
-    assert_eq!((keys.state, keys.count, keys.auth_ring), (KeysState::Fresh, 1, Some(7)));
+    assert_eq!((keys.state, keys.count, keys.keys_version), (KeysState::Fresh, 1, Some(7)));
     assert_eq!((keys.age, keys.last_error, keys.is_cooling_down), (Some(Duration::ZERO), None, false));
 
     bench.answers(Err(FetchError::Status(503)));

@@ -206,7 +206,7 @@ fn key_sets(lab: &Lab) -> Vec<Vec<u8>> {
         with(with(one.clone(), "x", encode([&[1][..], &[0; 31]].concat()).into()), "kid", "neutral".into());
     [
         json!({ "keys": [one] }),
-        json!({ "keys": [one, two, three], "auth_ring": 7 }),
+        json!({ "keys": [one, two, three], "keys_version": 7 }),
         json!({ "keys": [four, secret, five, future, six, neutral] }),
         json!({ "keys": [with(with(one, "key_ops", json!(["verify"])), "x5c", json!(["AA"])), secret] }),
     ]

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn set(bytes: &[u8]) -> JwkSet {
-        JwkSet { keys: bytes.iter().map(|byte| Jwk::ed25519(&[*byte; 32])).collect(), auth_ring: None }
+        JwkSet { keys: bytes.iter().map(|byte| Jwk::ed25519(&[*byte; 32])).collect(), keys_version: None }
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -111,10 +111,10 @@ impl Mirror {
     /// Updates the folder once, and runs the command if it is due. If the key set cannot be read, the files stay.
     async fn refresh(&mut self) -> Result<(), Failure> {
         let set = self.source.read().await?;
-        if set.auth_ring < self.newest_version {
+        if set.keys_version < self.newest_version {
             return Ok(());
         }
-        self.newest_version = set.auth_ring;
+        self.newest_version = set.keys_version;
         let files = folder::files(&set);
         if files.is_empty() {
             return Err("the key set has no usable key; the files were not changed".into());
@@ -146,13 +146,14 @@ fn parse(document: &[u8]) -> serde_json::Result<JwkSet> {
     #[derive(Deserialize)]
     struct Document {
         keys: Vec<Value>,
-        #[serde(default)]
+        keys_version: Option<u64>,
+        /// The name of `keys_version` in the previous release.
         auth_ring: Option<u64>,
     }
-    let Document { keys, auth_ring } = serde_json::from_slice(document)?;
+    let Document { keys, keys_version, auth_ring } = serde_json::from_slice(document)?;
     Ok(JwkSet {
         keys: keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect(),
-        auth_ring,
+        keys_version: keys_version.or(auth_ring),
     })
 }
 
@@ -169,9 +170,9 @@ mod tests {
         let mut bad = good.clone();
         bad["kid"] = "../../etc/passwd".into();
         let later = serde_json::json!({"kty": "later", "kid": "k"});
-        let document = serde_json::json!({"keys": [bad, good, later], "auth_ring": 7}).to_string();
+        let document = serde_json::json!({"keys": [bad, good, later], "keys_version": 7}).to_string();
         let set = parse(document.as_bytes()).unwrap();
-        assert_eq!(set.auth_ring, Some(7));
+        assert_eq!(set.keys_version, Some(7));
         assert_eq!(folder::files(&set).into_keys().collect::<Vec<_>>(), [format!("{}.pem", key.kid())]);
     }
 }

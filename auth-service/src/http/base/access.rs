@@ -6,7 +6,7 @@ use crate::domain::authority::AdminPermission;
 use crate::domain::listener::Listener;
 use crate::http::base::error_body::ErrorBody;
 
-/// Who may use a route.
+/// The callers that a route admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Anyone.
@@ -26,7 +26,7 @@ pub struct Route {
     pub method: Method,
     /// Its path, variable parts as `{name}`.
     pub path: &'static str,
-    /// Who may use it.
+    /// The callers that it admits.
     pub access: Access,
     /// The format of its error responses.
     pub error_body: ErrorBody,

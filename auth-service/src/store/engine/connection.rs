@@ -35,7 +35,7 @@ macro_rules! fetch {
     }};
 }
 
-/// A connection in use. Unless it is given back it is closed, because nobody knows in which state it is.
+/// A connection in use. Unless it is given back it is closed, because its state is unknown.
 pub(super) struct Lease {
     connection: Option<Connection>,
 }

@@ -23,7 +23,7 @@ use crate::store::StoreError;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// Without a limit a server that hangs would keep us from trying again.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A setting of our own. A pooler that shares its connections to the server among clients drops it, as it does the others.
+/// A setting of our own. A pooler that shares its connections among clients drops it, like any other setting.
 const DIRECT: &str = "auth_service.direct";
 const SQLITE_READERS: u32 = 4;
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(SQLITE_BUSY_TIMEOUT);
-        // What waits for a disk is not given up: another connection would wait for the same disk.
+        // No statement that waits for the disk is given up: another connection would wait for the same disk.
         let health = ConnectionHealth::new(0);
         let pool = health.pool::<Sqlite>().idle_timeout(None);
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
@@ -86,7 +86,7 @@ impl Database {
         Ok(Self::new(Pools::Sqlite { writer, readers }, health, clock, keep_revocations_for))
     }
 
-    /// Opens a file that must exist, and never writes to it. One connection only: so what it sees of others is told by one counter.
+    /// Opens a file that must exist, and never writes to it. It has one connection, so one counter shows the commits of all others.
     pub(crate) async fn open_sqlite_to_read(
         path: &Path,
         clock: Arc<dyn Clock>,
@@ -109,12 +109,12 @@ impl Database {
     ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("auth-service").options([
-            // The back stop in the server; the deadline of a request is shorter.
+            // The last resort; the deadline of a request is shorter.
             ("statement_timeout", "5s"),
-            // Every statement finds its rows by key: to plan it anew for each set of arguments costs more than to run it.
+            // Every statement finds its rows by key: planning it for each set of arguments costs more than running it.
             ("plan_cache_mode", "force_generic_plan"),
-            // The server closes connections of replicas that vanished without a word: each outage of the network would leave as many
-            // as a pool has.
+            // So that the server closes the connections of replicas that vanished: each network outage would leave a whole pool of
+            // them.
             ("tcp_keepalives_idle", "30"),
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
@@ -134,7 +134,7 @@ impl Database {
         Self { pools, health, clock, shift: Arc::default(), keep_revocations_for, revoked: Arc::default() }
     }
 
-    /// Moves PostgreSQL's clock as seen by this store, as a manual clock moves SQLite's.
+    /// Moves PostgreSQL's clock as this store sees it, as a manual clock moves SQLite's.
     #[cfg(feature = "test-util")]
     pub(crate) fn shift_server_clock(&self, seconds: i64) {
         self.shift.fetch_add(seconds, Ordering::SeqCst);
@@ -148,13 +148,13 @@ impl Database {
         &self.clock
     }
 
-    /// Is notified after each commit of a transaction that revoked something.
+    /// Is notified after each commit of a transaction that called [`notify`](Transaction::notify).
     pub(crate) fn revoked(&self) -> &Arc<Notify> {
         &self.revoked
     }
 
     /// Listens to a channel of PostgreSQL on a connection of its own, which the pool never lends. `None` on SQLite, and through a pooler
-    /// that has no connection for us alone: what it heard would go to whoever is using that connection.
+    /// that shares its connections: the notifications would reach whichever client uses the connection.
     pub(crate) async fn listen(&self, channel: &str) -> Option<Result<PgListener, StoreError>> {
         let Pools::Postgres(pool) = &self.pools else { return None };
         let options = PgConnectOptions::clone(&pool.connect_options());
@@ -171,19 +171,19 @@ impl Database {
         timeout(LISTEN_TIMEOUT, listening).await.unwrap_or(Err(StoreError::Timeout)).transpose()
     }
 
-    /// Runs `operation` to its end even if the caller leaves; see [`ConnectionHealth::detached`].
-    pub(in crate::store) async fn detached<T: Send + 'static>(
+    /// Runs `operation`, and returns within `deadline`; see [`ConnectionHealth::run`].
+    pub(in crate::store) async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
-        is_seen_through: bool,
+        outlives_caller: bool,
         operation: Pin<Box<impl Future<Output = Result<T, StoreError>> + Send + 'static>>,
     ) -> Result<T, StoreError> {
-        self.health.detached(deadline, is_seen_through, operation).await
+        self.health.run(deadline, outlives_caller, operation).await
     }
 
     /// The server has become a standby, and all connections were opened to the same one.
     pub(in crate::store) fn leave_read_only_server(&self) {
-        self.health.withdraw();
+        self.health.retire_open();
     }
 
     /// How many connections are idle, and how many are lent.
@@ -228,7 +228,7 @@ impl Database {
         let mut lease = self.lease_writer().await?;
         lease
             .command(match self.pools {
-                // A transaction that reads first and writes later could fail at once with "database is locked".
+                // A transaction that reads first and writes later could fail immediately with "database is locked".
                 Pools::Sqlite { .. } => "BEGIN IMMEDIATE",
                 // A paused replica must not commit an old decision later (rule K5).
                 Pools::Postgres(_) => "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'",

@@ -1,11 +1,11 @@
-//! How long a statement may keep its connection unanswered, and which connections are not used again.
+//! How long a statement may hold a connection without a response, and which connections are not used again.
 //!
-//! A network that loses packets, or a standby that took over, leaves connections that look sound. Waiting for each of them to fail
+//! A network that loses packets, or a standby that took over, leaves connections that look good. Waiting until each of them fails
 //! would keep a replica out of service long after its database is back.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,94 +19,100 @@ use crate::store::StoreError;
 
 /// How long a statement waits for a free connection, or for a new one.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// A connection idle for this long is asked whether it still stands before it is used.
+/// A connection that was idle for this long is pinged before it is used.
 const PING_AFTER: Duration = Duration::from_secs(1);
 /// Leaves time for a new connection.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long the answer to a statement is waited for when its caller has left. With the time that the caller waited it is less than
-/// the 5 s in which a replica must be back in service.
-const LATE_ANSWER: Duration = Duration::from_secs(3);
-/// To open connections costs the server more than to answer: a server that refuses all that is asked must not be flooded with them.
-const WITHDRAWN_EVERY: Duration = Duration::from_secs(1);
-/// A server whose disk or processes stand still goes on holding what was given up, and lets others in: were this shorter, three replicas
-/// would use up its 100 connections within a minute. The price: a second loss of packets soon after a first one may keep the pool's
-/// connections until the statements of the first one are forgotten.
+/// How long a statement may run after its caller has left. Together with the time that the caller waited, this is less than the 5 s in
+/// which a replica must be back in service.
+const LATE_RESPONSE: Duration = Duration::from_secs(3);
+/// Opening a connection costs the server more than a statement: a server that refuses every statement must not be flooded with new
+/// connections.
+const RETIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// A hung server keeps the connections of statements that were given up, and accepts new ones: if this were shorter, three replicas
+/// would use up its 100 connections within a minute. The price: if packets are lost twice within this time, statements of the second
+/// loss may hold their connections until this time has passed for those of the first.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(30);
 
-/// What a pool knows of its connections beyond what each of them shows.
+/// Which connections of a pool may be used, and how many statements may be given up.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct ConnectionHealth {
-    /// Connections opened before this are closed rather than used.
-    since: Arc<Mutex<Option<Instant>>>,
+    /// Connections opened before this are closed instead of used.
+    opened_after: Arc<Mutex<Option<Instant>>>,
     /// How many more statements may be given up within [`GIVEN_UP_FOR`].
     to_give_up: Arc<Semaphore>,
 }
 
 impl ConnectionHealth {
-    /// `to_give_up`: each statement that is given up may leave a connection at the server, and another is opened in its place. So there
-    /// is a limit; statements beyond it wait longer.
+    /// At most `to_give_up` statements are given up in [`GIVEN_UP_FOR`], because each may leave a connection open at the server while
+    /// another is opened in its place. Statements beyond that wait longer.
     pub(in crate::store) fn new(to_give_up: u32) -> Self {
-        Self { since: Arc::default(), to_give_up: Arc::new(Semaphore::new(to_give_up as usize)) }
+        Self { opened_after: Arc::default(), to_give_up: Arc::new(Semaphore::new(to_give_up as usize)) }
     }
 
-    /// Connections that are open now are not used again. Those opened since this was last said, less than a second ago, are.
-    pub(in crate::store) fn withdraw(&self) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.is_none_or(|since| since.elapsed() >= WITHDRAWN_EVERY) {
-            *since = Some(Instant::now());
+    /// Connections that are open now are not used again, except those opened since the last call, if that was less than a second ago.
+    pub(in crate::store) fn retire_open(&self) {
+        let mut opened_after = self.lock();
+        if opened_after.is_none_or(|at| at.elapsed() >= RETIRE_INTERVAL) {
+            *opened_after = Some(Instant::now());
         }
     }
 
-    fn holds_for(&self, age: Duration) -> bool {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|since| since.elapsed() > age)
+    fn allows(&self, age: Duration) -> bool {
+        self.lock().is_none_or(|at| at.elapsed() > age)
     }
 
-    /// A pool of connections that are trusted when they are lent.
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.opened_after.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pool whose connections are checked before they are used.
     ///
-    /// A ping for each statement would double its time, and on a frozen server eat the whole deadline. But a connection that was idle
-    /// for a while may have been closed by a restart of the server; a busy one shows that with its next statement.
+    /// A ping before each statement would double its time, and on a hung server use up the whole deadline. But a restart of the server
+    /// may have closed a connection that was idle for a while; a busy one shows that with its next statement.
     pub(in crate::store) fn pool<DB: sqlx::Database>(&self) -> PoolOptions<DB> {
         let health = self.clone();
         PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false).before_acquire(
             move |connection: &mut DB::Connection, metadata| {
                 let health = health.clone();
                 Box::pin(async move {
-                    if !health.holds_for(metadata.age) {
+                    if !health.allows(metadata.age) {
                         return Ok(false);
                     }
                     if metadata.idle_for < PING_AFTER {
                         return Ok(true);
                     }
-                    let stands = matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())));
-                    if !stands {
-                        health.withdraw();
+                    let is_alive = matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())));
+                    if !is_alive {
+                        health.retire_open();
                     }
-                    Ok(stands)
+                    Ok(is_alive)
                 })
             },
         )
     }
 
-    /// Runs `operation` to its end even if the caller leaves, and answers the caller within `deadline`.
+    /// Runs `operation`, and returns within `deadline`.
     ///
-    /// A statement that was sent keeps its connection until the server answers, for a while: to give up on the connection at once would
-    /// let a frozen server collect ever more of them. With `is_seen_through` false it is given up at the deadline.
-    pub(in crate::store) async fn detached<T: Send + 'static>(
+    /// An operation that outlives its caller goes on for a while: its statement was sent, and keeps its connection until the server
+    /// responds. If each deadline closed a connection, a hung server would collect more and more of them. Any other operation is given
+    /// up at the deadline.
+    pub(in crate::store) async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
-        is_seen_through: bool,
+        outlives_caller: bool,
         operation: Pin<Box<impl Future<Output = Result<T, StoreError>> + Send + 'static>>,
     ) -> Result<T, StoreError> {
-        let operation = Unfinished { operation: Some(operation), is_seen_through, health: self.clone() };
+        let operation = Unfinished { operation: Some(operation), outlives_caller, health: self.clone() };
         timeout(deadline, operation).await.unwrap_or(Err(StoreError::Timeout))
     }
 
-    /// Waits for an answer that nobody else waits for, and closes the connection if it does not come.
-    async fn see_through<F: Future>(self, mut operation: Pin<Box<F>>) {
-        if timeout(LATE_ANSWER, &mut operation).await.is_ok() {
+    /// Waits for the response to an operation whose caller has left, and closes the connection if there is none.
+    async fn finish<F: Future>(self, mut operation: Pin<Box<F>>) {
+        if timeout(LATE_RESPONSE, &mut operation).await.is_ok() {
             return;
         }
-        // Where too many were given up already, it is waited for until the first of those is forgotten.
+        // If too many were given up already, wait until one of them no longer counts.
         let given_up = tokio::select! {
             biased;
             given_up = self.to_give_up.acquire() => given_up,
@@ -114,17 +120,17 @@ impl ConnectionHealth {
             () = sleep(GIVEN_UP_FOR) => return,
         };
         drop(operation);
-        self.withdraw();
+        self.retire_open();
         sleep(GIVEN_UP_FOR).await;
         drop(given_up);
     }
 }
 
-/// An operation that goes on in a task of its own when its caller drops it. Not from the start: a task for every statement
-/// would cost the hot path two switches of threads.
+/// An operation that moves to a task of its own when its caller drops it. It does not start there: a task for every statement would
+/// cost the hot path two switches of threads.
 struct Unfinished<F: Future<Output: Send> + Send + 'static> {
     operation: Option<Pin<Box<F>>>,
-    is_seen_through: bool,
+    outlives_caller: bool,
     health: ConnectionHealth,
 }
 
@@ -142,11 +148,11 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Unfinished<F> {
 impl<F: Future<Output: Send> + Send + 'static> Drop for Unfinished<F> {
     fn drop(&mut self) {
         let Some(operation) = self.operation.take() else { return };
-        if !self.is_seen_through {
-            self.health.withdraw();
+        if !self.outlives_caller {
+            self.health.retire_open();
         } else if let Ok(runtime) = Handle::try_current() {
             // Without a runtime the process is ending, and so is the connection.
-            runtime.spawn(self.health.clone().see_through(operation));
+            runtime.spawn(self.health.clone().finish(operation));
         }
     }
 }
@@ -157,7 +163,7 @@ mod tests {
 
     const CALLER_WAITS: Duration = Duration::from_millis(1_500);
 
-    /// Something that never answers; dropped when it is given up.
+    /// An operation that never ends; it drops its mark when it is given up.
     fn unanswered(mark: &Arc<()>) -> Pin<Box<impl Future<Output = Result<(), StoreError>> + Send + 'static>> {
         let mark = Arc::clone(mark);
         Box::pin(async move {
@@ -170,43 +176,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unanswered_statement_gives_its_connection_up_within_5_s() {
         let (health, mark, asked_at) = (ConnectionHealth::new(1), Arc::new(()), Instant::now());
-        assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+        assert!(health.run(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
         let connection_age = || asked_at.elapsed() + Duration::from_secs(1);
-        sleep(LATE_ANSWER.mul_f64(0.99)).await;
-        assert_eq!(
-            (Arc::strong_count(&mark), health.holds_for(connection_age())),
-            (2, true),
-            "still awaited"
-        );
-        sleep(LATE_ANSWER.mul_f64(0.02)).await;
-        assert_eq!((Arc::strong_count(&mark), health.holds_for(connection_age())), (1, false), "given up");
+        sleep(LATE_RESPONSE.mul_f64(0.99)).await;
+        assert_eq!((Arc::strong_count(&mark), health.allows(connection_age())), (2, true), "still awaited");
+        sleep(LATE_RESPONSE.mul_f64(0.02)).await;
+        assert_eq!((Arc::strong_count(&mark), health.allows(connection_age())), (1, false), "given up");
         assert!(asked_at.elapsed() < Duration::from_secs(5));
         sleep(Duration::from_millis(1)).await;
-        assert!(health.holds_for(Duration::ZERO), "what is opened afterwards is trusted");
+        assert!(health.allows(Duration::ZERO), "connections opened afterwards are used");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn trust_is_withdrawn_once_a_second() {
+    async fn open_connections_are_retired_once_a_second() {
         let (health, opened_at) = (ConnectionHealth::new(1), Instant::now());
         sleep(Duration::from_millis(1)).await;
-        health.withdraw();
-        assert!(!health.holds_for(opened_at.elapsed()));
+        health.retire_open();
+        assert!(!health.allows(opened_at.elapsed()));
         let opened_at = Instant::now() + Duration::from_millis(1);
-        sleep(WITHDRAWN_EVERY.mul_f64(0.9)).await;
-        health.withdraw();
-        assert!(health.holds_for(opened_at.elapsed()), "it was opened since");
-        sleep(WITHDRAWN_EVERY.mul_f64(0.2)).await;
-        health.withdraw();
-        assert!(!health.holds_for(opened_at.elapsed()));
+        sleep(RETIRE_INTERVAL.mul_f64(0.9)).await;
+        health.retire_open();
+        assert!(health.allows(opened_at.elapsed()), "it was opened since");
+        sleep(RETIRE_INTERVAL.mul_f64(0.2)).await;
+        health.retire_open();
+        assert!(!health.allows(opened_at.elapsed()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_outage_lasts_until_the_first_is_forgotten() {
         let (health, mark) = (ConnectionHealth::new(1), Arc::new(()));
-        assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+        assert!(health.run(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
         sleep(GIVEN_UP_FOR.mul_f64(0.8)).await;
-        assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
-        sleep(LATE_ANSWER).await;
+        assert!(health.run(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+        sleep(LATE_RESPONSE).await;
         assert_eq!(Arc::strong_count(&mark), 2, "one was given up already");
         sleep(GIVEN_UP_FOR.mul_f64(0.2)).await;
         assert_eq!(Arc::strong_count(&mark), 1);
@@ -216,11 +218,11 @@ mod tests {
     async fn no_more_statements_than_allowed_are_given_up_in_30_s() {
         let (health, mark) = (ConnectionHealth::new(2), Arc::new(()));
         for _ in 0..5 {
-            assert!(health.detached(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
+            assert!(health.run(CALLER_WAITS, true, unanswered(&mark)).await.is_err());
         }
-        sleep(LATE_ANSWER * 2).await;
+        sleep(LATE_RESPONSE * 2).await;
         assert_eq!(Arc::strong_count(&mark), 1 + 3, "two of five");
         sleep(GIVEN_UP_FOR).await;
-        assert_eq!(Arc::strong_count(&mark), 1, "nothing waits for ever");
+        assert_eq!(Arc::strong_count(&mark), 1, "every wait ends");
     }
 }

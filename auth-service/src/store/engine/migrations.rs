@@ -9,52 +9,63 @@ use crate::domain::hex;
 use crate::store::{SqlStore, StoreError};
 
 struct Migration {
-    version: i64,
+    /// The name of its file, which begins with its version.
+    name: &'static str,
     /// The oldest release that can run on the result, named by its newest migration. An expanding migration tolerates the
     /// release before it, so that both can run side by side.
     tolerates: i64,
-    name: &'static str,
     sql: &'static str,
 }
 
+impl Migration {
+    /// The number at the beginning of the name.
+    const fn version(&self) -> i64 {
+        let (digits, mut version, mut place) = (self.name.as_bytes(), 0, 0);
+        while digits[place].is_ascii_digit() {
+            version = version * 10 + (digits[place] - b'0') as i64;
+            place += 1;
+        }
+        version
+    }
+}
+
 macro_rules! migrations {
-    ($($version:literal $name:literal tolerates $tolerates:literal),* $(,)?) => {
-        [$(Migration {
-            version: $version,
-            tolerates: $tolerates,
+    ($($name:literal tolerates $tolerates:literal),* $(,)?) => {
+        &[$(Migration {
             name: $name,
+            tolerates: $tolerates,
             sql: include_str!(concat!("../../../../migrations/", $name, ".sql")),
         }),*]
     };
 }
 
-const MIGRATIONS: [Migration; 7] = migrations![
-    1 "0001_users" tolerates 4,
-    2 "0002_sessions" tolerates 4,
-    3 "0003_keys" tolerates 4,
-    4 "0004_audit" tolerates 4,
+const MIGRATIONS: &[Migration] = migrations![
+    "0001_users" tolerates 4,
+    "0002_sessions" tolerates 4,
+    "0003_keys" tolerates 4,
+    "0004_audit" tolerates 4,
     // The release before writes no revocations: what ends at one of its replicas reaches resource servers as late as it did
     // before there was a feed. Keys that they compromise are put on the feed by the newer replicas; see `adopt_revoked_keys`.
-    5 "0005_revocations" tolerates 4,
+    "0005_revocations" tolerates 4,
     // The releases before do not appear in the list of replicas.
-    6 "0006_replicas" tolerates 4,
-    // The release before goes by its own configuration, whatever is stored here.
-    7 "0007_settings" tolerates 4,
+    "0006_replicas" tolerates 4,
+    // The release before follows its own configuration, whatever is stored here.
+    "0007_settings" tolerates 4,
 ];
-const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version();
 
 /// Recorded like a migration while a copy fills the database. It tolerates no release, so none starts on half an installation.
 pub(in crate::store) const UNFINISHED_COPY: i64 = i64::MAX;
 
-/// Any constant; PostgreSQL has one space of advisory lock numbers a database.
+/// Any constant. PostgreSQL has one space of advisory lock numbers for each database.
 const LOCK: i64 = 0x6175_7468;
 const POSTGRES_ONLY: &str = "-- postgres: ";
 
 impl SqlStore {
-    /// Applies the migrations that are missing, in one transaction. Any number of replicas may call it at once; on PostgreSQL
+    /// Applies the migrations that are missing, in one transaction. Any number of replicas may call it together; on PostgreSQL
     /// it takes a lock that ends with the transaction, so it works through a pooler.
     ///
-    /// Answers the names of the migrations it applied.
+    /// Returns the names of the migrations that it applied.
     pub async fn migrate(&self) -> Result<Vec<&'static str>, StoreError> {
         let mut tx = self.db.begin().await?;
         self.lock_schema(&mut tx).await?;
@@ -71,7 +82,7 @@ impl SqlStore {
                 let what = "the database holds no installation: start the service on it first";
                 return Err(StoreError::Schema(what.to_owned()));
             }
-            answer => answer?,
+            missing => missing?,
         };
         tx.commit().await?;
         missing.first().map_or(Ok(()), |migration| {
@@ -83,7 +94,7 @@ impl SqlStore {
         })
     }
 
-    /// Lets nobody else migrate until the transaction ends.
+    /// Keeps other processes from migrating until the transaction ends.
     pub(in crate::store) async fn lock_schema(&self, tx: &mut Transaction) -> Result<(), StoreError> {
         if self.db.is_postgres() {
             tx.fetch("SELECT pg_advisory_xact_lock($1)::TEXT", arguments![LOCK]).await?;
@@ -106,7 +117,12 @@ impl SqlStore {
             tx.command(&self.translated(migration.sql)).await?;
             tx.fetch(
                 "INSERT INTO schema_migrations (version, tolerates, name, digest) VALUES ($1, $2, $3, $4)",
-                arguments![migration.version, migration.tolerates, migration.name, digest_of(migration.sql)],
+                arguments![
+                    migration.version(),
+                    migration.tolerates,
+                    migration.name,
+                    digest_of(migration.sql)
+                ],
             )
             .await?;
             applied.push(migration.name);
@@ -114,34 +130,34 @@ impl SqlStore {
         Ok(applied)
     }
 
-    /// Lines for one database only stand in comments that the other one skips.
+    /// A migration has lines for PostgreSQL only in comments, which SQLite skips.
     fn translated(&self, sql: &str) -> String {
         if self.db.is_postgres() { sql.replace(POSTGRES_ONLY, "") } else { sql.to_owned() }
     }
 }
 
-/// The migrations that are still to be applied. Refuses a schema that is not fit for this release.
+/// The migrations that are still to be applied. Refuses a schema that this release cannot use.
 async fn missing(tx: &mut Transaction) -> Result<Vec<&'static Migration>, StoreError> {
     match first_intolerant(tx).await? {
         None => {}
         Some(UNFINISHED_COPY) => {
             return Err(StoreError::Schema(
-                "this database is the target of a copy that is not finished: run `auth-service copy` again until it is".to_owned(),
+                "this database is the target of an unfinished copy: run `auth-service copy` again to finish it".to_owned(),
             ));
         }
         Some(version) => {
             return Err(StoreError::Schema(format!(
-                "migration {version} of a newer release is not fit for this one, which knows {NEWEST}. Start the newer release"
+                "migration {version} belongs to a newer release; this one supports migrations up to {NEWEST}. Start the newer release"
             )));
         }
     }
     let mut missing = Vec::new();
-    for migration in &MIGRATIONS {
+    for migration in MIGRATIONS {
         match recorded(tx, migration).await? {
             Some(digest) if digest == digest_of(migration.sql) => {}
             Some(_) => {
                 return Err(StoreError::Schema(format!(
-                    "migration {} was applied to this database with another content than this program has",
+                    "migration {} as applied to this database differs from the one in this program",
                     migration.name
                 )));
             }
@@ -157,7 +173,7 @@ fn is_missing_table(error: &dyn DatabaseError) -> bool {
 
 /// Whether the schema is exactly that of this release.
 pub(in crate::store) async fn is_current(tx: &mut Transaction) -> Result<bool, StoreError> {
-    for migration in &MIGRATIONS {
+    for migration in MIGRATIONS {
         if recorded(tx, migration).await? != Some(digest_of(migration.sql)) {
             return Ok(false);
         }
@@ -168,10 +184,10 @@ pub(in crate::store) async fn is_current(tx: &mut Transaction) -> Result<bool, S
 
 async fn recorded(tx: &mut Transaction, migration: &Migration) -> Result<Option<String>, StoreError> {
     let sql = "SELECT digest FROM schema_migrations WHERE version = $1";
-    tx.first(sql, arguments![migration.version]).await?.map(|row| row.text("digest")).transpose()
+    tx.first(sql, arguments![migration.version()]).await?.map(|row| row.text("digest")).transpose()
 }
 
-/// A migration that we do not know and that does not tolerate us.
+/// A newer migration that does not tolerate this release.
 async fn first_intolerant(tx: &mut Transaction) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT version FROM schema_migrations WHERE version > $1 AND tolerates > $1 ORDER BY version LIMIT 1";
     tx.first(sql, arguments![NEWEST]).await?.map(|row| row.int("version")).transpose()
@@ -191,7 +207,7 @@ mod tests {
     use super::*;
     use crate::domain::user::PermissionSet;
 
-    /// The admin permissions of the releases before migration 6.
+    /// The admin permissions before replicas were listed.
     const EIGHT: &str =
         "audit:read keys:read keys:write roles:read roles:write sessions:write users:read users:write";
 
@@ -209,26 +225,28 @@ mod tests {
         assert!(refusal().await.starts_with("the database holds no installation"));
         store.migrate().await.unwrap();
         reader.check_schema().await.unwrap();
-        let change = async |sql: &str| {
+        let change = async |sql: String| {
             let mut tx = store.db.begin().await.unwrap();
-            tx.command(sql).await.unwrap();
+            tx.command(&sql).await.unwrap();
             tx.commit().await.unwrap();
         };
-        change("DELETE FROM schema_migrations WHERE version = 7").await;
-        assert!(refusal().await.contains("lacks migration 0007_settings"));
-        assert!(refusal().await.contains("lacks migration 0007_settings"), "it was not applied");
-        change("INSERT INTO schema_migrations VALUES (99, 98, 'later', 'x')").await;
-        assert!(refusal().await.starts_with("migration 99 of a newer release"));
+        change(format!("DELETE FROM schema_migrations WHERE version = {NEWEST}")).await;
+        let lacks = format!("lacks migration {}", MIGRATIONS.last().unwrap().name);
+        assert!(refusal().await.contains(&lacks));
+        assert!(refusal().await.contains(&lacks), "it was not applied");
+        let (newer, tolerates) = (NEWEST + 2, NEWEST + 1);
+        change(format!("INSERT INTO schema_migrations VALUES ({newer}, {tolerates}, 'later', 'x')")).await;
+        assert!(refusal().await.starts_with(&format!("migration {newer} belongs to a newer release")));
     }
 
     #[tokio::test]
-    async fn who_held_every_admin_permission_before_replicas_were_listed_holds_the_new_ones() {
+    async fn roles_with_every_admin_permission_get_the_new_ones() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
         let path = folder.path().join("auth.db");
         let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
         let mut tx = store.db.begin().await.unwrap();
-        let (before, after): (Vec<_>, Vec<_>) = MIGRATIONS.iter().partition(|one| one.version < 6);
+        let (before, after): (Vec<_>, Vec<_>) = MIGRATIONS.iter().partition(|one| one.name < "0006_replicas");
         for migration in before {
             tx.command(migration.sql).await.unwrap();
         }
@@ -239,7 +257,7 @@ mod tests {
             tx.fetch(sql, arguments![name, permissions]).await.unwrap();
         }
         for migration in after {
-            if migration.version == 7 {
+            if migration.name == "0007_settings" {
                 let sql = "INSERT INTO roles (name, permissions) VALUES ('later', $1)";
                 tx.fetch(sql, arguments![EIGHT]).await.unwrap();
             }

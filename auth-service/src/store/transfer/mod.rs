@@ -1,11 +1,11 @@
-//! Moves an installation from SQLite to PostgreSQL, row by row as it is: nothing is opened, sealed or made anew.
+//! Moves an installation from SQLite to PostgreSQL, row by row: sealed values are copied as they are.
 //!
 //! - [`source`]: the SQLite file, read in one snapshot and never written;
 //! - [`target`]: the PostgreSQL database, marked as unfinished until everything has been compared;
 //! - [`table`]: reading, writing and digesting the rows of a table.
 //!
 //! Rows go over in the order of their primary key, a page a transaction. So what the target holds of a table is always the start of
-//! what the source holds, and a copy that was interrupted goes on behind it.
+//! what the source holds, and an interrupted copy continues after it.
 
 mod source;
 mod table;
@@ -34,13 +34,13 @@ const TABLES: [&str; 11] = [
     "revocations",
     "settings",
 ];
-/// Tables that the target has of its own: what was applied to it, and by whom it is served.
+/// Tables of the target itself: its migrations, and its replicas.
 #[cfg(test)]
 const NOT_COPIED: [&str; 2] = ["schema_migrations", "replicas"];
-/// With the 18 columns of a session far below the 65,535 arguments that a statement may have.
+/// Rows in one statement. A session has 18 columns, so this is far below PostgreSQL's limit of 65,535 arguments.
 const PAGE: usize = 500;
 
-/// How far the copy is.
+/// The progress of a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Which table.
@@ -62,10 +62,11 @@ pub struct Compared {
     pub checksum: String,
 }
 
-/// Why nothing was copied, or not everything. Started again, the copy goes on where it stopped, unless the text says otherwise.
+/// Why nothing was copied, or not everything. When it is run again, the copy continues where it stopped, unless the message says
+/// otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The source is not there.
+    /// The source cannot be read.
     #[error("{}: {cause}", path.display())]
     File {
         /// Which file.
@@ -81,38 +82,38 @@ pub enum CopyError {
         /// The process, as far as it can be named.
         process: String,
     },
-    /// The source has another schema than this release.
+    /// The schema of the source is not that of this release.
     #[error(
         "the schema of the source is not that of this release: run `auth-service migrate` on it with this release, then copy again"
     )]
     SourceSchema,
-    /// The source was never started.
+    /// The service never ran on the source.
     #[error(
-        "the source holds no installation: there is nothing to copy, start the service on the new database"
+        "the source holds no installation, so there is nothing to copy: start the service on the new database"
     )]
     SourceIsEmpty,
     /// The source was written to meanwhile.
     #[error(
-        "the source was changed while it was copied: stop what writes to it, empty the target database, and copy again"
+        "the source changed during the copy: stop the processes that write to it, empty the target database, and copy again"
     )]
     SourceChanged,
     /// The target has rows of its own.
     #[error(
-        "the target holds data already (table {0}): a copy goes into an empty database only, so that nothing is mixed"
+        "the target already holds data (table {0}): copy into an empty database, so that no data is mixed"
     )]
     TargetInUse(&'static str),
-    /// The target holds the beginning of something else.
+    /// The target holds part of another copy.
     #[error(
         "the target holds an unfinished copy of another installation, or of another release: empty it, then copy again"
     )]
     TargetIsAnothers,
-    /// Somebody else ended the copy.
-    #[error("the copy was finished by another process, which started while this one was at work")]
+    /// Another process finished the copy.
+    #[error("another process has finished this copy in the meantime")]
     Overtaken,
-    /// Both sides differ.
+    /// The two sides differ.
     #[error(
         "table {table} differs: {source_rows} rows with checksum {source_sum} in the source, {target_rows} with {target_sum} in the \
-         target. The source was changed after an interrupted copy, or somebody wrote to the target: empty it, then copy again"
+         target. The source was changed after an interrupted copy, or the target was written to: empty the target, then copy again"
     )]
     Differs {
         /// Which table.
@@ -132,8 +133,8 @@ pub enum CopyError {
 }
 
 impl SqlStore {
-    /// Fills this empty PostgreSQL database with all that the SQLite file `from` holds, or goes on filling it. Until it is finished no
-    /// replica starts on it.
+    /// Fills this empty PostgreSQL database with the contents of the SQLite file `from`, or continues an interrupted copy. No replica
+    /// starts on the database until the copy is finished.
     pub async fn copy_from(
         &self,
         from: &Path,
@@ -206,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// A new table is either copied or named as one that is not.
+    /// A new table must be listed as copied or as not copied.
     #[tokio::test]
     async fn every_table_of_the_schema_is_known() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The SQLite file: one snapshot of it, and the proof that nobody wrote meanwhile.
+//! The SQLite file: one snapshot of it, and the proof that it did not change meanwhile.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,15 +18,19 @@ use crate::store::engine::row::{arguments, only};
 
 /// Every process that has a database in WAL mode open holds a shared lock on this byte of its `-shm` file. Source: `os_unix.c` of
 /// SQLite, `UNIX_SHM_DMS`.
+///
+/// SQLite offers no call that asks for it without writing to the file. A lock file of our own would be plainer, but a replica of the
+/// release before does not hold one, and its installation is the one that is copied.
 const DEAD_MAN_SWITCH: u64 = 128;
 
-/// Refuses a file that a process has open. Only while this process has not: what is asked for here would let go of its own locks.
+/// Refuses a file that another process has open. This process must not have it open: closing the file here would release its locks
+/// (POSIX locks belong to the process).
 pub(super) fn refuse_if_open(path: &Path) -> Result<(), CopyError> {
     let failed = |cause| CopyError::File { path: path.to_owned(), cause };
     File::open(path).map_err(failed)?;
     let mut shared = path.as_os_str().to_owned();
     shared.push("-shm");
-    // Without it nobody has the database open.
+    // Without this file no process has the database open.
     let Ok(shared) = File::open(shared) else { return Ok(()) };
     let wanted = Flock {
         start: DEAD_MAN_SWITCH,
@@ -37,7 +41,7 @@ pub(super) fn refuse_if_open(path: &Path) -> Result<(), CopyError> {
     };
     let held = fcntl_getlk(&shared, &wanted).map_err(|error| failed(error.into()))?;
     let Some(held) = held else { return Ok(()) };
-    // A process of another container, whose ids are not ours, has none here.
+    // A process in another container has no id here.
     let process =
         held.pid.map_or("a process elsewhere".to_owned(), |pid| format!("process {}", pid.as_raw_nonzero()));
     Err(CopyError::InUse { path: path.to_owned(), process })
@@ -66,7 +70,7 @@ impl Source {
         &mut self.snapshot
     }
 
-    /// Tells this installation from every other: its first key, which is never deleted.
+    /// Identifies this installation: its first key, which is never deleted.
     pub(super) async fn installation(&mut self) -> Result<String, CopyError> {
         let sql = "SELECT kid FROM keys ORDER BY created_at, kid LIMIT 1";
         let row = self.snapshot.first(sql, Vec::new()).await?.ok_or(CopyError::SourceIsEmpty)?;
@@ -93,7 +97,7 @@ impl Source {
         table.count(&mut self.snapshot).await
     }
 
-    /// Closes the file, and answers whether it still is what was copied.
+    /// Closes the file. Fails if it has changed since it was opened.
     pub(super) async fn close_unchanged(self) -> Result<(), CopyError> {
         let Self { database, snapshot, version: before } = self;
         snapshot.rollback().await?;

@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::store::engine::database::Transaction;
 use crate::store::engine::row::{Argument, Row, only};
 
-/// Rows that are digested at once.
+/// Rows that are read together to be digested.
 const DIGEST_PAGE: usize = 5_000;
 
 /// A table as the source describes it. Both sides have the same migrations, so it fits both.
@@ -29,7 +29,7 @@ pub(super) struct Column {
 pub(super) type Values = Vec<Argument>;
 
 impl Table {
-    /// The next rows after a key, in the order of the database that is asked.
+    /// The next rows after a key, in the order of the database that is read.
     pub(super) async fn page(
         &self,
         tx: &mut Transaction,
@@ -86,7 +86,7 @@ impl Table {
         self.key.iter().map(|&place| self.columns[place].name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Counts and digests all rows, whatever order they come in: databases sort text differently.
+    /// Counts and digests all rows. Their order does not matter: databases sort text differently.
     pub(super) async fn digest(&self, tx: &mut Transaction) -> Result<Digest, StoreError> {
         let (mut digest, mut last) = (Digest::default(), None);
         loop {
@@ -99,7 +99,7 @@ impl Table {
         }
     }
 
-    /// The row of an answer to `SELECT` of [`column_list`](Self::column_list).
+    /// The values of a row that was selected with [`column_list`](Self::column_list).
     fn values(&self, row: &Row) -> Result<Values, StoreError> {
         let value = |Column { name, is_text }: &Column| {
             Ok(if *is_text {

@@ -1,4 +1,5 @@
-//! The PostgreSQL database. A row of `schema_migrations` that no release tolerates keeps replicas away until the copy is finished.
+//! The PostgreSQL database. Until the copy is finished, a row of `schema_migrations` that no release tolerates keeps replicas from
+//! starting on it.
 
 use super::table::{Table, Values};
 use super::{CopyError, TABLES};
@@ -9,7 +10,7 @@ use crate::store::{SqlStore, StoreError};
 
 pub(super) struct Target<'a> {
     store: &'a SqlStore,
-    /// Which installation it is filled from.
+    /// The installation that it is filled from.
     installation: String,
 }
 
@@ -40,7 +41,7 @@ impl<'a> Target<'a> {
         Ok(tx.commit().await?)
     }
 
-    /// How many rows are there already, and the key of the last one in the order of the source, which is that of bytes.
+    /// How many rows the target has, and the key of the last one in the byte order of the source.
     pub(super) async fn reached(&self, table: &Table) -> Result<(u64, Option<Values>), StoreError> {
         let mut tx = self.store.db.begin().await?;
         // Sorts the whole table, once.
@@ -62,7 +63,7 @@ impl<'a> Target<'a> {
     /// Adds rows in one transaction.
     pub(super) async fn insert(&self, table: &Table, rows: &[Values]) -> Result<(), CopyError> {
         let mut tx = self.store.db.begin().await?;
-        // Shared, so that nobody finishes the copy before this is committed.
+        // A shared lock, so that the copy is not finished before this is committed.
         let sql = "SELECT version FROM schema_migrations WHERE version = $1 AND digest = $2 FOR SHARE";
         let mark = tx.first(sql, arguments![UNFINISHED_COPY, self.installation.as_str()]).await?;
         mark.ok_or(CopyError::Overtaken)?;
@@ -83,7 +84,7 @@ impl<'a> Target<'a> {
 
 async fn refuse_if_in_use(tx: &mut Transaction) -> Result<(), CopyError> {
     for table in TABLES {
-        // A row that migrations make counts once it was changed.
+        // Migrations make this row; it counts as data once it was changed.
         let which = if table == "key_ring" { "WHERE changes > 0" } else { "" };
         if tx.first(&format!("SELECT 1 FROM {table} {which} LIMIT 1"), Vec::new()).await?.is_some() {
             return Err(CopyError::TargetInUse(table));

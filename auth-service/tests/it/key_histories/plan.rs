@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use auth_service::config::{Config, Settings};
+use auth_service::config::{Config, Settings, rotation_policy};
 use auth_service::domain::key::{Chain, RotationPolicy};
-use auth_service::runtime::app::rotation_policy;
 use verifier::{Algorithm, Seconds, UnixTime};
 
 use crate::dice::Dice;

@@ -2,9 +2,10 @@
 
 use auth_service::domain::audit::EventKind;
 use auth_service::domain::hex;
-use auth_service::domain::key::{self, Chain, ChainKey, Change, KeyPhase, RotationError, RotationPolicy};
+use auth_service::domain::key::{
+    self, Chain, ChainKey, Change, KeyPhase, NewKey, RotationError, RotationPolicy,
+};
 use auth_service::domain::session::SessionId;
-use auth_service::keys::material::NewKey;
 use auth_service::store::{KeyRow, KeyTable, SqlStore, StoreError};
 use e2e::postgres::Postgres;
 use futures_util::TryFutureExt as _;
@@ -87,10 +88,10 @@ pub(crate) async fn one_of_64_compromises_acts(bed: Bed) {
     assert_eq!(bed.recorded(EventKind::KeyCompromised).await, 1);
 }
 
-pub(crate) async fn chains_are_founded_at_once_and_added_with_notice(bed: Bed) {
+pub(crate) async fn first_chains_start_immediately_and_later_ones_with_notice(bed: Bed) {
     let added = Chain::Signing(Algorithm::ES256);
     change(&bed, CHAIN, "a", go_on).await.unwrap();
-    // Until the first administrator exists, nobody can hold a token, so every chain may start at once.
+    // Until the first administrator exists, no token was issued, so every chain may start immediately.
     change(&bed, Chain::RefreshMac, "mac", go_on).await.unwrap();
     bed.store.bootstrap(bed.new_user("admin", &[])).await.unwrap();
     change(&bed, added, "b", go_on).await.unwrap();
@@ -126,7 +127,7 @@ pub(crate) async fn every_change_is_counted(bed: Bed) {
     assert_eq!(bed.store.key_table().await.unwrap().seen.keys_version, last.keys_version);
 }
 
-/// As a standby that lags, or a pooler that leads to one: it answers, but what it says may be minutes old.
+/// Like a lagging standby, or a pooler in front of one: it responds, but its data may be minutes old.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL: ./test runs it"]
 async fn a_server_that_only_reads_confirms_nothing() {

@@ -29,7 +29,7 @@ macro_rules! contract {
 }
 
 contract![
-    settings::one_of_64_operators_who_saw_the_same_wins,
+    settings::one_of_64_operators_with_the_same_version_wins,
     settings::of_64_changes_that_exclude_each_other_one_kind_is_done,
     settings::a_change_of_settings_is_all_or_nothing_and_counted,
     settings::longer_lives_and_the_room_for_them_are_one_step,
@@ -55,7 +55,7 @@ contract![
     users::audit_chain_holds_together,
     keys::one_of_64_rotations_wins,
     keys::one_of_64_compromises_acts,
-    keys::chains_are_founded_at_once_and_added_with_notice,
+    keys::first_chains_start_immediately_and_later_ones_with_notice,
     keys::expired_private_keys_are_erased,
     keys::every_change_is_counted,
     replicas::a_beat_is_seen_and_a_replica_that_stops_beating_goes_silent_and_is_forgotten,
@@ -73,5 +73,5 @@ contract![
     revocations::a_revocation_past_its_second_is_not_read_although_nobody_purged_it,
     revocations::purging_goes_in_batches_and_keeps_what_is_still_needed,
     revocations::a_read_goes_back_a_minute_before_the_last_one,
-    revocations::who_waits_is_told_of_a_commit_and_of_no_rollback,
+    revocations::readers_are_notified_of_a_commit_and_of_no_rollback,
 ];

@@ -252,7 +252,7 @@ pub(crate) async fn a_read_goes_back_a_minute_before_the_last_one(bed: Bed) {
     assert_eq!(found(revoked_at + Seconds(100_000)).await, 1);
 }
 
-pub(crate) async fn who_waits_is_told_of_a_commit_and_of_no_rollback(bed: Bed) {
+pub(crate) async fn readers_are_notified_of_a_commit_and_of_no_rollback(bed: Bed) {
     let told = async || timeout(Duration::from_millis(200), bed.store.revoked().notified()).await.is_ok();
     let user = bed.user("ann", &[]).await;
     let live = bed.session(user.id).await;
@@ -269,7 +269,7 @@ pub(crate) async fn who_waits_is_told_of_a_commit_and_of_no_rollback(bed: Bed) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn reads_of_the_feed_that_get_no_answer_leave_requests_their_connections() {
+async fn unanswered_reads_of_the_feed_leave_requests_their_connections() {
     let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
     let clock = std::sync::Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
     let store = SqlStore::connect_postgres(&url, clock, "replica-a", KEEP_FOR).await.unwrap();

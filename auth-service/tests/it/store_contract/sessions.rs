@@ -12,7 +12,7 @@ async fn advance(bed: &Bed, live: &LiveSession, step: Advance) -> Option<LiveSes
     bed.store.advance_session(live.session.id, step, MAC_KEY, IDLE).await.unwrap()
 }
 
-/// Races one step and answers the state afterwards, having checked that exactly one caller got the session.
+/// Races one step, checks that exactly one caller got the session, and returns the state afterwards.
 async fn one_wins(bed: &Bed, live: &LiveSession, step: Advance) -> LiveSession {
     let id = live.session.id;
     let answers =

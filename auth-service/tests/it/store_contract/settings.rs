@@ -30,7 +30,7 @@ async fn write(
     store.change_settings(change, decide).await.unwrap()
 }
 
-pub(crate) async fn one_of_64_operators_who_saw_the_same_wins(bed: Bed) {
+pub(crate) async fn one_of_64_operators_with_the_same_version_wins(bed: Bed) {
     let seen = bed.store.settings().await.unwrap().version;
     let outcomes = race(&bed, |store| {
         let value = bed.fresh()[15].to_string();

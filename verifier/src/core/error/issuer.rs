@@ -14,7 +14,7 @@ pub enum JwksError {
     /// More than 256 KiB.
     #[error("key set is larger than 256 KiB")]
     TooLarge,
-    /// Not JSON with an array `keys` and, if at all, a number `auth_ring`.
+    /// Not JSON with an array `keys` and, if at all, a number `keys_version`.
     #[error("not a key set")]
     Malformed,
     /// More than 64 keys.
@@ -51,11 +51,11 @@ pub enum FetchError {
     #[error("key set has no usable key")]
     NoUsableKey,
     /// The answer is older than the key set in hand: some cache replays it.
-    #[error("key set has auth_ring {offered:?}, older than {held:?}")]
+    #[error("key set has keys_version {offered:?}, lower than {held:?}")]
     RolledBack {
-        /// `auth_ring` of the key set in hand.
+        /// `keys_version` of the key set in hand.
         held: Option<u64>,
-        /// `auth_ring` of the answer.
+        /// `keys_version` of the answer.
         offered: Option<u64>,
     },
     /// What has been revoked is not known well enough, and the verifier was told to
