@@ -1,8 +1,9 @@
-//! Measures whether one process uses all CPUs: one process on one CPU, one on all CPUs, and one process per CPU.
+//! Measures whether one process uses all CPUs: one process on one CPU, one on all CPUs, and one process per
+//! CPU.
 //!
-//! The clients and the database share the CPUs with the service. Besides requests per second, the table therefore shows the CPU time
-//! that the service itself used, in total and per request. A request must not cost more CPU time because the threads of one process
-//! block each other.
+//! The clients and the database share the CPUs with the service. Besides requests per second, the table
+//! therefore shows the CPU time that the service itself used, in total and per request. A request must not
+//! cost more CPU time because the threads of one process block each other.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ pub(crate) async fn run() {
     let databases = [postgres.create_database(), postgres.create_database()];
     let plan = |replicas, url| Plan::new(replicas, url).set("log", "warn").set("max_sessions_per_user", "0");
     let alone = Cluster::start(plan(1, databases[0].url())).await;
-    // By default, each process would use all CPUs for hashing; together they must not run more hashes than the single process.
+    // By default, each process would use all CPUs for hashing; together they must not run more hashes than
+    // the single process.
     let each = Cluster::start(plan(count, databases[1].url()).set("hash_permits", "1")).await;
     let arrangements = [
         Arrangement { cluster: &alone, cpus: vec!["0".to_owned()] },
@@ -56,7 +58,7 @@ pub(crate) async fn run() {
 
     measure("JWKS", &arrangements, async |_| get("/.well-known/jwks.json", "")).await;
     measure("forward auth, `/v1/verify`", &arrangements, async |cluster| {
-        let login = cluster.client().login(ADMIN, cluster.admin_password()).await.expect("an answer");
+        let login = cluster.client().login(ADMIN, cluster.admin_password()).await.expect("a response");
         get("/v1/verify", &format!("authorization: Bearer {}\r\n", login.tokens().access))
     })
     .await;

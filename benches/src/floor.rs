@@ -1,4 +1,5 @@
-//! The floor: the minimum work of any server for a refresh, which is a small body, one `UPDATE … RETURNING` and one signature.
+//! The floor: the minimum work of any server for a refresh, which is a small body, one `UPDATE … RETURNING`
+//! and one signature.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -39,12 +40,12 @@ enum Pool {
 }
 
 #[derive(Deserialize)]
-struct Question {
+struct UpdateRequest {
     id: i64,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct UpdateResponse {
     value: i64,
     signature: String,
 }
@@ -67,14 +68,14 @@ pub(crate) async fn serve(database_url: &str) {
     axum::serve(listener, router).await.expect("it serves until it is killed");
 }
 
-async fn refresh(State(floor): State<Floor>, Json(question): Json<Question>) -> Json<Answer> {
+async fn refresh(State(floor): State<Floor>, Json(request): Json<UpdateRequest>) -> Json<UpdateResponse> {
     let value: i64 = match &floor.pool {
-        Pool::Postgres(pool) => sqlx::query_scalar(UPDATE).bind(question.id).fetch_one(pool).await,
-        Pool::Sqlite(pool) => sqlx::query_scalar(UPDATE).bind(question.id).fetch_one(pool).await,
+        Pool::Postgres(pool) => sqlx::query_scalar(UPDATE).bind(request.id).fetch_one(pool).await,
+        Pool::Sqlite(pool) => sqlx::query_scalar(UPDATE).bind(request.id).fetch_one(pool).await,
     }
     .expect("the row exists");
     let signature = floor.key.sign(&floor.random, &[b'x'; 600]).expect("a signature");
-    Json(Answer { value, signature: URL_SAFE_NO_PAD.encode(signature) })
+    Json(UpdateResponse { value, signature: URL_SAFE_NO_PAD.encode(signature) })
 }
 
 /// As durable as the service: `synchronous_commit` on, `synchronous` FULL.

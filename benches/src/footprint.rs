@@ -28,7 +28,7 @@ pub(crate) async fn run() {
         .client()
         .login(e2e::cluster::ADMIN, cluster.admin_password())
         .await
-        .expect("an answer")
+        .expect("a response")
         .tokens()
         .refresh;
     let clock = SystemClock::new();
@@ -36,7 +36,7 @@ pub(crate) async fn run() {
         cluster.kill(0);
         let start = clock.monotonic();
         cluster.restart(0).await;
-        let answer = cluster.client().refresh(&token).await.expect("an answer");
+        let answer = cluster.client().refresh(&token).await.expect("a response");
         times.push(clock.monotonic().saturating_sub(start).as_secs_f64() * 1e3);
         token = answer.tokens().refresh;
     }

@@ -67,7 +67,7 @@ pub(crate) async fn sessions(cluster: &Cluster) -> Vec<Session> {
     let admin = cluster.admin_password().to_owned();
     let mut sessions = Vec::new();
     for _ in 0..CALLERS {
-        let answer = cluster.client().login(e2e::cluster::ADMIN, &admin).await.expect("an answer");
+        let answer = cluster.client().login(e2e::cluster::ADMIN, &admin).await.expect("a response");
         sessions.push(Session { refresh_token: answer.tokens().refresh });
     }
     sessions
@@ -84,7 +84,7 @@ impl Caller for Session {
         post(out, "/v1/refresh", &body);
     }
 
-    fn answer(&mut self, status: u16, body: &[u8]) {
+    fn receive(&mut self, status: u16, body: &[u8]) {
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(body));
         let answer: serde_json::Value = serde_json::from_slice(body).expect("JSON");
         answer["refresh_token"].as_str().expect("a token").clone_into(&mut self.refresh_token);
@@ -116,7 +116,7 @@ impl Caller for Plain {
         out.extend_from_slice(&self.0);
     }
 
-    fn answer(&mut self, _: u16, _: &[u8]) {}
+    fn receive(&mut self, _: u16, _: &[u8]) {}
 }
 
 fn post(out: &mut Vec<u8>, path: &str, body: &str) {

@@ -1,4 +1,5 @@
-//! Keep-alive clients. Each sends its next request when the previous response has arrived, and does as little work as possible.
+//! Keep-alive clients. Each sends its next request when the previous response has arrived, and does as little
+//! work as possible.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub(crate) trait Caller: Send + 'static {
     /// Writes the next request.
     fn request(&mut self, out: &mut Vec<u8>);
     /// Processes a response.
-    fn answer(&mut self, status: u16, body: &[u8]);
+    fn receive(&mut self, status: u16, body: &[u8]);
 }
 
 /// Runs the callers in parallel for `duration`.
@@ -87,7 +88,7 @@ async fn call<C: Caller>(
         } else {
             failures += 1;
         }
-        caller.answer(status, &input[body..]);
+        caller.receive(status, &input[body..]);
     }
     (latencies, failures)
 }

@@ -1,8 +1,11 @@
-//! Measures speed as a ratio to a floor that is measured in the same run, so that figures of different machines are comparable.
+//! Measures speed as a ratio to a floor that is measured in the same run, so that figures of different
+//! machines are comparable.
 //!
-//! `cargo build --profile dist -p auth-service && cargo run --profile dist -p benches -- [tokens|cores|http|login|footprint]`
+//! `cargo build --profile dist -p auth-service && cargo run --profile dist -p benches --
+//! [tokens|cores|http|login|footprint]`
 //!
-//! `taskset` (util-linux) pins the service and the database to one CPU, and the clients to another. For `cores`, see there.
+//! `taskset` (util-linux) pins the service and the database to one CPU, and the clients to another. For
+//! `cores`, see there.
 
 mod cores;
 mod floor;

@@ -85,7 +85,8 @@ pub(crate) fn resident_mib(id: u32) -> f64 {
 pub(crate) fn cpu_time(id: u32) -> Duration {
     let stat = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat"));
     let stat = stat.expect("the process runs");
-    // The name is in brackets and may contain any character. User and system time are the 12th and 13th field after it.
+    // The name is in brackets and may contain any character. User and system time are the 12th and 13th field
+    // after it.
     let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
     let ticks = after_name.split_whitespace().skip(11).take(2);
     Duration::from_millis(10 * ticks.map(|field| field.parse::<u64>().expect("a number")).sum::<u64>())

@@ -13,8 +13,8 @@ use crate::domain::random_name;
 use crate::entropy::Entropy;
 use crate::store::SqlStore;
 
-/// Opens the database and migrates its schema. Returns the names of the applied migrations, too. Creates a SQLite file and its folder
-/// if they are missing.
+/// Opens the database and migrates its schema. Returns the names of the applied migrations, too. Creates a
+/// SQLite file and its folder if they are missing.
 pub async fn open(
     config: &Config,
     clock: Arc<dyn Clock>,

@@ -18,7 +18,8 @@ pub enum StartError {
         "no master key: set AUTH_MASTER_KEY_FILE to a file with 32 random bytes in base64 (`head -c 32 /dev/urandom | base64 > master.key`), the same on every replica"
     )]
     NoMasterKey,
-    /// The configured master key file does not exist. It is never created, because the new key could not open the existing keys.
+    /// The configured master key file does not exist. It is never created, because the new key could not open
+    /// the existing keys.
     #[error("the master key file {} does not exist", .0.display())]
     MissingMasterKey(PathBuf),
     /// The master keys cannot be read.

@@ -24,7 +24,8 @@ pub enum FirstPassword {
     Configured,
 }
 
-/// Creates the first administrator, unless that was done before. Returns `Some` after the commit, only on the replica that did it.
+/// Creates the first administrator, unless that was done before. Returns `Some` after the commit, only on the
+/// replica that did it.
 pub async fn bootstrap(app: &App) -> Result<Option<FirstPassword>, StartError> {
     if app.store.is_bootstrapped().await? {
         return Ok(None);

@@ -88,7 +88,8 @@ pub async fn start(
     })
 }
 
-/// Creates the first key of each chain in `policies` that has none. If several replicas try, one of them does it.
+/// Creates the first key of each chain in `policies` that has none. If several replicas try, one of them does
+/// it.
 async fn start_missing_chains(
     store: &SqlStore,
     table: &KeyTable,

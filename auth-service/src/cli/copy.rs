@@ -20,8 +20,8 @@ pub(crate) struct CopyArguments {
     /// URL of the SQLite database, as in the configuration. It is only read.
     #[arg(long, value_name = "URL")]
     from: String,
-    /// URL of the empty PostgreSQL database; defaults to `database_url` of the configuration. Prefer the configuration: other users
-    /// can see arguments, and the URL contains the password.
+    /// URL of the empty PostgreSQL database; defaults to `database_url` of the configuration. Prefer the
+    /// configuration: other users can see arguments, and the URL contains the password.
     #[arg(long, value_name = "URL")]
     to: Option<SecretString>,
 }

@@ -15,11 +15,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReplicasCommand {
-    /// List replicas: id, host, state, public address, version, started, last seen, key set version, generations of its signing keys,
-    /// settings version, with `refused` if the replica cannot use these settings.
+    /// List replicas: id, host, state, public address, version, started, last seen, key set version,
+    /// generations of its signing keys, settings version, with `refused` if the replica cannot use these
+    /// settings.
     List,
-    /// Take a replica out of rotation: it reports that it is not ready, and still serves requests that arrive. Waits until the replica
-    /// has done so.
+    /// Take a replica out of rotation: it reports that it is not ready, and still serves requests that
+    /// arrive. Waits until the replica has done so.
     Drain {
         /// The replica's id, as `replicas list` prints it.
         id: String,

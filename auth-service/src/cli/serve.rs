@@ -1,4 +1,4 @@
-//! `auth-service serve`: starts a replica, and drains it when the process is told to stop.
+//! `auth-service serve`: starts a replica, and drains it on SIGTERM or SIGINT.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -125,7 +125,8 @@ fn announce(
     }
 }
 
-/// Shows the generated password on a terminal, or writes it to a file if the output goes to a log. Returns a shell word for it.
+/// Shows the generated password on a terminal, or writes it to a file if the output goes to a log. Returns a
+/// shell word for it.
 fn deliver_password(
     config: &Config,
     password: &SecretString,
@@ -156,8 +157,8 @@ fn deliver_password(
     Ok(format!("$(cat {})", path.display()))
 }
 
-/// Three commands to paste: log in, show the own account, rotate a key. `password` is a shell word; without one, the commands take the
-/// configured password from the environment.
+/// Three commands to paste: log in, show the own account, rotate a key. `password` is a shell word; without
+/// one, the commands take the configured password from the environment.
 fn first_steps(public: SocketAddr, admin: SocketAddr, password: Option<&str>) -> [String; 5] {
     let password = password.unwrap_or("$AUTH_BOOTSTRAP_ADMIN_PASSWORD");
     let body = format!(

@@ -18,10 +18,11 @@ const NOT_CHECKED: u8 = 2;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Check access tokens from standard input, one per line; print one line of JSON per token that says whether it is accepted.
+    /// Check access tokens from standard input, one per line; print one line of JSON per token that says
+    /// whether it is accepted.
     ///
-    /// Exit code 0: all are accepted. 1: some are refused. 2: nothing could be checked. Does not check whether a token's session has
-    /// ended or its key was compromised.
+    /// Exit code 0: all are accepted. 1: some are refused. 2: nothing could be checked. Does not check
+    /// whether a token's session has ended or its key was compromised.
     Check(Check),
 }
 
@@ -87,8 +88,8 @@ struct Line<'a> {
     outcome: Outcome<'a>,
 }
 
-/// Checks each line as it arrives, so that the command works interactively. Returns whether all tokens were accepted. Stops if the
-/// output is closed.
+/// Checks each line as it arrives, so that the command works interactively. Returns whether all tokens were
+/// accepted. Stops if the output is closed.
 fn check_lines(
     mut tokens: impl BufRead,
     mut output: impl Write,
@@ -123,8 +124,8 @@ fn check_lines(
     Ok(all_accepted)
 }
 
-/// Reads a line without its line break into `line`. Returns whether it fits: of a line that is longer than a token and some white
-/// space, only the start is kept. Returns `None` at the end of the input.
+/// Reads a line without its line break into `line`. Returns whether it fits: of a line that is longer than a
+/// token and some white space, only the start is kept. Returns `None` at the end of the input.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     const MAX_LINE: usize = MAX_TOKEN + 64;
     line.clear();

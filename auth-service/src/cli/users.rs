@@ -27,7 +27,8 @@ pub(crate) enum UserCommand {
         /// The user's login name.
         username: String,
     },
-    /// Set a user's password and end their sessions; prompts for the password, or reads it from standard input.
+    /// Set a user's password and end their sessions; prompts for the password, or reads it from standard
+    /// input.
     Passwd {
         /// The user's login name.
         username: String,

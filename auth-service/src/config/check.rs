@@ -11,12 +11,14 @@ use super::{ADMIN_AUDIENCE, Config, ConfigError, Database, Settings, duration, p
 use crate::domain::password::HashPolicy;
 use crate::domain::revocation::{LARGEST_LEEWAY, LONGEST_ACCESS_TOKEN};
 
-/// Claims that a standard or the service defines; no configuration may redefine them (RFC 7519, RFC 9068, RFC 8693, RFC 7800, OIDC core).
+/// Claims that a standard or the service defines; no configuration may redefine them (RFC 7519, RFC 9068, RFC
+/// 8693, RFC 7800, OIDC core).
 const RESERVED_CLAIMS: &str = "iss sub aud exp nbf iat jti sid client_id scope roles auth_time amr acr azp nonce \
      at_hash c_hash cnf act may_act events sub_id typ token_use";
 
 impl Config {
-    /// Fails with every problem of these values. [`Config::load`] has already checked the values that it returns.
+    /// Fails with every problem of these values. [`Config::load`] has already checked the values that it
+    /// returns.
     pub fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
         self.problems(settings).into_result(())
     }
@@ -35,8 +37,9 @@ impl Config {
         problems
     }
 
-    /// The problems of `settings`, alone and combined with the fixed values. The fixed values alone are checked only at the start: that
-    /// check depends on the machine, which may have changed since, and a change of settings must not fail because of it.
+    /// The problems of `settings`, alone and combined with the fixed values. The fixed values alone are
+    /// checked only at the start: that check depends on the machine, which may have changed since, and a
+    /// change of settings must not fail because of it.
     pub(super) fn problems_with(&self, settings: &Settings) -> Problems {
         let mut problems = Problems::default();
         settings.check_audiences(&mut problems);

@@ -43,13 +43,14 @@ impl Layers {
         Self { config, local: loaded.settings, given: loaded.given }
     }
 
-    /// The settings that apply on this replica. Ignores settings that this release does not know, because a newer one stored them.
+    /// The settings that apply on this replica. Ignores settings that this release does not know, because a
+    /// newer one stored them.
     pub fn over(&self, stored: &Stored) -> Result<Settings, ConfigError> {
         Ok(self.combine(stored, |key| self.given.contains_key(key))?)
     }
 
-    /// The settings that would apply if `stored` were stored. Fails unless they are valid on this replica, and on a replica whose file
-    /// and environment do not set the settings in `names`.
+    /// The settings that would apply if `stored` were stored. Fails unless they are valid on this replica,
+    /// and on a replica whose file and environment do not set the settings in `names`.
     pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<Checked, ConfigError> {
         let elsewhere = self.combine(stored, |key| self.given.contains_key(key) && !names.contains(key));
         match (self.combine(stored, |key| self.given.contains_key(key)), elsewhere) {

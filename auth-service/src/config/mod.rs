@@ -8,9 +8,10 @@
 //! values that operators stored ──────────────────────────────▶ Settings under file and environment (layers)
 //! ```
 //!
-//! The two lists in this file declare every key. The names in the file, in the environment, in the admin API and in printed output
-//! come from them. The values in [`Config`] are fixed until the process ends; those in [`Settings`] can change while it runs.
-//! They are two types, so that no part that is built once is built from a value that can change.
+//! The two lists in this file declare every key. The names in the file, in the environment, in the admin API
+//! and in printed output come from them. The values in [`Config`] are fixed until the process ends; those in
+//! [`Settings`] can change while it runs. They are two types, so that no part that is built once is built
+//! from a value that can change.
 //!
 //! No other module reads the environment.
 
@@ -84,14 +85,16 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Values that are fixed until the process ends. A field has the name of its key in the file; in the environment, the key is in
-    /// upper case after `AUTH_`.
+    /// Values that are fixed until the process ends. A field has the name of its key in the file; in the
+    /// environment, the key is in upper case after `AUTH_`.
     ///
-    /// They describe the process and its machine, or the rules K1, K4 and K8 depend on them: see docs/design-decisions.md.
+    /// They describe the process and its machine, or the rules K1, K4 and K8 depend on them: see
+    /// docs/design-decisions.md.
     Config {
         /// The exact `iss` of every token, and the URL at which verifiers find the key set.
         issuer: String = "http://127.0.0.1:8080".to_owned();
-        /// Accepts an `http://` issuer that is not loopback. Tokens then cross the network without encryption.
+        /// Accepts an `http://` issuer that is not loopback. Tokens then cross the network without
+        /// encryption.
         allow_insecure_issuer: bool = false;
         /// The listener for clients and verifiers; port 0 picks a free one.
         public_addr: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
@@ -111,7 +114,8 @@ settings! {
         key_publish_ahead: Seconds = Seconds(15 * 60);
         /// Interval at which a replica polls the key table.
         key_poll_interval: Duration = Duration::from_secs(5);
-        /// Tolerated difference between the clocks of this replica and the database; beyond it, the replica stops issuing.
+        /// Tolerated difference between the clocks of this replica and the database; beyond it, the replica
+        /// stops issuing.
         clock_bound: Seconds = Seconds(5);
         /// Clock difference that verifiers tolerate.
         leeway: Seconds = Seconds(30);
@@ -137,9 +141,11 @@ settings! {
 }
 
 settings! {
-    /// Values that operators can change while the service runs (`/admin/v1/settings`), unless file or environment override them.
+    /// Values that operators can change while the service runs (`/admin/v1/settings`), unless file or
+    /// environment override them.
     ///
-    /// Parts that are built once must not copy a value from here. A flow takes one snapshot and uses it to its end.
+    /// Parts that are built once must not copy a value from here. A flow takes one snapshot and uses it to
+    /// its end.
     Settings {
         /// Audiences that a login may request; the first is the default.
         audiences: Vec<String> = vec!["api".to_owned()];
@@ -165,7 +171,8 @@ settings! {
         key_rotation_period: Seconds = Seconds(30 * DAY);
         /// How long a cache may keep the key set; it may serve it a fifth longer while it fetches a new one.
         jwks_max_age: Seconds = Seconds(5 * 60);
-        /// Minimum length of a password, in code points. NIST SP 800-63B-4 requires 15 where a password is the only factor.
+        /// Minimum length of a password, in code points. NIST SP 800-63B-4 requires 15 where a password is
+        /// the only factor.
         password_min_length: u32 = 12;
         /// Names of additional claims that users may have.
         extra_claims: Vec<String> = Vec::new();
@@ -282,8 +289,8 @@ impl Config {
             .unwrap_or_else(|| Database::Sqlite { path: self.database_url.expose_secret().into() })
     }
 
-    /// The path of the master key file: as configured, or on SQLite the default beside the database file, where it is created if
-    /// missing. `None` if the key is given directly, or on PostgreSQL without a file.
+    /// The path of the master key file: as configured, or on SQLite the default beside the database file,
+    /// where it is created if missing. `None` if the key is given directly, or on PostgreSQL without a file.
     pub fn master_key_path(&self) -> Option<PathBuf> {
         match (&self.master_key, &self.master_key_file, self.database()) {
             (Some(_), _, _) | (None, None, Database::Postgres) => None,
@@ -315,7 +322,8 @@ impl Config {
 }
 
 impl Settings {
-    /// How long past `jwks_max_age` a cache may serve a key set while it fetches a new one: a fifth of `jwks_max_age`.
+    /// How long past `jwks_max_age` a cache may serve a key set while it fetches a new one: a fifth of
+    /// `jwks_max_age`.
     pub fn jwks_stale_while_revalidate(&self) -> Seconds {
         Seconds(self.jwks_max_age.0 / 5)
     }
@@ -337,7 +345,8 @@ impl Settings {
         }
     }
 
-    /// 10 s, or half of the access token's lifetime if that is less: the token in a repeated response must still be useful.
+    /// 10 s, or half of the access token's lifetime if that is less: the token in a repeated response must
+    /// still be useful.
     fn max_refresh_grace(&self) -> Seconds {
         Seconds(MAX_REFRESH_GRACE.0.min(self.access_token_ttl.0 / 2))
     }

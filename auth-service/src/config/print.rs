@@ -10,7 +10,8 @@ use super::{
 };
 
 impl Loaded {
-    /// One line per key, with the source of its value. Secrets are printed as `***`, which is refused when read back.
+    /// One line per key, with the source of its value. Secrets are printed as `***`, which is refused when
+    /// read back.
     pub fn to_toml(&self) -> String {
         let (fixed, live) = (self.config.shown(), self.settings.shown());
         let mut out = String::from("# Fixed while the service runs.\n");
@@ -70,7 +71,8 @@ fn hide_passwords(url: &str) -> String {
         None if url.starts_with("sqlite:") => return url.to_owned(),
         None => return HIDDEN.to_owned(),
     };
-    // A password may contain @ and ? unescaped: the last @ ends it, and with a ? before the last @, everything is hidden.
+    // A password may contain @ and ? unescaped: the last @ ends it, and with a ? before the last @,
+    // everything is hidden.
     let (user_info, rest) = match rest.rsplit_once('@') {
         Some((user_info, _)) if user_info.contains('?') => return format!("{scheme}://{HIDDEN}"),
         Some((user_info, rest)) => match user_info.split_once(':') {

@@ -80,7 +80,8 @@ fn describe(value: &toml::Value) -> &'static str {
 
 /// A type that a configuration value may have.
 pub(super) trait Setting: Sized {
-    /// Reads a value. The error is a phrase that follows the key, such as "must be …", and never repeats the value.
+    /// Reads a value. The error is a phrase that follows the key, such as "must be …", and never repeats the
+    /// value.
     fn read(raw: Raw<'_>) -> Result<Self, String>;
 
     /// The value in TOML, or `None` if it is not set.

@@ -161,7 +161,8 @@ pub(super) fn nearest_key(name: &str) -> &'static str {
     keys().min_by_key(|key| edit_distance(key, name)).unwrap_or_default()
 }
 
-/// The Levenshtein distance: the number of insertions, deletions and replacements that turn one name into the other.
+/// The Levenshtein distance: the number of insertions, deletions and replacements that turn one name into the
+/// other.
 fn edit_distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, a) in left.bytes().enumerate() {
@@ -181,7 +182,8 @@ pub(super) fn cpu_count() -> usize {
     thread::available_parallelism().map_or(1, Into::into)
 }
 
-/// The number of hashes of `memory_kib` that fit into half of the memory that this process may use; at least one.
+/// The number of hashes of `memory_kib` that fit into half of the memory that this process may use; at least
+/// one.
 pub(super) fn hashes_in_half_of_memory(memory_kib: u32) -> usize {
     let budget_kib = memory_limit_kib().unwrap_or(u64::MAX) / 2;
     usize::try_from(budget_kib / u64::from(memory_kib.max(1))).unwrap_or(usize::MAX).max(1)

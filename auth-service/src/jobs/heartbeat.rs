@@ -11,8 +11,8 @@ use crate::store::Deadline;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Sends a heartbeat at each interval and immediately when the drain state changes, until the task is aborted. Heartbeats never
-/// overlap.
+/// Sends a heartbeat at each interval and immediately when the drain state changes, until the task is
+/// aborted. Heartbeats never overlap.
 pub(super) async fn run(app: App) {
     let mut drain = app.drain.watch();
     let mut outage = Outage::new(

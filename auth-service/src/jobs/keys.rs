@@ -16,7 +16,8 @@ const READ_LIMIT: Duration = Duration::from_secs(2);
 /// Maximum poll interval while the key table cannot be read, even if `key_poll_interval` is longer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Confirms or reloads the key ring every `key_poll_interval` and announces successors that are due, until the task is aborted.
+/// Confirms or reloads the key ring every `key_poll_interval` and announces successors that are due, until
+/// the task is aborted.
 pub(super) async fn run(app: App) {
     let mut outage = Outage::new("the key table cannot be read", "the key table can be read again");
     let mut pause = app.config.key_poll_interval;

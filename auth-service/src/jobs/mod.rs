@@ -1,4 +1,5 @@
-//! The loops of a replica: they poll keys, revocations and settings, rotate keys, send heartbeats, and delete old rows.
+//! The loops of a replica: they poll keys, revocations and settings, rotate keys, send heartbeats, and delete
+//! old rows.
 
 pub mod feed;
 mod heartbeat;
@@ -19,8 +20,8 @@ use tidy::Tidy;
 /// Delay before a job is restarted, so that one that crashes immediately does not fill the log.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs all jobs until it is dropped. A job that panics is restarted, and does not stop the others: without them, the signing lease
-/// would expire, or the feed would stop.
+/// Runs all jobs until it is dropped. A job that panics is restarted, and does not stop the others: without
+/// them, the signing lease would expire, or the feed would stop.
 pub async fn run(app: App) {
     tokio::join!(
         keep_running("keys", || keys::run(app.clone())),
@@ -42,7 +43,8 @@ async fn keep_running<F: Future<Output = ()> + Send + 'static>(name: &str, job: 
     }
 }
 
-/// The interval with a random jitter of up to 10 %, so that replicas that start together do not poll together.
+/// The interval with a random jitter of up to 10 %, so that replicas that start together do not poll
+/// together.
 fn jittered(entropy: &dyn Entropy, interval: Duration) -> Duration {
     let mut byte = [128];
     // Without randomness there is no jitter.

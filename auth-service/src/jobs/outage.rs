@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use tracing::{info, warn};
 
-/// Whether the last attempt of a loop failed. Logs one line when an outage starts, one when it ends, and none in between.
+/// Whether the last attempt of a loop failed. Logs one line when an outage starts, one when it ends, and none
+/// in between.
 pub(super) struct Outage {
     /// Logged when an outage starts.
     starts: &'static str,

@@ -11,8 +11,9 @@ use crate::store::{Deadline, SqlStore};
 
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Applies the stored settings whenever a version is reported, until the task is aborted. Each read of revocations reports a version and
-/// does not wait until it is applied: the settings table may be locked, or unreadable for this replica.
+/// Applies the stored settings whenever a version is reported, until the task is aborted. Each read of
+/// revocations reports a version and does not wait until it is applied: the settings table may be locked, or
+/// unreadable for this replica.
 pub async fn run(settings: Arc<LiveSettings>, store: SqlStore) {
     let mut reports = settings.reports();
     let mut outage = Outage::new(

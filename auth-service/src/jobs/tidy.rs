@@ -50,8 +50,9 @@ impl Tidy {
         }
     }
 
-    /// Deletes expired private keys, revocations whose tokens have expired, old ended sessions, old failure counters, and replicas that
-    /// have stopped. Deletes nothing while the clocks differ: with a wrong clock, it would delete rows that are still needed.
+    /// Deletes expired private keys, revocations whose tokens have expired, old ended sessions, old failure
+    /// counters, and replicas that have stopped. Deletes nothing while the clocks differ: with a wrong clock,
+    /// it would delete rows that are still needed.
     pub async fn once(&self) -> Result<(), StoreError> {
         if self.clock_guard.off_by(self.clock_bound).is_some() {
             return Ok(());

@@ -14,8 +14,8 @@ pub struct ClockGuard {
 }
 
 impl ClockGuard {
-    /// Records the database's time. The statement ran at some instant between `asked_at` and now, and both clocks are truncated
-    /// to seconds; only a larger difference counts.
+    /// Records the database's time. The statement ran at some instant between `asked_at` and now, and both
+    /// clocks are truncated to seconds; only a larger difference counts.
     pub fn observe(&self, seen: &Confirmation, clock: &dyn Clock) {
         let returned_at = clock.now();
         let took = clock.monotonic().saturating_sub(seen.asked_at);

@@ -1,6 +1,8 @@
-//! Whether this replica is out of rotation: because the process stops, or because an operator requested maintenance.
+//! Whether this replica is out of rotation: because the process stops, or because an operator requested
+//! maintenance.
 //!
-//! While it drains, readiness fails and streams of the revocation feed end; all other requests are still served.
+//! While it drains, readiness fails and streams of the revocation feed end; all other requests are still
+//! served.
 
 use tokio::sync::watch;
 use tracing::info;
@@ -39,7 +41,7 @@ impl Drain {
         self.state.borrow().is_on()
     }
 
-    /// Whether the process was told to stop.
+    /// Whether the process is about to stop.
     pub fn is_stopping(&self) -> bool {
         self.state.borrow().is_stopping
     }
@@ -67,7 +69,8 @@ impl Drain {
         Decisions(self.state.borrow().decisions)
     }
 
-    /// Applies the state that was read from the database, unless a decision has been applied here since `before`: the read may be older.
+    /// Applies the state that was read from the database, unless a decision has been applied here since
+    /// `before`: the read may be older.
     pub fn follow(&self, maintenance: bool, before: Decisions) {
         self.change(|state| {
             if state.decisions == before.0 {

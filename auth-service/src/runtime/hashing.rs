@@ -1,8 +1,9 @@
 //! The threads that compute password hashes: a few with low priority, behind a short queue.
 //!
-//! A hash takes a whole CPU and 19 MiB for tens of milliseconds. However many logins arrive, only `permits` hashes run in parallel,
-//! with a lower priority than all other work, and only `queue` more may wait; further ones are refused immediately. If a caller
-//! disconnects, a hash that is running still completes, and one that is waiting is skipped.
+//! A hash takes a whole CPU and 19 MiB for tens of milliseconds. However many logins arrive, only `permits`
+//! hashes run in parallel, with a lower priority than all other work, and only `queue` more may wait; further
+//! ones are refused immediately. If a caller disconnects, a hash that is running still completes, and one
+//! that is waiting is skipped.
 
 use std::{
     collections::VecDeque,
@@ -87,7 +88,8 @@ impl HashPool {
         Ok(pool)
     }
 
-    /// Checks a password. Always computes one hash, even if there is no stored one, so that the time does not reveal whether there is.
+    /// Checks a password. Always computes one hash, even if there is no stored one, so that the time does not
+    /// reveal whether there is.
     pub async fn verify(
         &self,
         password: Password,
@@ -332,8 +334,8 @@ mod tests {
 
     #[tokio::test]
     async fn hash_of_another_policy_needs_a_rehash() {
-        let dearer = HashPolicy { iterations: 2, ..CHEAP };
-        let hash = dearer.hash(&password("plum"), &[1; 16]).unwrap();
+        let expensive = HashPolicy { iterations: 2, ..CHEAP };
+        let hash = expensive.hash(&password("plum"), &[1; 16]).unwrap();
         let found = pool(1, 4).verify(password("plum"), Some(hash)).await.unwrap();
         assert_eq!(found, Verification { matches: true, needs_rehash: true });
     }

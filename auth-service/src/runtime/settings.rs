@@ -24,15 +24,17 @@ pub struct LiveSettings {
 pub struct Applied {
     /// The last version that was read.
     pub version: i64,
-    /// The settings that apply: those of this version or of the last valid one; if none was valid, those of file and defaults alone.
+    /// The settings that apply: those of this version or of the last valid one; if none was valid, those of
+    /// file and defaults alone.
     pub settings: Arc<Settings>,
     /// The problems of this version, if it is not valid here.
     pub refused: Option<ConfigError>,
 }
 
 impl LiveSettings {
-    /// The settings with which a replica starts. Stored settings may be invalid here, because a newer release or a replica with another
-    /// file stored them. Then the replica starts with file and defaults alone, and logs a warning.
+    /// The settings with which a replica starts. Stored settings may be invalid here, because a newer release
+    /// or a replica with another file stored them. Then the replica starts with file and defaults alone, and
+    /// logs a warning.
     pub fn new(layers: Layers, table: &SettingsTable) -> Self {
         let (settings, refused) = match layers.over(&table.values()) {
             Ok(settings) => (settings, None),
@@ -75,13 +77,13 @@ impl LiveSettings {
         self.reported.subscribe()
     }
 
-    /// Reads and applies the stored settings if `version` is not the one that was read last. If they cannot be read or are not valid, the
-    /// last valid ones stay in use.
+    /// Reads and applies the stored settings if `version` is not the one that was read last. If they cannot
+    /// be read or are not valid, the last valid ones stay in use.
     pub async fn catch_up(&self, store: &SqlStore, version: i64) -> Result<(), StoreError> {
         if self.applied.load().version == version {
             return Ok(());
         }
-        let _turn = store.wait_for(self.reading.lock()).await?;
+        let _guard = store.wait_for(self.reading.lock()).await?;
         // Another task may have read this version while this one waited.
         if self.applied.load().version != version {
             self.apply(&store.settings().await?);

@@ -129,7 +129,8 @@ struct Comparison {
     difference: f64,
 }
 
-/// Medians of many rounds. Ratio and difference are computed from adjacent rounds, which ran under the same conditions.
+/// Medians of many rounds. Ratio and difference are computed from adjacent rounds, which ran under the same
+/// conditions.
 fn compare(mut ours: impl FnMut(), mut floor: impl FnMut()) -> Comparison {
     let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (round(&mut ours), round(&mut floor))).collect();
     let middle = |figure: fn(&(f64, f64)) -> f64| median(rounds.iter().map(figure).collect());

@@ -89,8 +89,8 @@ impl Hub {
         listener.eager_reconnect(false);
         loop {
             // A broken connection is `None`, a silent one takes too long.
-            let heard = timeout(MAX_SILENCE, listener.try_recv()).await.unwrap_or(Ok(None))?;
-            let payload = heard.ok_or_else(|| sqlx::Error::Io(ErrorKind::ConnectionAborted.into()))?;
+            let received = timeout(MAX_SILENCE, listener.try_recv()).await.unwrap_or(Ok(None))?;
+            let payload = received.ok_or_else(|| sqlx::Error::Io(ErrorKind::ConnectionAborted.into()))?;
             // Other payloads only show that the connection works.
             if let Ok(Notice { inbox, message }) = serde_json::from_str(payload.payload()) {
                 let frame = || Some(ToClient::Message(&message).frame());

@@ -1,4 +1,4 @@
-//! The life of one socket.
+//! One open socket, until it closes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -65,22 +65,22 @@ impl Socket {
     /// Lives until the token ends, the replica drains, or the client leaves.
     pub(crate) async fn live(mut self, guard: &Guard) {
         let drain = Arc::clone(&self.app.drain);
-        let End(farewell) = tokio::select! {
+        let End(close_frame) = tokio::select! {
             biased;
             reason = guard.ended() => End::with(POLICY, reason.label()),
             () = drain.turn() => End::with(SERVICE_RESTART, "draining"),
             end = self.converse(guard) => end,
         };
-        if let Some(farewell) = farewell {
+        if let Some(close_frame) = close_frame {
             // A client that reads nothing will not read this either.
-            let _ = timeout(CLOSE_TIMEOUT, self.close(farewell)).await;
+            let _ = timeout(CLOSE_TIMEOUT, self.close(close_frame)).await;
         }
     }
 
-    /// Sends the close frame and waits for the reply: closing a connection with unread data would discard the frames that
-    /// were sent last.
-    async fn close(&mut self, farewell: CloseFrame) {
-        if self.wire.send(Frame::Close(Some(farewell))).await.is_ok() {
+    /// Sends the close frame and waits for the reply: closing a connection with unread data would discard the
+    /// frames that were sent last.
+    async fn close(&mut self, close_frame: CloseFrame) {
+        if self.wire.send(Frame::Close(Some(close_frame))).await.is_ok() {
             while let Some(Ok(_)) = self.wire.recv().await {}
         }
     }

@@ -29,8 +29,8 @@ impl Folder {
         Ok(Self { path, has_changed: false })
     }
 
-    /// Writes the files that are missing or different, then removes those of other keys. Sets `has_changed` with the first one, so
-    /// that a change counts even if a later one fails.
+    /// Writes the files that are missing or different, then removes those of other keys. Sets `has_changed`
+    /// with the first one, so that a change counts even if a later one fails.
     pub(super) fn update(&mut self, files: &Files) -> Result<(), Failure> {
         for (name, content) in files {
             let path = self.path.join(name);
@@ -54,7 +54,8 @@ impl Folder {
     }
 }
 
-/// The files of a key set. Leaves out keys whose `kid` is not their thumbprint: a thumbprint is safe as a file name.
+/// The files of a key set. Leaves out keys whose `kid` is not their thumbprint: a thumbprint is safe as a
+/// file name.
 pub(super) fn files(set: &JwkSet) -> Files {
     let keys = set.keys.iter().filter(|key| *key.kid() == key.thumbprint());
     keys.map(|key| (format!("{}.pem", key.kid()), pem(key))).collect()
@@ -73,7 +74,8 @@ fn pem(key: &Jwk) -> String {
     pem + "-----END PUBLIC KEY-----\n"
 }
 
-/// Replaces a file atomically: readers see the old content or the new one, even after the machine has crashed.
+/// Replaces a file atomically: readers see the old content or the new one, even after the machine has
+/// crashed.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
     let new = path.with_extension("pem.new");
     let mut file = File::create(&new)?;

@@ -1,8 +1,9 @@
-//! `auth-service keys export`: writes the published keys to files, for programs that read keys only from files.
+//! `auth-service keys export`: writes the published keys to files, for programs that read keys only from
+//! files.
 //!
-//! `--watch` and `--exec` are part of the command because a proxy needs both promptly: a new key before it signs, and a compromised
-//! key gone. A cron job runs once a minute at most, and a loop in a shell would open the database at each poll, and would have to find out
-//! itself whether a reload is due or has failed.
+//! `--watch` and `--exec` are part of the command because a proxy needs both promptly: a new key before it
+//! signs, and a compromised key gone. A cron job runs once a minute at most, and a loop in a shell would open
+//! the database at each poll, and would have to find out itself whether a reload is due or has failed.
 
 mod command;
 mod folder;
@@ -24,7 +25,8 @@ use verifier::{JwkSet, SystemClock};
 use super::{Failure, jwks, load};
 use folder::Folder;
 
-/// Time limit for the command: enough for a proxy to load new keys, and a command that hangs must not block the next change.
+/// Time limit for the command: enough for a proxy to load new keys, and a command that hangs must not block
+/// the next change.
 const EXEC_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
@@ -32,11 +34,12 @@ pub(crate) struct Export {
     /// Format of the files.
     #[arg(long, value_enum)]
     format: Format,
-    /// Folder that gets one file `<kid>.pem` per published key; created if it is missing. Other files in it are left alone.
+    /// Folder that gets one file `<kid>.pem` per published key; created if it is missing. Other files in it
+    /// are left alone.
     #[arg(long, value_name = "FOLDER")]
     dir: PathBuf,
-    /// Read the keys from here instead of the database: a file, or the URL of `/.well-known/jwks.json` (https, or http to this
-    /// machine). Needs neither database nor configuration.
+    /// Read the keys from here instead of the database: a file, or the URL of `/.well-known/jwks.json`
+    /// (https, or http to this machine). Needs neither database nor configuration.
     #[arg(long, value_name = "FILE|URL")]
     jwks: Option<String>,
     /// Keep the folder up to date until stopped.
@@ -45,8 +48,8 @@ pub(crate) struct Export {
     /// Polling interval in seconds.
     #[arg(long, requires = "watch", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     every: u64,
-    /// Command for `sh -c`, run at the start and after each change. If it fails, it runs again after the next poll. After 30 s it is
-    /// killed, which counts as a failure.
+    /// Command for `sh -c`, run at the start and after each change. If it fails, it runs again after the next
+    /// poll. After 30 s it is killed, which counts as a failure.
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
 }
@@ -108,7 +111,8 @@ struct Mirror {
 }
 
 impl Mirror {
-    /// Updates the folder once, and runs the command if it is due. If the key set cannot be read, the files stay.
+    /// Updates the folder once, and runs the command if it is due. If the key set cannot be read, the files
+    /// stay.
     async fn refresh(&mut self) -> Result<(), Failure> {
         let set = self.source.read().await?;
         if set.keys_version < self.newest_version {

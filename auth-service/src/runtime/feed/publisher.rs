@@ -18,7 +18,8 @@ const DOCUMENT_LIFETIME: Seconds = Seconds(86_400);
 /// A snapshot that is behind by less than this is sent again; the next heartbeat covers the difference.
 const MAX_SNAPSHOT_AGE_MS: i64 = 2_000;
 
-/// Maximum number of entries in a document that verifiers accept: 16 MiB at 28.4 bytes per session, with space for some thousand keys.
+/// Maximum number of entries in a document that verifiers accept: 16 MiB at 28.4 bytes per session, with
+/// space for some thousand keys.
 pub const MAX_ENTRIES: usize = 580_000;
 
 /// The revocations that one replica knows, and which of them its subscribers know.
@@ -30,8 +31,9 @@ pub struct Publisher {
     seen: Option<Confirmation>,
     /// When the last read of the whole table started, whether or not it succeeded.
     asked_all_at: Duration,
-    /// Unix milliseconds before which everything committed has been read. It never decreases, and each addition increases it: if two
-    /// additions had the same `as_of`, a subscriber with the first could not tell that it lacks the second.
+    /// Unix milliseconds before which everything committed has been read. It never decreases, and each
+    /// addition increases it: if two additions had the same `as_of`, a subscriber with the first could not
+    /// tell that it lacks the second.
     as_of: Option<i64>,
     /// `as_of` of the last document with additions.
     changed_at: i64,
@@ -72,11 +74,12 @@ pub struct Claims {
 }
 
 impl Publisher {
-    /// The start of the next read, as [`SqlStore::revocations`](crate::store::SqlStore::revocations) takes it; `None` reads everything.
-    /// It is a time of the database's clock, so that a pause of this process leaves no gap.
+    /// The start of the next read, as [`SqlStore::revocations`](crate::store::SqlStore::revocations) takes
+    /// it; `None` reads everything. It is a time of the database's clock, so that a pause of this process
+    /// leaves no gap.
     ///
-    /// The first read is of everything, until one succeeds. Later reads of everything are only a precaution: one that fails is
-    /// not repeated before it is due again, and blocks nothing.
+    /// The first read is of everything, until one succeeds. Later reads of everything are only a precaution:
+    /// one that fails is not repeated before it is due again, and blocks nothing.
     pub fn read_from(&mut self, monotonic: Duration) -> Option<UnixTime> {
         let is_due = monotonic.saturating_sub(self.asked_all_at) >= READ_ALL_INTERVAL;
         let from = self.seen.filter(|_| !is_due).map(|seen| seen.now);
@@ -86,11 +89,12 @@ impl Publisher {
         from
     }
 
-    /// Adds the revocations that were read. `asked_at` is the local wall clock just before the statement was sent, in Unix milliseconds;
-    /// `None` if that clock is wrong. Then new revocations are still published, but `as_of` makes no claim about their age.
+    /// Adds the revocations that were read. `asked_at` is the local wall clock just before the statement was
+    /// sent, in Unix milliseconds; `None` if that clock is wrong. Then new revocations are still published,
+    /// but `as_of` makes no claim about their age.
     pub fn learn(&mut self, table: RevocationTable, asked_at: Option<i64>) {
         let seen = table.seen;
-        let is_another_second = self.seen.replace(seen).is_none_or(|before| before.now != seen.now);
+        let is_new_second = self.seen.replace(seen).is_none_or(|before| before.now != seen.now);
         let mut added = Vec::new();
         for revoked in table.rows {
             if self.live.insert(revoked.what.clone(), revoked.forget_at).is_none() {
@@ -98,7 +102,7 @@ impl Publisher {
             }
         }
         // There may be half a million entries and twenty reads per second, so do this once per second.
-        if is_another_second {
+        if is_new_second {
             self.live.retain(|_, forget_at| forget_at.is_none_or(|at| at > seen.now));
         }
         self.additions += added.len() as u64;
@@ -129,8 +133,8 @@ impl Publisher {
         Some(Draft { as_of, since, sids, kids, additions: self.additions, taken })
     }
 
-    /// Records that a delta was sent. `since` of the next delta is the `as_of` of the last delta with additions, not of the last one, so
-    /// that it continues every snapshot that was taken in between.
+    /// Records that a delta was sent. `since` of the next delta is the `as_of` of the last delta with
+    /// additions, not of the last one, so that it continues every snapshot that was taken in between.
     pub fn sent(&mut self, delta: &Draft) {
         self.published_as_of = Some(delta.as_of);
         if delta.taken > 0 {

@@ -49,13 +49,13 @@ pub struct Subscription {
     drain: DrainWatch,
     /// Sent before any other event.
     first: Option<Bytes>,
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Feed {
     /// Adds a subscriber. Its first event is a snapshot.
     pub async fn subscribe(self: &Arc<Self>) -> Result<Subscription, FeedError> {
-        let room = self.room.clone().try_acquire_owned().map_err(|_| FeedError::Full)?;
+        let permit = self.stream_permits.clone().try_acquire_owned().map_err(|_| FeedError::Full)?;
         let drain = self.parts.drain.clone();
         if drain.is_on() {
             return Err(FeedError::Draining);
@@ -63,12 +63,13 @@ impl Feed {
         // Subscribe before the snapshot is taken, so that no event is lost in between.
         let events = self.events.subscribe();
         let first = Some(self.snapshot().await?.event.clone());
-        Ok(Subscription { feed: Arc::clone(self), events, drain, first, _room: room })
+        Ok(Subscription { feed: Arc::clone(self), events, drain, first, _permit: permit })
     }
 }
 
 impl Subscription {
-    /// The bytes of the next event; `None` when the replica drains: the verifier then connects to another one.
+    /// The bytes of the next event; `None` when the replica drains: the verifier then connects to another
+    /// one.
     pub async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
