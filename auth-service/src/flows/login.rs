@@ -110,7 +110,7 @@ async fn start_session(
     let (audience, scope) = target(app, &settings, &request, subject.id).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
     let address = request.origin.address.map(|address| address.to_string());
-    let (mac_key_id, mac_key) = app
+    let mac_key_id = app
         .keyring
         .current_mac_key(app.clock.now())
         .ok_or(crate::keys::keyring::LeaseError::NoMacKey)
@@ -124,7 +124,7 @@ async fn start_session(
         audience: audience.clone(),
         scope,
         mac_key_id,
-        idle_ttl: mac_key.life_of(settings.refresh_idle_ttl),
+        idle_ttl: settings.refresh_idle_ttl,
         absolute_ttl: settings.refresh_absolute_ttl,
         max_sessions: settings.max_sessions_per_user,
         user_agent: request.origin.user_agent,

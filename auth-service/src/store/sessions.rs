@@ -103,7 +103,7 @@ const LIVE: &str =
 ' || claims FROM users WHERE users.id = sessions.user_id) AS user_lines,
     {now} AS now, {keys_version} AS keys_version";
 
-const ALIVE: &str = "ended_at IS NULL AND expires_at > {now} AND idle_expires_at > {now}";
+pub(super) const ALIVE: &str = "ended_at IS NULL AND expires_at > {now} AND idle_expires_at > {now}";
 
 impl SqlStore {
     /// Creates a session and records the login, in one transaction that first locks the user.
