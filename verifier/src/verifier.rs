@@ -231,7 +231,7 @@ mod tests {
         issuer.sign(&AccessClaims { sid: Some(SESSION.into()), ..issuer.claims(NOW) })
     }
 
-    fn is_held(verifier: &Verifier, token: &str) -> bool {
+    fn is_cached(verifier: &Verifier, token: &str) -> bool {
         let Parts { tokens, cache, .. } = &*verifier.parts;
         let held = cache.held();
         tokens.as_ref().unwrap().find(token, held.usable(Duration::ZERO).unwrap()).is_some()
@@ -242,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn revocation_reaches_a_token_that_is_held() {
+    fn revocation_applies_to_a_cached_token() {
         let news: [(Vec<SessionId>, bool); 2] =
             [(vec![parse_session(SESSION).unwrap()], false), (vec![], true)];
         for (sessions, key) in news {
             let issuer = TestIssuer::new("https://auth.example.com", "api");
             let (verifier, token) = (verifier(&issuer), in_session(&issuer));
             assert_eq!(refusal(&verifier, &token), None);
-            assert!(is_held(&verifier, &token));
+            assert!(is_cached(&verifier, &token));
             let keys: Vec<_> = key.then(|| issuer.jwk().kid().clone()).into_iter().collect();
             verifier.parts.revoked.merge(sessions, &keys, Duration::ZERO, Duration::from_secs(600));
             let reason = if key { Reason::RevokedKey } else { Reason::RevokedSession };
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_token_is_not_held() {
+    fn refused_token_is_not_cached() {
         let issuer = TestIssuer::new("https://auth.example.com", "api");
         let verifier = verifier(&issuer);
         let good = in_session(&issuer);
@@ -286,14 +286,14 @@ mod tests {
         ] {
             for _ in 0..2 {
                 assert!(matches!(refusal(&verifier, &refused), Some(VerifyError::Invalid(_))));
-                assert!(!is_held(&verifier, &refused));
+                assert!(!is_cached(&verifier, &refused));
             }
         }
         // Custom claims of the wrong type are a refusal as well.
         let token = issuer.sign(&issuer.claims(NOW));
         assert!(verifier.verify_now::<Vec<u8>>(&token).is_err());
-        assert!(!is_held(&verifier, &token));
+        assert!(!is_cached(&verifier, &token));
         assert!(verifier.verify_now::<NoExtra>(&token).is_ok());
-        assert!(is_held(&verifier, &token));
+        assert!(is_cached(&verifier, &token));
     }
 }
