@@ -1,7 +1,6 @@
 //! The `auth-service` program.
 
 mod cli;
-mod serve;
 
 use std::process::ExitCode;
 

@@ -8,23 +8,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use auth_service::app::App;
+use auth_service::boot;
 use auth_service::config::{Config, Loaded, LogFormat};
 use auth_service::entropy::{Entropy, EntropyError, SystemEntropy};
-use auth_service::flows::start;
-use auth_service::telemetry::{self, Metrics};
-use auth_service::{feed, http as service, jobs};
+use auth_service::runtime::app::App;
+use auth_service::runtime::telemetry::{self, Metrics};
+use auth_service::{http as service, jobs};
+use e2e::client::Client;
+use e2e::wait;
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::client::Client;
-use tests::wait;
 use tokio::net::TcpListener;
 use verifier::{Clock, SystemClock, UnixTime};
 
 const PASSWORD: &str = "plum-tractor-cobalt-49";
 /// What a panic says, and no log may repeat.
 const SECRET: &str = "canary-0f3b";
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Panics once whenever it was set.
 #[derive(Debug, Default)]
@@ -110,8 +110,8 @@ impl Replica {
         });
         let entropy = Arc::new(Randomness { system: SystemEntropy::new(), trap: Trap::default() });
         let loaded = Loaded { config, ..Loaded::default() };
-        let app = start::start(loaded, clock.clone(), entropy.clone()).await.unwrap();
-        start::bootstrap(&app).await.unwrap();
+        let app = boot::start(loaded, clock.clone(), entropy.clone()).await.unwrap();
+        boot::bootstrap(&app).await.unwrap();
         let public = listen(service::public(app.clone())).await;
         let admin = listen(service::admin(app.clone(), Metrics::detached())).await;
         Self { app, clock, entropy, public, admin, _folder: folder }
@@ -171,9 +171,9 @@ async fn panic_under_the_lock_of_the_feed_leaves_it_usable() {
     let replica = Replica::start().await;
     let app = replica.app.clone();
     replica.clock.monotonic.set();
-    let crash = tokio::spawn(async move { feed::poll(&app).await }).await.unwrap_err();
+    let crash = tokio::spawn(async move { app.feed.poll().await }).await.unwrap_err();
     assert!(crash.is_panic());
-    feed::poll(&replica.app).await.unwrap();
+    replica.app.feed.poll().await.unwrap();
     replica.public.get("/v1/revocations").await.unwrap().assert_status(http::StatusCode::OK);
 }
 
@@ -182,13 +182,13 @@ async fn crashed_job_is_started_again_and_the_process_goes_on() {
     let replica = Replica::start().await;
     let jobs = tokio::spawn(jobs::run(replica.app.clone()));
     let feed = &replica.app.feed;
-    let first = wait::until("the feed reads", PATIENCE, async || feed.as_of()).await;
+    let first = wait::until("the feed reads", TIMEOUT, async || feed.as_of()).await;
     // Nothing else here asks for milliseconds.
     replica.clock.unix_millis.set();
-    wait::until("the feed crashes", PATIENCE, async || (!replica.clock.unix_millis.is_set()).then_some(()))
+    wait::until("the feed crashes", TIMEOUT, async || (!replica.clock.unix_millis.is_set()).then_some(()))
         .await;
     let crashed = feed.as_of().max(Some(first));
-    wait::until("the feed reads again", PATIENCE, async || feed.as_of().filter(|_| feed.as_of() > crashed))
+    wait::until("the feed reads again", TIMEOUT, async || feed.as_of().filter(|_| feed.as_of() > crashed))
         .await;
     assert!(!jobs.is_finished());
     replica.token().await;

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use tests::cluster::{ADMIN, Cluster, Plan};
-use tests::postgres::Postgres;
+use e2e::cluster::{ADMIN, Cluster, Plan};
+use e2e::postgres::Postgres;
 use verifier::{Clock as _, SystemClock};
 
 use crate::http::{CALLERS, Plain, Session, sessions};

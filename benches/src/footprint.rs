@@ -13,7 +13,7 @@ pub(crate) async fn run() {
     head("Footprint on SQLite; the floor is the aim");
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("service.db").display());
-    let cluster = tests::cluster::Cluster::start(tests::cluster::Plan::new(1, url)).await;
+    let cluster = e2e::cluster::Cluster::start(e2e::cluster::Plan::new(1, url)).await;
     settle().await;
     // The bootstrap has hashed one password, so this is a process that started for the second time.
     cluster.kill(0);
@@ -26,7 +26,7 @@ pub(crate) async fn run() {
     let mut times = Vec::new();
     let mut token = cluster
         .client()
-        .login(tests::cluster::ADMIN, cluster.admin_password())
+        .login(e2e::cluster::ADMIN, cluster.admin_password())
         .await
         .expect("an answer")
         .tokens()
@@ -43,6 +43,6 @@ pub(crate) async fn run() {
     let first = median(times);
     row("start to first token", &format!("{first:.0} ms"), "100 ms", first / 100.0, "≤ 1");
 
-    let size = std::fs::metadata(tests::cluster::service()).expect("the binary").len() as f64 / 1_048_576.0;
+    let size = std::fs::metadata(e2e::cluster::service()).expect("the binary").len() as f64 / 1_048_576.0;
     println!("| size of the binary | {size:.1} MiB | | | |");
 }

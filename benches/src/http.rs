@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tests::cluster::Cluster;
-use tests::postgres::Postgres;
+use e2e::cluster::Cluster;
+use e2e::postgres::Postgres;
 
 use crate::floor::ROWS;
 use crate::load::{self, Caller};
@@ -67,7 +67,7 @@ pub(crate) async fn sessions(cluster: &Cluster) -> Vec<Session> {
     let admin = cluster.admin_password().to_owned();
     let mut sessions = Vec::new();
     for _ in 0..CALLERS {
-        let answer = cluster.client().login(tests::cluster::ADMIN, &admin).await.expect("an answer");
+        let answer = cluster.client().login(e2e::cluster::ADMIN, &admin).await.expect("an answer");
         sessions.push(Session { refresh_token: answer.tokens().refresh });
     }
     sessions

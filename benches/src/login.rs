@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use tests::cluster::{Cluster, Plan};
+use e2e::cluster::{Cluster, Plan};
 use verifier::{Clock as _, SystemClock};
 
 use crate::http::{public, sessions};

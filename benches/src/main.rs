@@ -1,6 +1,6 @@
 //! Speed as a ratio against a floor that is measured in the same run, so that a figure means the same on any machine.
 //!
-//! `cargo build --release -p auth-service && cargo run --release -p benches -- [tokens|cores|http|login|footprint]`
+//! `cargo build --profile dist -p auth-service && cargo run --profile dist -p benches -- [tokens|cores|http|login|footprint]`
 //!
 //! The service and the database run on one CPU, the clients on the other, as `taskset` (util-linux) pins them; `cores` says
 //! itself what runs where.

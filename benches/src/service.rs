@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tests::cluster::{Cluster, Plan};
+use e2e::cluster::{Cluster, Plan};
 
 /// Where servers run; the clients run on the other CPU.
 const SERVER_CPU: &str = "0";

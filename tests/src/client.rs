@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::balancer::{PICK, SERVED_BY};
 use crate::clock;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Speaks to one address, through a pool of connections that its clones share.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
     base: String,
     headers: HeaderMap,
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// No answer came: the connection broke or nobody answered in time. The request may have been carried out.
@@ -62,7 +62,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let http = Http::builder(TokioExecutor::new()).build(connector);
-        Self { http, base: base.to_owned(), headers: HeaderMap::new(), patience: PATIENCE }
+        Self { http, base: base.to_owned(), headers: HeaderMap::new(), timeout: TIMEOUT }
     }
 
     /// The same client, sending one more header field each time.
@@ -83,8 +83,8 @@ impl Client {
 
     /// The same client, waiting so long for a whole answer.
     #[must_use]
-    pub fn with_patience(&self, patience: Duration) -> Self {
-        Self { patience, ..self.clone() }
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
     }
 
     /// The same client, speaking to another address.
@@ -142,9 +142,9 @@ impl Client {
             let body = body.collect().await.map_err(|error| Lost { why: format!("{error:?}") })?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body, took: start.elapsed() })
         };
-        match tokio::time::timeout(self.patience, exchange).await {
+        match tokio::time::timeout(self.timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(Lost { why: format!("no answer within {:?}", self.patience) }),
+            Err(_) => Err(Lost { why: format!("no answer within {:?}", self.timeout) }),
         }
     }
 

@@ -241,7 +241,7 @@ impl Cluster {
         self.replicas[number].kill();
     }
 
-    /// Starts replica `number` again after it ended, waits until it is ready, and answers how long that took.
+    /// Starts replica `number` again after it ended, waits until it is ready, and returns how long that took.
     pub async fn restart(&self, number: usize) -> Duration {
         let start = clock::instant();
         self.replicas[number].start_again(None);

@@ -14,7 +14,7 @@ use crate::process::{self, Signal};
 use crate::wait;
 use crate::workdir::Workdir;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One running replica. Dropping it ends it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Example {
         let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         let mut environment: Vec<_> = variables.iter().map(owned).collect();
         let mut child = spawn(name, dir.path(), &environment);
-        let address = wait::until(&format!("{name} listens"), PATIENCE, async || {
+        let address = wait::until(&format!("{name} listens"), TIMEOUT, async || {
             let ended = child.try_wait().expect("our own child");
             assert!(ended.is_none(), "{name} ended: {ended:?} {}", read(&dir, "err"));
             find_address(&read(&dir, "out"))
@@ -63,7 +63,7 @@ impl Example {
 
     /// Waits until it says that it is ready.
     pub async fn await_ready(&self) {
-        wait::until(&format!("{} is ready", self.name), PATIENCE, async || {
+        wait::until(&format!("{} is ready", self.name), TIMEOUT, async || {
             let ready = self.client().get("/readyz").await.ok()?;
             (ready.status == StatusCode::OK).then_some(())
         })

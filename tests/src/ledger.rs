@@ -64,7 +64,7 @@ impl Ledger {
         tokens
     }
 
-    /// Refreshes with `shown`, writes that down, and answers what came.
+    /// Refreshes with `shown`, writes that down, and returns the answer.
     pub async fn refresh(&self, client: &Client, shown: &Tokens) -> Result<Answer, Lost> {
         let sent = clock::since_epoch();
         let answer = client.refresh(&shown.refresh).await;
@@ -74,7 +74,7 @@ impl Ledger {
         answer
     }
 
-    /// Ends the session of `shown`, writes that down, and answers what came.
+    /// Ends the session of `shown`, writes that down, and returns the answer.
     pub async fn logout(&self, client: &Client, shown: &Tokens) -> Result<Answer, Lost> {
         let sent = clock::since_epoch();
         let answer = client.logout(&shown.refresh).await;

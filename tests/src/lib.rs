@@ -1,7 +1,7 @@
 //! The parts that end-to-end tests are made of: real processes, real sockets, real faults.
 //!
 //! ```text
-//! tests/*.rs ──▶ Cluster ──▶ auth-service processes ──▶ Postgres (private, may be stopped, frozen, slowed)
+//! tests/it/  ──▶ Cluster ──▶ auth-service processes ──▶ Postgres (private, may be stopped, frozen, slowed)
 //!     │             └─▶ Balancer (in this process; drops, delays, repeats)
 //!     ├─▶ Client, rude ──▶ Balancer, or one replica
 //!     ├─▶ ResourceServer, LiveService: the services of `examples/`

@@ -36,7 +36,7 @@ impl Passage {
         self.port
     }
 
-    /// From now on nothing arrives and nothing is refused. What is open now stays silent for ever, without a reset.
+    /// From now on nothing arrives and nothing is refused. What is open now stays silent forever, without a reset.
     pub fn swallow(&self) {
         assert!(self.weather.change() % 2 == 1, "it swallows already");
     }
@@ -84,7 +84,7 @@ async fn connect(client: TcpStream, port: u16, weather: Weather) {
     );
 }
 
-/// Keeps one direction going until it is closed, or for ever silent once the weather has changed.
+/// Keeps one direction going until it is closed, or silent forever once the weather has changed.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: &Weather, opened_in: u64) {
     let mut buffer = vec![0; 64 * 1024];
     loop {

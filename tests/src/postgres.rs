@@ -217,7 +217,7 @@ impl Standby {
         self.server.port()
     }
 
-    /// Stops every process of the standby, so that commits on the primary wait for ever.
+    /// Stops every process of the standby, so that commits on the primary wait forever.
     pub fn stall(&self) {
         self.server.freeze();
     }

@@ -89,9 +89,13 @@ pub fn installed(program: &str, package: &str) -> PathBuf {
 /// for a test.
 pub fn built(file: &str, build: &str) -> PathBuf {
     let profile = profile();
-    let flag = if profile.ends_with("release") { " --release" } else { "" };
+    let name = match profile.file_name().and_then(|folder| folder.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
     let path = profile.join(file);
-    assert!(path.is_file(), "{} is missing; build it with `cargo build {build}{flag}`", path.display());
+    let missing = path.display();
+    assert!(path.is_file(), "{missing} is missing; build it with `cargo build --profile {name} {build}`");
     path
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -28,10 +28,10 @@ impl Reply {
 pub async fn send(to: SocketAddr, bytes: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(to).await.expect("the service listens");
     // The service may answer and close before it has read everything.
-    let written = tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await;
+    let written = tokio::time::timeout(TIMEOUT, stream.write_all(bytes)).await;
     drop(written);
     let mut received = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut received)).await;
+    let read = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut received)).await;
     drop(read);
     let text = String::from_utf8_lossy(&received).into_owned();
     let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());

@@ -1,7 +1,7 @@
 //! The scenarios of docs/reliability.md: load by a schedule, a fault, a ledger, and checkers that judge it afterwards.
 //!
 //! Each scenario exists once. Its short form runs on each change (`tests/reliability.rs`), its full form when asked for
-//! (`cargo run -p tests --bin soak`); they differ in figures only.
+//! (`cargo run -p e2e --bin soak`); they differ in figures only.
 
 mod clock_faults;
 mod confirmed;
@@ -88,10 +88,10 @@ impl Scenario {
             }
             Self::R5 => "keys rotate all the time under the eyes of fifty verifiers",
             Self::R6 => "a signing key is in other hands",
-            Self::R7 => "one refresh token shown 64 times at once, with pauses and lost answers",
+            Self::R7 => "one refresh token shown 64 times in parallel, with pauses and lost answers",
             Self::R12 => "the clock of one replica is wrong, stands still, runs backwards; and 2038 and 2100",
             Self::R14 => "the release before and this one side by side, up and down again",
-            Self::R15 => "fifty operators rotate the keys at once",
+            Self::R15 => "fifty operators rotate the keys in parallel",
             Self::R16 => "a replica sleeps over a rotation and a compromise",
             Self::R17 => "a hundred thousand revocations, and a verifier that is cut off",
             Self::R19 => "clients that send a byte a second, or far too much",

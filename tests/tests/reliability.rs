@@ -1,8 +1,8 @@
-//! The short form of each scenario of docs/reliability.md. `cargo run -p tests --bin soak` plays the full form.
+//! The short form of each scenario of docs/reliability.md. `cargo run -p e2e --bin soak` plays the full form.
 
-use tests::process;
-use tests::random::Random;
-use tests::soak::{Run, Scenario, Size};
+use e2e::process;
+use e2e::random::Random;
+use e2e::soak::{Run, Scenario, Size};
 use tokio::sync::Mutex;
 
 #[global_allocator]
@@ -19,7 +19,7 @@ async fn passes(scenario: Scenario) {
     println!("{report}");
     assert!(
         report.passed(),
-        "see above; again with `cargo run -p tests --bin soak -- {scenario:?} --seed {seed}`"
+        "see above; again with `cargo run -p e2e --bin soak -- {scenario:?} --seed {seed}`"
     );
 }
 

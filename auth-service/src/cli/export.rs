@@ -9,9 +9,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth_service::boot;
 use auth_service::config::Config;
 use auth_service::entropy::SystemEntropy;
-use auth_service::flows::start;
 use auth_service::keys::keyring;
 use auth_service::store::SqlStore;
 use base64::Engine as _;
@@ -71,7 +71,7 @@ impl Export {
         } else {
             let config = load(Config::load(config))?.config;
             let clock = Arc::new(SystemClock::new());
-            Source::Database(start::open_store_to_read(&config, clock, &SystemEntropy::new()).await?)
+            Source::Database(boot::database::open_to_read(&config, clock, &SystemEntropy::new()).await?)
         };
         fs::create_dir_all(&self.dir).map_err(|cause| format!("{}: {cause}", self.dir.display()))?;
         let mut mirror = Mirror { export: &self, source, newest: None, must_exec: self.exec.is_some() };
@@ -129,7 +129,7 @@ impl Source {
         match self {
             Self::Database(store) => {
                 let table = store.key_table().await?;
-                Ok(keyring::jwks(&table.rows, table.seen.changes, table.seen.now))
+                Ok(keyring::jwks(&table.rows, table.seen.keys_version, table.seen.now))
             }
             Self::Jwks(place) => Ok(parse(&jwks::read(place).await?)?),
         }

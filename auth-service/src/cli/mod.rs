@@ -6,6 +6,7 @@ mod healthcheck;
 mod jwks;
 mod keys;
 mod replicas;
+mod serve;
 mod sessions;
 mod settings;
 mod token;
@@ -16,14 +17,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use auth_service::app::App;
+use auth_service::boot;
 use auth_service::config::{Config, ConfigError, Loaded};
 use auth_service::entropy::SystemEntropy;
-use auth_service::flows::start;
+use auth_service::runtime::app::App;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::{SystemClock, UnixTime};
-
-use crate::serve;
 
 /// Issues short-lived access tokens and rotates the keys that sign them.
 #[derive(Debug, Parser)]
@@ -121,12 +120,12 @@ fn load(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, Failure> {
 /// Everything a flow needs, without serving.
 async fn open(loaded: Result<Loaded, ConfigError>) -> Result<App, Failure> {
     let loaded = load(loaded)?;
-    Ok(start::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?)
+    Ok(boot::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?)
 }
 
 async fn migrate(config: &Config) -> Result<(), Failure> {
     let entropy = SystemEntropy::new();
-    let (_, applied) = start::open_store(config, Arc::new(SystemClock::new()), &entropy).await?;
+    let (_, applied) = boot::database::open(config, Arc::new(SystemClock::new()), &entropy).await?;
     if applied.is_empty() {
         return print("The schema is up to date.");
     }
@@ -159,5 +158,5 @@ fn read_password() -> Result<String, Failure> {
 
 /// RFC 3339, or a dash.
 fn time(at: Option<UnixTime>) -> String {
-    at.map_or_else(|| "-".to_owned(), auth_service::http::rfc3339)
+    at.map_or_else(|| "-".to_owned(), auth_service::domain::rfc3339::rfc3339)
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use auth_service::app::App;
+use auth_service::domain::authority::Actor;
 use auth_service::domain::replica::{ReplicaRow, ReplicaState, SILENT_AFTER};
 use auth_service::flows::replicas;
-use auth_service::flows::users::Actor;
+use auth_service::runtime::app::App;
 use clap::Subcommand;
 
 use super::{Failure, print, time};
@@ -38,7 +38,7 @@ pub(crate) async fn run(app: &App, command: ReplicasCommand) -> Result<(), Failu
             rows.iter().try_for_each(|row| print(&line(row)))
         }
         ReplicasCommand::Drain { id, undo } => {
-            replicas::drain(app, &Actor::command_line(), &id, !undo).await?;
+            replicas::drain(&app.store, &Actor::command_line(), &id, !undo).await?;
             let row = obeyed(app, &id, !undo).await?;
             print(&line(&row))
         }

@@ -1,10 +1,10 @@
 //! `auth-service sessions …`
 
-use auth_service::app::App;
+use auth_service::domain::authority::Actor;
 use auth_service::domain::session::SessionId;
 use auth_service::domain::user::Username;
 use auth_service::flows::sessions;
-use auth_service::flows::users::Actor;
+use auth_service::runtime::app::App;
 use clap::Subcommand;
 
 use super::{Failure, print, time};

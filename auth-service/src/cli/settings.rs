@@ -1,8 +1,8 @@
 //! `auth-service settings …`
 
-use auth_service::app::App;
 use auth_service::config::NewValue;
 use auth_service::flows::settings::{self, SettingView, SettingsView};
+use auth_service::runtime::app::App;
 use clap::Subcommand;
 
 use super::{Failure, print};

@@ -1,9 +1,10 @@
 //! `auth-service user …`
 
-use auth_service::app::App;
+use auth_service::domain::authority::Actor;
 use auth_service::domain::password::Password;
 use auth_service::domain::user::Username;
-use auth_service::flows::users::{self, Actor, UserPatch, UserRequest};
+use auth_service::flows::users::{self, UserPatch, UserRequest};
+use auth_service::runtime::app::App;
 use auth_service::store::{UserPage, UserRow};
 use clap::Subcommand;
 

@@ -26,6 +26,15 @@ pub enum NewValue {
     Text(String),
 }
 
+/// Settings that a change would lead to.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// On this replica.
+    pub here: Settings,
+    /// On a replica whose file and environment do not set what is changed.
+    pub elsewhere: Settings,
+}
+
 /// Stored settings: names, and values in TOML.
 pub type Stored = BTreeMap<String, String>;
 
@@ -40,31 +49,26 @@ impl Layers {
         self.combine(stored, |key| self.given.contains_key(key))
     }
 
-    /// Refuses a change of the settings in `names` to what `stored` then holds. Answers what would apply here, and what would apply without
-    /// the lines of file and environment that stand over those settings: other replicas may have no such lines.
-    pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<[Settings; 2], ConfigError> {
-        let elsewhere = |key: &str| self.given.contains_key(key) && !names.contains(key);
-        Ok([self.over(stored)?, self.combine(stored, elsewhere)?])
+    /// What would apply if `stored` were stored; refused if it is not valid on this replica, or on one whose file and environment do
+    /// not set what `names` changes.
+    pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<Checked, ConfigError> {
+        let elsewhere = self.combine(stored, |key| self.given.contains_key(key) && !names.contains(key));
+        match (self.over(stored), elsewhere) {
+            (Ok(here), Ok(elsewhere)) => Ok(Checked { here, elsewhere }),
+            (here, elsewhere) => {
+                let mut problems = here.err().map(|error| error.problems).unwrap_or_default();
+                let others = elsewhere.err().map(|error| error.problems).unwrap_or_default();
+                problems.extend(
+                    others.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>(),
+                );
+                Err(ConfigError { problems })
+            }
+        }
     }
 
-    /// As much of what is stored as can be used together: for a start on settings that do not fit this release or this replica's file.
-    pub fn usable(&self, stored: &Stored) -> Settings {
-        let mut used = Stored::new();
-        let mut left: Vec<_> = stored.iter().collect();
-        // Again and again: what waits for another one may stand before it. Two at once: an algorithm and the list that must contain it
-        // fit only together.
-        while let Some(more) = left
-            .iter()
-            .enumerate()
-            .flat_map(|(i, one)| left[i..].iter().map(move |other| [*one, *other]))
-            .map(|both| both.map(|(name, value)| (name.clone(), value.clone())))
-            .map(|both| used.clone().into_iter().chain(both).collect())
-            .find(|more| self.over(more).is_ok())
-        {
-            used = more;
-            left.retain(|(name, _)| !used.contains_key(*name));
-        }
-        self.over(&used).unwrap_or_else(|_| self.local.clone())
+    /// The settings as file, environment and defaults alone have them.
+    pub fn local(&self) -> &Settings {
+        &self.local
     }
 
     /// Where the value of `key` comes from when these settings are stored.
@@ -165,8 +169,6 @@ fn find(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use verifier::Algorithm;
-
     use super::*;
 
     fn stored(values: &[(&str, &str)]) -> Stored {
@@ -221,10 +223,8 @@ mod tests {
         let layers = layers(&[("AUTH_ACCESS_TOKEN_TTL", "6s"), ("AUTH_SIGNING_ALGORITHMS", "ES256,RS256")]);
         let lives = |names: &[&str]| {
             let names = names.iter().map(|&name| name.to_owned()).collect();
-            layers
-                .check(&stored(&[]), &names)
-                .unwrap()
-                .map(|settings| (settings.access_token_ttl.0, settings.refresh_grace.0))
+            let Checked { here, elsewhere } = layers.check(&stored(&[]), &names).unwrap();
+            [here, elsewhere].map(|settings| (settings.access_token_ttl.0, settings.refresh_grace.0))
         };
         assert_eq!(lives(&["access_token_ttl"]), [(6, 3), (300, 10)]);
         assert_eq!(lives(&["audiences"]), [(6, 3), (6, 3)]);
@@ -248,46 +248,6 @@ mod tests {
     fn settings_of_a_newer_release_are_passed_over() {
         let values = stored(&[("access_token_ttl", "\"2m\""), ("of_a_newer_release", "[[]]")]);
         assert_eq!(layers(&[]).over(&values).unwrap().access_token_ttl.0, 120);
-    }
-
-    #[test]
-    fn a_start_uses_as_much_as_fits() {
-        let values = stored(&[
-            ("access_token_ttl", "\"2h\""),
-            ("audiences", "1"),
-            ("jwks_max_age", "\"1h\""),
-            ("password_min_length", "not TOML"),
-            ("refresh_recovery", "false"),
-        ]);
-        let layers = layers(&[]);
-        assert_eq!(layers.over(&values).unwrap_err().problems.len(), 2, "what cannot be read comes first");
-        let settings = layers.usable(&values);
-        assert!(!settings.refresh_recovery);
-        assert_eq!((settings.access_token_ttl.0, settings.jwks_max_age.0), (300, 300));
-        assert_eq!(settings.audiences, ["api"]);
-    }
-
-    #[test]
-    fn a_start_uses_settings_that_fit_only_after_others_or_only_together() {
-        let values = stored(&[
-            ("access_token_ttl", "\"2h\""),
-            ("audience_algorithms", "{ \"billing\" = \"RS256\" }"),
-            ("audiences", "[\"api\", \"billing\"]"),
-            ("refresh_absolute_ttl", "\"2h\""),
-            ("refresh_idle_ttl", "\"1h\""),
-            ("signing_algorithms", "[\"ES256\", \"RS256\"]"),
-        ]);
-        let settings = layers(&[]).usable(&values);
-        assert_eq!(settings.audience_algorithms.get("billing"), Some(&Algorithm::RS256));
-        assert_eq!((settings.refresh_absolute_ttl.0, settings.refresh_idle_ttl.0), (7_200, 3_600));
-        assert_eq!(settings.access_token_ttl.0, 300);
-        let values = stored(&[
-            ("password_min_length", "7"),
-            ("signing_algorithm", "\"EdDSA\""),
-            ("signing_algorithms", "[\"EdDSA\"]"),
-        ]);
-        let settings = layers(&[]).usable(&values);
-        assert_eq!((settings.signing_algorithm, settings.password_min_length), (Algorithm::EdDSA, 12));
     }
 
     #[test]

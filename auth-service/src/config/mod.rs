@@ -37,7 +37,7 @@ use self::setting::{Raw, Setting};
 use crate::domain::password::HashPolicy;
 use crate::domain::revocation;
 
-pub use self::layers::{Layers, NewValue, Stored, is_live, known, read_toml, to_be_stored};
+pub use self::layers::{Checked, Layers, NewValue, Stored, is_live, known, read_toml, to_be_stored};
 
 /// The audience of tokens for the admin API. It always exists and is never listed.
 pub const ADMIN_AUDIENCE: &str = "auth-admin";
@@ -340,5 +340,7 @@ impl Settings {
     }
 }
 
+#[cfg(test)]
+mod documents;
 #[cfg(test)]
 mod tests;

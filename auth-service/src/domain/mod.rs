@@ -4,16 +4,20 @@ pub mod access;
 pub mod audit;
 pub mod authority;
 pub mod key;
+pub mod listener;
 pub mod login;
 pub mod password;
 pub mod refresh;
 pub mod replica;
 pub mod revocation;
+pub mod rfc3339;
 pub mod session;
 pub mod user;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use serde::{Deserialize, Deserializer};
 
 use crate::entropy::{Entropy, EntropyError};
 
@@ -22,6 +26,13 @@ pub fn random_16(entropy: &dyn Entropy) -> Result<[u8; 16], EntropyError> {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// For `#[serde(default, deserialize_with = "not_null")]`: a member that may be left out, but not be null.
+pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Lower-case hexadecimal.

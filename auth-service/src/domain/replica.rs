@@ -85,7 +85,7 @@ pub struct ReplicaReport {
     pub admin_addr: String,
     /// Whether it takes part.
     pub state: ReplicaState,
-    /// The change counter of the key table that it has read.
+    /// The version of the key table that it has read.
     pub key_changes: i64,
     /// Which keys sign.
     pub key_generations: KeyGenerations,

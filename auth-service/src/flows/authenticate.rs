@@ -2,11 +2,12 @@
 
 use verifier::{NoExtra, Verified, VerifyError};
 
-use crate::app::{App, Door};
 use crate::domain::authority::Authority;
+use crate::domain::listener::Listener;
 use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, UserId};
 use crate::keys::keyring::RingError;
+use crate::runtime::app::App;
 use crate::store::StoreError;
 
 /// A caller whose token is good and whose session is alive at this moment.
@@ -42,9 +43,6 @@ pub enum AuthError {
     /// The session has ended since the token was issued.
     #[error("the session has ended")]
     SessionEnded,
-    /// The token and the user do not both have this permission.
-    #[error("the permission {0} is missing")]
-    Forbidden(&'static str),
     /// The key table cannot be read.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -54,13 +52,13 @@ pub enum AuthError {
 }
 
 /// Verifies the token as any resource server would, and then looks the session up: a logout binds here at once.
-pub async fn authenticate(app: &App, bearer: &str, door: Door) -> Result<Caller, AuthError> {
-    let token = verify(app, bearer, door)?;
+pub async fn authenticate(app: &App, bearer: &str, listener: Listener) -> Result<Caller, AuthError> {
+    let token = verify(app, bearer, listener)?;
     let session_id = token.session_id().and_then(SessionId::parse).ok_or(AuthError::SessionEnded)?;
     let live = app.store.find_session(session_id).await?.ok_or(AuthError::SessionEnded)?;
     // The statement saw a newer key table: the token's key may be among those that were compromised.
     if app.keyring.catch_up(&app.store, &live.seen).await? {
-        verify(app, bearer, door)?;
+        verify(app, bearer, listener)?;
     }
     if !live.session.is_alive(live.seen.now) || live.user.disabled_at.is_some() {
         return Err(AuthError::SessionEnded);
@@ -77,6 +75,6 @@ pub async fn authenticate(app: &App, bearer: &str, door: Door) -> Result<Caller,
     })
 }
 
-fn verify(app: &App, bearer: &str, door: Door) -> Result<Verified<NoExtra>, VerifyError> {
-    app.expected(door).verify(bearer, app.keyring.snapshot().key_set(), app.clock.now())
+fn verify(app: &App, bearer: &str, listener: Listener) -> Result<Verified<NoExtra>, VerifyError> {
+    app.expected(listener).verify(bearer, app.keyring.snapshot().key_set(), app.clock.now())
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use verifier::{NoExtra, Reason, Seconds, Verified, VerifyError};
 
-use crate::app::App;
 use crate::domain::session::SessionId;
 use crate::domain::user::PermissionSet;
 use crate::keys::keyring::{RingError, Unknown};
+use crate::runtime::app::App;
+use crate::store::Deadline;
 
 /// A replica that has lost the database decides for so long with what it knows, as verifiers do with their keys. Meanwhile tokens of a
 /// session that ends elsewhere pass until they expire, and those of a key that is compromised elsewhere until the day is over.
@@ -82,7 +83,9 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
     let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), now);
     let token = match verify() {
         Err(VerifyError::Invalid(Reason::UnknownKey)) => {
-            app.keyring.look_again(&app.store, Unknown::Kid).await?;
+            // The only database work of this request, and rare: the request has no deadline until here.
+            let store = app.store.within(Deadline::of_request());
+            app.keyring.look_again(&store, Unknown::Kid).await?;
             verify()?
         }
         verified => verified?,

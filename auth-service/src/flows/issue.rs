@@ -4,13 +4,13 @@ use std::fmt;
 
 use verifier::{Seconds, UnixTime};
 
-use crate::app::App;
 use crate::config::Settings;
 use crate::domain::access::{AccessClaims, expiry, granted};
 use crate::domain::refresh::RefreshClaims;
 use crate::domain::user::PermissionSet;
 use crate::keys::keyring::{LeaseError, RingError};
 use crate::keys::signer::{Kind, SignatureError};
+use crate::runtime::app::App;
 use crate::store::LiveSession;
 use secrecy::SecretString;
 

@@ -3,35 +3,40 @@
 use std::net::IpAddr;
 
 use ring::digest;
+use serde::Deserialize;
 use verifier::Seconds;
 
 use super::issue::{IssueError, TokenPair, issue, may_issue};
-use crate::app::App;
 use crate::config::{ADMIN_AUDIENCE, Settings};
 use crate::domain::access::FIRST_PARTY;
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::ADMIN_PERMISSIONS;
+use crate::domain::authority::AdminPermission;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_ADDRESS, FREE_BY_NAME};
 use crate::domain::password::Password;
 use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, Username};
-use crate::domain::{hex, random_16, user::UserId};
+use crate::domain::{hex, not_null, random_16, user::UserId};
 use crate::entropy::EntropyError;
-use crate::hashing::HashError;
+use crate::runtime::app::App;
+use crate::runtime::hashing::HashError;
 use crate::store::{LoginAttempt, LoginSubject, NewSession, StoreError};
 
-/// What a client presents to log in.
-#[derive(Debug)]
+/// What a client presents to log in; all but `origin` is the body of the request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     /// As typed.
     pub username: String,
     /// As typed.
     pub password: Password,
     /// The resource server the tokens shall be for.
+    #[serde(default, deserialize_with = "not_null")]
     pub audience: Option<String>,
     /// The permissions the tokens shall carry, separated by spaces.
+    #[serde(default, deserialize_with = "not_null")]
     pub scope: Option<String>,
     /// Where it comes from.
+    #[serde(skip)]
     pub origin: Origin,
 }
 
@@ -163,7 +168,7 @@ async fn target(
         return Ok((audience, None));
     }
     let held = app.store.find_user(user).await?.ok_or(LoginError::InvalidCredentials)?.permissions;
-    if is_admin && !ADMIN_PERMISSIONS.iter().any(|permission| held.contains(permission)) {
+    if is_admin && !AdminPermission::ALL.iter().any(|permission| held.contains(permission.as_str())) {
         return Err(LoginError::InvalidTarget);
     }
     let Some(scope) = &request.scope else { return Ok((audience, None)) };

@@ -3,10 +3,11 @@
 use verifier::VerifyError;
 
 use super::refresh::check;
-use crate::app::{App, Door};
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::listener::Listener;
 use crate::domain::session::{EndReason, SessionId};
 use crate::keys::keyring::RingError;
+use crate::runtime::app::App;
 use crate::store::StoreError;
 
 /// What shows that the caller holds the session. It need not be in date: nobody is kept from logging out.
@@ -56,7 +57,8 @@ async fn session_of(app: &App, credential: &LogoutCredential) -> Result<SessionI
         LogoutCredential::Bearer(token) => {
             let snapshot = app.keyring.snapshot();
             // An audience may have been taken out of the settings since.
-            let expected = app.expected(Door::Public).danger_accept_expired().danger_accept_any_audience();
+            let expected =
+                app.expected(Listener::Public).danger_accept_expired().danger_accept_any_audience();
             let verified: verifier::Verified =
                 expected.verify(token.expose_secret(), snapshot.key_set(), app.clock.now())?;
             verified.session_id().and_then(SessionId::parse).ok_or(LogoutError::Invalid)

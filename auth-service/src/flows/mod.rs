@@ -2,6 +2,7 @@
 
 mod authenticate;
 mod forward_auth;
+pub mod heartbeat;
 mod issue;
 mod login;
 mod logout;
@@ -12,7 +13,6 @@ pub mod roles;
 pub mod rotate_keys;
 pub mod sessions;
 pub mod settings;
-pub mod start;
 pub mod users;
 
 pub use authenticate::{AuthError, Caller, authenticate};

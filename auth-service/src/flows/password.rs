@@ -2,12 +2,12 @@
 
 use super::authenticate::Caller;
 use super::login::{FailureKeys, Origin};
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
 use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
-use crate::hashing::HashError;
+use crate::runtime::app::App;
+use crate::runtime::hashing::HashError;
 use crate::store::{StoreError, UserChange, UserWrite};
 use verifier::Seconds;
 
@@ -69,7 +69,7 @@ pub async fn change_own_password(
         .on(caller.user_id)
         .in_session(caller.session_id)
         .from_address(address);
-    match app.store.change_user(caller.user_id, change, Authority::Unlimited, event).await? {
+    match app.store.change_user(caller.user_id, change, Authority::Own, event).await? {
         UserWrite::Done(_) => Ok(()),
         // Changed or deleted since the password was checked.
         _ => Err(PasswordChangeError::InvalidCredentials),

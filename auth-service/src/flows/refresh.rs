@@ -1,12 +1,12 @@
 //! Exchanges a refresh token (docs/protocols.md, "Sessions and refresh tokens").
 
 use super::issue::{IssueError, TokenPair, issue};
-use crate::app::App;
 use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::refresh::{RefreshClaims, UncheckedRefreshToken};
 use crate::domain::session::{EndReason, RefreshPolicy, Verdict};
 use crate::keys::keyring::{LeaseError, RingError};
+use crate::runtime::app::App;
 use crate::store::{Advance, LiveSession, StoreError};
 
 /// Each try loses only to another request that moved the same session, so as many as a client may send at once.

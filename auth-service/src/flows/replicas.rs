@@ -1,10 +1,10 @@
-//! Operators take replicas out of the rotation, and put them back.
+//! Operators take replicas out of the rotation, and return them.
 
-use super::users::Actor;
-use crate::app::App;
+use super::heartbeat::beat;
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::replicas;
-use crate::store::StoreError;
+use crate::domain::authority::Actor;
+use crate::runtime::app::App;
+use crate::store::{SqlStore, StoreError};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -17,18 +17,18 @@ pub enum ReplicaError {
     Store(#[from] StoreError),
 }
 
-/// Says that a replica shall leave the rotation, or come back. It does so with its next beat, within a few seconds.
-pub async fn drain(app: &App, actor: &Actor, id: &str, wanted: bool) -> Result<(), ReplicaError> {
+/// Asks a replica to leave the rotation, or to return. It does so with its next heartbeat, within a few seconds.
+pub async fn drain(store: &SqlStore, actor: &Actor, id: &str, wanted: bool) -> Result<(), ReplicaError> {
     let kind = if wanted { EventKind::ReplicaDrained } else { EventKind::ReplicaReturned };
     let event = AuditEvent::new(kind).by(&actor.name).on(id);
-    if app.store.want_drain(id, wanted, event).await? { Ok(()) } else { Err(ReplicaError::NotFound) }
+    if store.want_drain(id, wanted, event).await? { Ok(()) } else { Err(ReplicaError::NotFound) }
 }
 
 /// As [`drain`], for this replica: it has done so when this returns.
 pub async fn drain_this(app: &App, actor: &Actor, wanted: bool) -> Result<(), ReplicaError> {
-    // It may not have told of itself yet.
-    replicas::beat(app).await?;
-    drain(app, actor, app.store.replica(), wanted).await?;
+    // Its row may not exist yet.
+    beat(app).await?;
+    drain(&app.store, actor, app.store.replica(), wanted).await?;
     app.drain.decide(wanted);
     Ok(())
 }

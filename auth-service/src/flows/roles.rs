@@ -1,9 +1,9 @@
 //! Operators manage roles.
 
-use super::users::Actor;
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::{ADMIN_ROLE, Actor};
 use crate::domain::user::{PermissionSet, RoleName};
+use crate::runtime::app::App;
 use crate::store::{RoleWrite, StoreError};
 
 /// Why a role was not changed.
@@ -12,6 +12,9 @@ pub enum RoleError {
     /// There is no such role.
     #[error("there is no such role")]
     NotFound,
+    /// The role is [`ADMIN_ROLE`].
+    #[error("the role `admin` is built in: it can be granted, but not changed or deleted")]
+    BuiltIn,
     /// The actor lacks permissions that the role has or would get.
     #[error("the role has, or would get, permissions that you do not have")]
     Escalation,
@@ -20,13 +23,14 @@ pub enum RoleError {
     Store(#[from] StoreError),
 }
 
-/// Creates a role or replaces its permissions; acts at the next refresh of everyone who has it. Answers whether it is new.
+/// Creates a role or replaces its permissions; acts at the next refresh of everyone who has it. Returns whether it is new.
 pub async fn put(
     app: &App,
     actor: Actor,
     name: &RoleName,
     permissions: PermissionSet,
 ) -> Result<bool, RoleError> {
+    refuse_built_in(name)?;
     let event = AuditEvent::new(EventKind::RoleChanged).by(&actor.name).on(name).detail(&permissions);
     let outcome = app.store.put_role(name.to_string(), permissions, actor.authority, event).await?;
     done(outcome).map(|()| outcome == RoleWrite::Created)
@@ -34,8 +38,13 @@ pub async fn put(
 
 /// Deletes a role and takes it from everyone who has it.
 pub async fn delete(app: &App, actor: Actor, name: &RoleName) -> Result<(), RoleError> {
+    refuse_built_in(name)?;
     let event = AuditEvent::new(EventKind::RoleDeleted).by(&actor.name).on(name);
     done(app.store.delete_role(name.to_string(), actor.authority, event).await?)
+}
+
+fn refuse_built_in(name: &RoleName) -> Result<(), RoleError> {
+    if name.as_str() == ADMIN_ROLE { Err(RoleError::BuiltIn) } else { Ok(()) }
 }
 
 fn done(outcome: RoleWrite) -> Result<(), RoleError> {

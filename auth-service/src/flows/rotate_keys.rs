@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use verifier::{Algorithm, UnixTime};
 
-use crate::app::{App, rotation_policy};
 use crate::config::Settings;
 use crate::domain::key::{self, Chain, ChainKey, Change, RotationError, RotationPolicy};
 use crate::entropy::{Entropy, EntropyError};
 use crate::keys::keyring::RingError;
 use crate::keys::material::{self, KeyMaterialError, NewKey};
 use crate::keys::sealing::MasterKeys;
+use crate::runtime::app::{App, rotation_policy};
 use crate::store::{KeyRow, Resealed, SqlStore, StoreError};
 
 /// Why a key was not rotated.
@@ -155,7 +155,7 @@ async fn reschedule(
 }
 
 /// Starts or continues a chain as far as it is due; of any number of replicas one does it.
-pub(super) async fn continue_chain(
+pub(crate) async fn continue_chain(
     store: &SqlStore,
     chain: Chain,
     candidate: NewKey,
@@ -198,7 +198,7 @@ async fn candidate(app: &App, chain: Chain) -> Result<NewKey, RotateError> {
 }
 
 /// Makes a key on a blocking thread.
-pub(super) async fn make_key(
+pub(crate) async fn make_key(
     chain: Chain,
     master: Arc<MasterKeys>,
     entropy: Arc<dyn Entropy>,
@@ -208,7 +208,7 @@ pub(super) async fn make_key(
 }
 
 async fn read_back(app: &App) -> Result<(), RotateError> {
-    let seen = app.store.key_changes().await?;
+    let seen = app.store.confirmation().await?;
     app.keyring.catch_up(&app.store, &seen).await?;
     Ok(())
 }

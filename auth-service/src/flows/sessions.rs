@@ -1,11 +1,11 @@
 //! Users and operators end sessions.
 
 use super::authenticate::Caller;
-use super::users::Actor;
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Actor;
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::UserId;
+use crate::runtime::app::App;
 use crate::store::StoreError;
 
 /// Why a session was not ended.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::{App, rotation_policy};
-use crate::config::{self, ConfigError, NewValue, Source, Stored};
+use crate::config::{self, Checked, ConfigError, NewValue, Source, Stored};
 use crate::domain::key::Chain;
+use crate::runtime::app::{App, rotation_policy};
 use crate::store::{SettingRow, SettingsChange, SettingsWrite, StoreError};
 
 /// All settings, as this replica has them.
@@ -97,10 +97,9 @@ pub async fn change(
     let names: BTreeSet<String> = values.keys().cloned().collect();
     let (config, layers) = (app.config.clone(), app.settings.layers().clone());
     let decide = move |stored: &Stored| -> Result<_, ConfigError> {
-        let policies = layers
-            .check(stored, &names)?
-            .map(|settings| Chain::ALL.map(|chain| (chain, rotation_policy(&config, &settings, chain))));
-        Ok(policies.concat())
+        let Checked { here, elsewhere } = layers.check(stored, &names)?;
+        let policies = |settings| Chain::ALL.map(|chain| (chain, rotation_policy(&config, settings, chain)));
+        Ok([policies(&here), policies(&elsewhere)].concat())
     };
     let change = SettingsChange { values, expected, actor: actor.to_owned() };
     match app.store.change_settings(change, decide).await? {

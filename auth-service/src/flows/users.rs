@@ -1,55 +1,47 @@
-//! Operators manage users; the command line does the same with [`Authority::Unlimited`].
+//! Operators manage users; the command line does the same with [`Actor::command_line`].
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::password::check_strength;
-use crate::app::App;
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::Authority;
+use crate::domain::authority::Actor;
 use crate::domain::password::{Password, WeakPassword};
-use crate::domain::random_16;
 use crate::domain::user::{RoleName, UserId, Username, UsernameError};
+use crate::domain::{not_null, random_16};
 use crate::entropy::EntropyError;
-use crate::hashing::HashError;
+use crate::runtime::app::App;
+use crate::runtime::hashing::HashError;
 use crate::store::{NewUser, StoreError, UserChange, UserRow, UserWrite};
 
-/// Who makes a change, and with which rights.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// As the audit log names them.
-    pub name: String,
-    /// What they may grant and whom they may change.
-    pub authority: Authority,
-}
-
-impl Actor {
-    /// The command line of a machine that can open the database.
-    pub fn command_line() -> Self {
-        Self { name: "cli".to_owned(), authority: Authority::Unlimited }
-    }
-}
-
-/// A user to be created, as typed.
-#[derive(Debug)]
+/// A user to be created, as typed; the body of the request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UserRequest {
     /// The name to log in with.
     pub username: String,
     /// The first password.
     pub password: Password,
     /// Names of existing roles.
+    #[serde(default)]
     pub roles: Vec<String>,
     /// Extra claims.
+    #[serde(default)]
     pub claims: Map<String, Value>,
 }
 
-/// What to change; what is `None` stays.
-#[derive(Debug, Default)]
+/// Changes of a user; `None` changes nothing. The body of the request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UserPatch {
     /// All roles from now on.
+    #[serde(default, deserialize_with = "not_null")]
     pub roles: Option<Vec<String>>,
     /// All extra claims from now on.
+    #[serde(default, deserialize_with = "not_null")]
     pub claims: Option<Map<String, Value>>,
     /// Whether the user may log in.
+    #[serde(default, deserialize_with = "not_null")]
     pub disabled: Option<bool>,
 }
 

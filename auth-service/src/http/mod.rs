@@ -1,43 +1,31 @@
-//! HTTP: parses, calls one flow, renders.
+//! HTTP: parses a request, calls one flow, renders the response.
 //!
-//! The two functions below are the table of everything that is served. `openapi.yaml` describes the same, and a test holds
-//! them together.
+//! The two functions below are the route table. `openapi.yaml` describes the same routes, and a test compares the two.
 
 mod admin;
-mod auth;
-mod client_address;
-mod error;
-mod extract;
-mod forward_auth;
-mod health;
-mod jwks;
-mod me;
-mod observe;
-mod refusals;
-mod revocations;
-mod routes;
-mod scrape;
-pub mod server;
-mod wire;
+pub mod base;
+mod public;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::app::App;
 use crate::config::Config;
-use crate::telemetry::Metrics;
+use crate::domain::authority::AdminPermission as P;
+use crate::runtime::app::App;
+use crate::runtime::telemetry::Metrics;
 
-use observe::Observer;
+use base::routes::Routes;
+use public::{auth, forward_auth, health, jwks, me, revocations};
 
-pub use client_address::Peer;
-pub use error::Code;
-use routes::Routes;
-pub use routes::{Access, Listener, Route};
-pub use wire::rfc3339;
+pub use crate::domain::listener::Listener;
+pub use base::Peer;
+pub use base::access::{Access, Route};
+pub use base::code::Code;
+pub use base::error_body::ErrorBody;
+pub use base::server;
 
 /// The HTTP contract (`OpenAPI` 3.1).
 pub const OPENAPI: &str = include_str!("../../../openapi.yaml");
@@ -48,12 +36,10 @@ const PUT: Method = Method::PUT;
 const PATCH: Method = Method::PATCH;
 const DELETE: Method = Method::DELETE;
 
-/// What handlers receive: cloned for every request, so behind one pointer.
-type Shared = Arc<App>;
-
-/// What the public listener serves.
+/// The routes of the public listener.
 fn public_routes(cors: Option<CorsLayer>) -> Routes {
     Routes::on(Listener::Public)
+        .group(ErrorBody::Problem)
         .open(POST, "/v1/login", auth::login)
         .open(POST, "/v1/refresh", auth::refresh)
         .open(POST, "/v1/logout", auth::logout)
@@ -71,36 +57,37 @@ fn public_routes(cors: Option<CorsLayer>) -> Routes {
         .open(GET, "/readyz", health::readyz)
         .and_nothing_else()
         .readable_by_scripts(cors)
-        // For proxies only, and after the line above: that layer answers every OPTIONS with 200.
+        // For proxies only. It comes after the line above, because that layer returns 200 for every OPTIONS.
         .mount(GET, "/v1/verify", Access::Session, forward_auth::route())
 }
 
-/// What the admin listener serves.
+/// The routes of the admin listener.
 fn admin_routes(metrics: Metrics) -> Routes {
     Routes::on(Listener::Admin)
-        .permitted(GET, "/admin/v1/keys", "keys:read", admin::keys::list)
-        .permitted(POST, "/admin/v1/keys/rotate", "keys:write", admin::keys::rotate)
-        .permitted(POST, "/admin/v1/keys/{kid}/compromise", "keys:write", admin::keys::compromise)
-        .permitted(GET, "/admin/v1/replicas", "replicas:read", admin::replicas::list)
-        .permitted(POST, "/admin/v1/drain", "replicas:write", admin::replicas::drain)
-        .permitted(DELETE, "/admin/v1/drain", "replicas:write", admin::replicas::undo_drain)
-        .permitted(GET, "/admin/v1/users", "users:read", admin::users::list)
-        .permitted(POST, "/admin/v1/users", "users:write", admin::users::create)
-        .permitted(GET, "/admin/v1/users/{id}", "users:read", admin::users::find)
-        .permitted(PATCH, "/admin/v1/users/{id}", "users:write", admin::users::change)
-        .permitted(DELETE, "/admin/v1/users/{id}", "users:write", admin::users::delete)
-        .permitted(POST, "/admin/v1/users/{id}/password", "users:write", admin::users::set_password)
-        .permitted(GET, "/admin/v1/users/{id}/sessions", "users:read", admin::sessions::list)
-        .permitted(DELETE, "/admin/v1/users/{id}/sessions", "users:write", admin::sessions::end_all)
-        .permitted(GET, "/admin/v1/roles", "roles:read", admin::roles::list)
-        .permitted(GET, "/admin/v1/roles/{name}", "roles:read", admin::roles::find)
-        .permitted(PUT, "/admin/v1/roles/{name}", "roles:write", admin::roles::put)
-        .permitted(DELETE, "/admin/v1/roles/{name}", "roles:write", admin::roles::delete)
-        .permitted(DELETE, "/admin/v1/sessions/{id}", "sessions:write", admin::sessions::end)
-        .permitted(GET, "/admin/v1/settings", "settings:read", admin::settings::list)
-        .permitted(PATCH, "/admin/v1/settings", "settings:write", admin::settings::change)
-        .permitted(GET, "/admin/v1/audit", "audit:read", admin::audit::list)
-        .mount(GET, "/metrics", Access::Open, scrape::route(metrics))
+        .group(ErrorBody::Problem)
+        .permitted(GET, "/admin/v1/keys", P::KeysRead, admin::keys::list)
+        .permitted(POST, "/admin/v1/keys/rotate", P::KeysWrite, admin::keys::rotate)
+        .permitted(POST, "/admin/v1/keys/{kid}/compromise", P::KeysWrite, admin::keys::compromise)
+        .permitted(GET, "/admin/v1/replicas", P::ReplicasRead, admin::replicas::list)
+        .permitted(POST, "/admin/v1/drain", P::ReplicasWrite, admin::replicas::drain)
+        .permitted(DELETE, "/admin/v1/drain", P::ReplicasWrite, admin::replicas::undo_drain)
+        .permitted(GET, "/admin/v1/users", P::UsersRead, admin::users::list)
+        .permitted(POST, "/admin/v1/users", P::UsersWrite, admin::users::create)
+        .permitted(GET, "/admin/v1/users/{id}", P::UsersRead, admin::users::find)
+        .permitted(PATCH, "/admin/v1/users/{id}", P::UsersWrite, admin::users::change)
+        .permitted(DELETE, "/admin/v1/users/{id}", P::UsersWrite, admin::users::delete)
+        .permitted(POST, "/admin/v1/users/{id}/password", P::UsersWrite, admin::users::set_password)
+        .permitted(GET, "/admin/v1/users/{id}/sessions", P::UsersRead, admin::sessions::list)
+        .permitted(DELETE, "/admin/v1/users/{id}/sessions", P::UsersWrite, admin::sessions::end_all)
+        .permitted(GET, "/admin/v1/roles", P::RolesRead, admin::roles::list)
+        .permitted(GET, "/admin/v1/roles/{name}", P::RolesRead, admin::roles::find)
+        .permitted(PUT, "/admin/v1/roles/{name}", P::RolesWrite, admin::roles::put)
+        .permitted(DELETE, "/admin/v1/roles/{name}", P::RolesWrite, admin::roles::delete)
+        .permitted(DELETE, "/admin/v1/sessions/{id}", P::SessionsWrite, admin::sessions::end)
+        .permitted(GET, "/admin/v1/settings", P::SettingsRead, admin::settings::list)
+        .permitted(PATCH, "/admin/v1/settings", P::SettingsWrite, admin::settings::change)
+        .permitted(GET, "/admin/v1/audit", P::AuditRead, admin::audit::list)
+        .mount(GET, "/metrics", Access::Open, admin::scrape::route(metrics))
         .open(GET, "/livez", health::livez)
         .open(GET, "/readyz", health::readyz)
         .and_nothing_else()
@@ -108,27 +95,23 @@ fn admin_routes(metrics: Metrics) -> Routes {
 
 /// The router of the public listener.
 pub fn public(app: App) -> Router {
-    let cors = cors(&app.config);
-    finish(public_routes(cors), Listener::Public, app)
+    let (clock, entropy) = (Arc::clone(&app.clock), Arc::clone(&app.entropy));
+    public_routes(cors(&app.config)).into_router(clock, entropy).with_state(Arc::new(app))
 }
 
 /// The router of the admin listener.
 pub fn admin(app: App, metrics: Metrics) -> Router {
-    finish(admin_routes(metrics), Listener::Admin, app)
+    let (clock, entropy) = (Arc::clone(&app.clock), Arc::clone(&app.entropy));
+    admin_routes(metrics).into_router(clock, entropy).with_state(Arc::new(app))
 }
 
-/// Every route of both listeners.
+/// The routes of both listeners.
 pub fn route_table() -> Vec<Route> {
     [public_routes(None).into_table(), admin_routes(Metrics::detached()).into_table()].concat()
 }
 
-fn finish(routes: Routes, listener: Listener, app: App) -> Router {
-    let observer = Arc::new(Observer::new(listener, routes.table(), &app));
-    routes.into_router().layer(from_fn_with_state(observer, observe::observe)).with_state(Arc::new(app))
-}
-
-/// Lets the scripts of the configured origins read answers. Tokens travel in headers and bodies, never in cookies, so no
-/// credentials are allowed.
+/// Lets scripts of the configured origins read responses. Tokens travel in headers and bodies, never in cookies, so
+/// credentials are not allowed.
 fn cors(config: &Config) -> Option<CorsLayer> {
     let origins: Vec<HeaderValue> =
         config.cors_allowed_origins.iter().filter_map(|origin| origin.parse().ok()).collect();

@@ -171,16 +171,16 @@ impl KeyRing {
         &self.master
     }
 
-    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same change counter confirms it, another
+    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same version of the key table confirms it, another
     /// one reloads it. Answers whether it was reloaded.
     pub async fn catch_up(&self, store: &SqlStore, seen: &Confirmation) -> Result<bool, RingError> {
-        if self.snapshot.load().changes == seen.changes {
+        if self.snapshot.load().changes == seen.keys_version {
             self.is_confirmed_by(seen);
             return Ok(false);
         }
         let _turn = store.wait_for(self.reloading.lock()).await?;
         // Loaded while we waited, by someone whose statement saw the same change.
-        if self.snapshot.load().changes == seen.changes {
+        if self.snapshot.load().changes == seen.keys_version {
             return Ok(true);
         }
         self.reload(store).await.map(|()| true)
@@ -256,7 +256,7 @@ impl KeyRing {
         let now = self.clock.monotonic();
         if asked_at.is_none_or(|at| now.saturating_sub(at) >= UNKNOWN_KEY_PAUSE) {
             *asked_at = Some(now);
-            let seen = store.key_changes().await?;
+            let seen = store.confirmation().await?;
             self.catch_up(store, &seen).await?;
             return Ok(());
         }
@@ -343,11 +343,11 @@ impl Snapshot {
             .iter()
             .map(|row| Ok(RingKey { use_: open(row, master, before)?, row: row.clone() }))
             .collect::<Result<Vec<_>, RingError>>()?;
-        let jwks = jwks(&table.rows, table.seen.changes, table.seen.now);
+        let jwks = jwks(&table.rows, table.seen.keys_version, table.seen.now);
         let key_set = KeySet::from_jwks(&jwks).map_err(|_| {
             RingError::Damaged(keys.first().map_or_else(|| Kid::from("?"), |key| key.row.key.kid.clone()))
         })?;
-        Ok(Self { changes: table.seen.changes, keys, key_set })
+        Ok(Self { changes: table.seen.keys_version, keys, key_set })
     }
 
     /// How often the key table had been changed.

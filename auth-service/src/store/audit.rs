@@ -1,112 +1,11 @@
 //! The audit log: append-only, one hash chain a replica, written in the transaction of what it records.
 
-use tokio::sync::{Mutex, MutexGuard};
 use verifier::UnixTime;
 
-use super::database::{Argument, Transaction, arguments};
+use super::engine::row::{Row, arguments};
+use super::transaction::Outcome::Keep;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-
-/// The end of this replica's chain. `None` while a transaction holds it, and after one whose outcome is unknown: then the next
-/// event starts a new chain, rather than one that may branch.
-#[derive(Debug)]
-pub(super) struct AuditLog {
-    replica: String,
-    end: Mutex<End>,
-}
-
-#[derive(Debug)]
-struct End {
-    chains_started: u64,
-    head: Option<Head>,
-}
-
-#[derive(Clone, Debug)]
-struct Head {
-    chain: String,
-    seq: i64,
-    hash: String,
-}
-
-impl AuditLog {
-    pub(super) fn new(replica: &str) -> Self {
-        Self { replica: replica.to_owned(), end: Mutex::new(End { chains_started: 0, head: None }) }
-    }
-
-    /// The name of this process, with which the names of its chains begin.
-    pub(super) fn replica(&self) -> &str {
-        &self.replica
-    }
-
-    /// Takes the end of the chain for one transaction. Always before the transaction begins, so that two tasks cannot wait
-    /// for each other.
-    pub(super) async fn open(&self) -> Result<AuditWriter<'_>, StoreError> {
-        let mut end = tokio::time::timeout(super::REQUEST_BUDGET, self.end.lock())
-            .await
-            .map_err(|_| StoreError::Timeout)?;
-        let head = end.head.take().unwrap_or_else(|| {
-            end.chains_started += 1;
-            Head { chain: format!("{}.{}", self.replica, end.chains_started), seq: 0, hash: String::new() }
-        });
-        Ok(AuditWriter { end, before: head.clone(), head })
-    }
-}
-
-/// The right to extend this replica's chain.
-pub(super) struct AuditWriter<'a> {
-    end: MutexGuard<'a, End>,
-    before: Head,
-    head: Head,
-}
-
-impl AuditWriter<'_> {
-    /// Adds an event to the transaction.
-    pub(super) async fn append(
-        &mut self,
-        tx: &mut Transaction,
-        at: UnixTime,
-        event: &AuditEvent,
-    ) -> Result<(), StoreError> {
-        let Head { chain, seq, hash: prev } = &self.head;
-        let seq = seq + 1;
-        let hash = event.chained_hash(prev, chain, seq, at);
-        let columns: Vec<Argument> = arguments![
-            chain.as_str(),
-            seq,
-            at,
-            event.kind.as_str(),
-            event.actor.clone(),
-            event.subject.clone(),
-            event.session_id.clone(),
-            event.address.clone(),
-            event.detail.clone(),
-            prev.as_str(),
-            hash.as_str(),
-        ];
-        tx.fetch(
-            "INSERT INTO audit (chain, seq, at, event, actor, subject, session_id, address, detail, prev, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            columns,
-        )
-        .await?;
-        self.head = Head { chain: chain.clone(), seq, hash };
-        Ok(())
-    }
-
-    /// Commits the transaction with its events.
-    pub(super) async fn commit(mut self, tx: Transaction) -> Result<(), StoreError> {
-        tx.commit().await?;
-        self.end.head = Some(self.head);
-        Ok(())
-    }
-
-    /// Undoes the transaction and its events.
-    pub(super) async fn rollback(mut self, tx: Transaction) -> Result<(), StoreError> {
-        tx.rollback().await?;
-        self.end.head = Some(self.before);
-        Ok(())
-    }
-}
 
 /// A place in the audit log; entries are ordered by time, then by chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,13 +21,13 @@ pub struct AuditCursor {
 /// An entry of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditRow {
-    /// Where it stands.
+    /// Its place.
     pub place: AuditCursor,
     /// What happened, see [`EventKind`](crate::domain::audit::EventKind).
     pub event: String,
-    /// Who did it.
+    /// Who caused it.
     pub actor: Option<String>,
-    /// To whom or what.
+    /// The user or thing that it happened to.
     pub subject: Option<String>,
     /// In which session.
     pub session_id: Option<String>,
@@ -145,57 +44,37 @@ pub struct AuditRow {
 impl SqlStore {
     /// Records an event that changes nothing else.
     pub async fn record(&self, event: AuditEvent) -> Result<(), StoreError> {
-        self.run(move |store| {
-            let event = event.clone();
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let now = super::only(tx.fetch("SELECT {now}", Vec::new()).await?, "audit")?.time(0)?;
-                audit.append(&mut tx, now, &event).await?;
-                audit.commit(tx).await
-            }
-        })
-        .await
+        self.transaction(async move |tx| Ok(Keep((), vec![event.at(tx.now().await?)]))).await
     }
 
-    /// At most `limit` entries, oldest first, after a place that an earlier answer ended with.
+    /// At most `limit` entries, oldest first, after the last place of an earlier page.
     pub async fn audit_page(
         &self,
         after: Option<AuditCursor>,
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        self.run(move |store| {
-            let after = after.clone().unwrap_or(AuditCursor {
-                at: UnixTime(i64::MIN),
-                chain: String::new(),
-                seq: 0,
-            });
-            async move {
-                let rows = store
-                    .db
-                    .read(
-                        "SELECT at, chain, seq, event, actor, subject, session_id, address, detail, prev, hash FROM audit
-                          WHERE (at, chain, seq) > ($1, $2, $3) ORDER BY at, chain, seq LIMIT $4",
-                        arguments![after.at, after.chain, after.seq, i64::from(limit)],
-                    )
-                    .await?;
-                rows.iter()
-                    .map(|row| {
-                        Ok(AuditRow {
-                            place: AuditCursor { at: row.time(0)?, chain: row.text(1)?, seq: row.int(2)? },
-                            event: row.text(3)?,
-                            actor: row.text_if_any(4)?,
-                            subject: row.text_if_any(5)?,
-                            session_id: row.text_if_any(6)?,
-                            address: row.text_if_any(7)?,
-                            detail: row.text_if_any(8)?,
-                            prev: row.text(9)?,
-                            hash: row.text(10)?,
-                        })
-                    })
-                    .collect()
-            }
-        })
+        let start = || AuditCursor { at: UnixTime(i64::MIN), chain: String::new(), seq: 0 };
+        let AuditCursor { at, chain, seq } = after.unwrap_or_else(start);
+        self.read(
+            "SELECT at, chain, seq, event, actor, subject, session_id, address, detail, prev, hash FROM audit
+              WHERE (at, chain, seq) > ($1, $2, $3) ORDER BY at, chain, seq LIMIT $4",
+            arguments![at, chain, seq, i64::from(limit)],
+            |rows| rows.iter().map(read_entry).collect(),
+        )
         .await
     }
+}
+
+fn read_entry(row: &Row) -> Result<AuditRow, StoreError> {
+    Ok(AuditRow {
+        place: AuditCursor { at: row.time("at")?, chain: row.text("chain")?, seq: row.int("seq")? },
+        event: row.text("event")?,
+        actor: row.text_if_any("actor")?,
+        subject: row.text_if_any("subject")?,
+        session_id: row.text_if_any("session_id")?,
+        address: row.text_if_any("address")?,
+        detail: row.text_if_any("detail")?,
+        prev: row.text("prev")?,
+        hash: row.text("hash")?,
+    })
 }

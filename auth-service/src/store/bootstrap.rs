@@ -1,59 +1,44 @@
 //! The first administrator.
 
-use super::database::arguments;
+use super::engine::row::arguments;
+use super::transaction::Outcome::{Keep, Undo};
 use super::users::NewUser;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::{ADMIN_PERMISSIONS, ADMIN_ROLE};
+use crate::domain::authority::ADMIN_ROLE;
 
 /// Whether this replica created the first administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bootstrap {
     /// This call did.
     Won,
-    /// It had been done before, or another replica did it.
+    /// It was done before, or another replica did it.
     AlreadyDone,
 }
 
 impl SqlStore {
-    /// Whether the bootstrap was done, now or ever.
+    /// Whether the bootstrap was ever done.
     pub async fn is_bootstrapped(&self) -> Result<bool, StoreError> {
-        self.run(|store| async move {
-            Ok(!store.db.read("SELECT id FROM installation", Vec::new()).await?.is_empty())
-        })
-        .await
+        self.read("SELECT id FROM installation", Vec::new(), |rows| Ok(!rows.is_empty())).await
     }
 
-    /// Creates role and user `admin`, once for ever: one transaction, guarded by a marker row.
+    /// Creates role and user `admin`, once in the life of an installation: one transaction, guarded by a marker row.
     pub async fn bootstrap(&self, admin: NewUser) -> Result<Bootstrap, StoreError> {
-        self.run(move |store| {
-            let admin = admin.clone();
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let sql = "INSERT INTO installation (id, bootstrapped_at) VALUES (1, {now})
-                           ON CONFLICT DO NOTHING RETURNING bootstrapped_at";
-                let Some(row) = tx.first(sql, Vec::new()).await? else {
-                    audit.rollback(tx).await?;
-                    return Ok(Bootstrap::AlreadyDone);
-                };
-                let now = row.time(0)?;
-                tx.fetch(
-                    "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                    arguments![ADMIN_ROLE, ADMIN_PERMISSIONS.join(" ")],
-                )
-                .await?;
-                let created = super::users::insert(&mut tx, &admin).await?.is_some();
-                let sql =
-                    "INSERT INTO user_roles (user_id, role) SELECT id, $2 FROM users WHERE username = $1
-                           ON CONFLICT DO NOTHING";
-                tx.fetch(sql, arguments![admin.username.as_str(), ADMIN_ROLE]).await?;
-                let event = AuditEvent::new(EventKind::Bootstrap).by("system").on(&admin.username);
-                audit.append(&mut tx, now, &event).await?;
-                audit.commit(tx).await?;
-                // A user of that name whom the command line made before the first start keeps their password.
-                Ok(if created { Bootstrap::Won } else { Bootstrap::AlreadyDone })
-            }
+        self.transaction(async move |tx| {
+            let sql = "INSERT INTO installation (id, bootstrapped_at) VALUES (1, {now})
+                       ON CONFLICT DO NOTHING RETURNING bootstrapped_at";
+            let Some(row) = tx.first(sql, Vec::new()).await? else {
+                return Ok(Undo(Bootstrap::AlreadyDone));
+            };
+            super::users::ensure_admin_role(tx).await?;
+            let created = super::users::insert(tx, &admin).await?.is_some();
+            let sql = "INSERT INTO user_roles (user_id, role) SELECT id, $2 FROM users WHERE username = $1
+                       ON CONFLICT DO NOTHING";
+            tx.fetch(sql, arguments![admin.username.as_str(), ADMIN_ROLE]).await?;
+            let event = AuditEvent::new(EventKind::Bootstrap).by("system").on(&admin.username);
+            // The command line may have created a user of that name before the first start; they keep their password.
+            let outcome = if created { Bootstrap::Won } else { Bootstrap::AlreadyDone };
+            Ok(Keep(outcome, vec![event.at(row.time("bootstrapped_at")?)]))
         })
         .await
     }

@@ -1,20 +1,22 @@
-//! The key table. Every change of it happens under the lock of the one row of `key_ring`, which also counts the changes.
+//! The key table. Every change of it happens under the lock of the one row of `key_ring`, which holds the table's version.
 
 use verifier::{Jwk, Kid, Seconds, UnixTime};
 
-use super::database::{Row, Transaction, arguments};
+use super::engine::database::Transaction;
+use super::engine::row::{Row, arguments, only};
 use super::revocations::revoke_key;
+use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, RotationError};
 use crate::keys::material::NewKey;
 
-/// All keys, and what the statement that read them saw.
+/// All keys, and the confirmation of the statement that read them.
 #[derive(Clone, Debug)]
 pub struct KeyTable {
     /// By chain, then generation.
     pub rows: Vec<KeyRow>,
-    /// The shared clock and the change counter.
+    /// The shared clock and the version of the table.
     pub seen: Confirmation,
 }
 
@@ -33,19 +35,19 @@ pub struct KeyRow {
     pub created_at: UnixTime,
 }
 
-/// A sealed value to replace with another one of the same secret.
+/// A sealed value, to be replaced by one that seals the same secret.
 #[derive(Clone, Debug)]
 pub struct Resealed {
     /// The key.
     pub kid: Kid,
-    /// What the row must hold now.
+    /// The value that the row must have now.
     pub from: String,
-    /// What it shall hold.
+    /// The value that replaces it.
     pub to: String,
 }
 
-/// Never less than the time: after a restored backup the next change counts higher than any that verifiers saw before.
-const COUNT_CHANGE: &str =
+/// Never less than the time: after a restored backup the next version is higher than any that verifiers saw before.
+const RAISE_KEYS_VERSION: &str =
     "UPDATE key_ring SET changes = CASE WHEN changes < {now} THEN {now} ELSE changes + 1 END";
 
 const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at, life";
@@ -53,39 +55,30 @@ const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_a
 impl SqlStore {
     /// All keys in one snapshot.
     pub async fn key_table(&self) -> Result<KeyTable, StoreError> {
-        self.run(|store| async move {
-            let asked_at = store.db.clock().monotonic();
-            let sql = format!(
-                "SELECT {{now}}, {{changes}}, {COLUMNS} FROM key_ring LEFT JOIN keys ON 1 = 1
-                  WHERE key_ring.id = 1 ORDER BY chain, generation"
-            );
-            let rows = store.db.read(&sql, Vec::new()).await?;
+        let sql = format!(
+            "SELECT {}, {COLUMNS} FROM key_ring LEFT JOIN keys ON 1 = 1
+              WHERE key_ring.id = 1 ORDER BY chain, generation",
+            Confirmation::COLUMNS
+        );
+        self.read(sql, Vec::new(), |rows| {
             let first = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?;
-            let seen = Confirmation::read(first, 0, asked_at)?;
-            let rows = rows
-                .iter()
-                .filter(|row| row.text_if_any(2).is_ok_and(|kid| kid.is_some()))
-                .map(|row| read_key(row, 2))
-                .collect::<Result<_, _>>()?;
-            Ok(KeyTable { rows, seen })
+            let seen = Confirmation::read(first)?;
+            let keys = rows.iter().filter(|row| row.text_if_any("kid").is_ok_and(|kid| kid.is_some()));
+            Ok(KeyTable { rows: keys.map(read_key).collect::<Result<_, _>>()?, seen })
         })
         .await
     }
 
-    /// What a key-table poll needs when nothing has changed: the shared clock and the change counter.
-    pub async fn key_changes(&self) -> Result<Confirmation, StoreError> {
-        self.run(|store| async move {
-            let asked_at = store.db.clock().monotonic();
-            let rows = store.db.read("SELECT {now}, {changes} FROM key_ring", Vec::new()).await?;
-            Confirmation::read(&super::only(rows, "key_ring")?, 0, asked_at)
-        })
-        .await
+    /// What a poll of the key table needs when nothing has changed.
+    pub async fn confirmation(&self) -> Result<Confirmation, StoreError> {
+        let sql = format!("SELECT {} FROM key_ring", Confirmation::COLUMNS);
+        self.read(sql, Vec::new(), |rows| Confirmation::read(&only(rows, "key_ring")?)).await
     }
 
     /// Lets `decide` propose changes of one chain and applies them, in one transaction that no other key change overlaps.
     ///
     /// `decide` gets the chain as it is, whether the installation is only being founded (no cache can know any key yet), and the shared
-    /// clock. `candidate` becomes the key that it announces. Each change is recorded as done by `actor`. Answers the changes that were made.
+    /// clock. `candidate` becomes the key that it announces. Each change is recorded as done by `actor`. Returns the changes that were made.
     pub async fn change_keys<D>(
         &self,
         chain: Chain,
@@ -94,96 +87,67 @@ impl SqlStore {
         decide: D,
     ) -> Result<Result<Vec<Change>, RotationError>, StoreError>
     where
-        D: Fn(&[ChainKey], bool, UnixTime) -> Result<Vec<Change>, RotationError>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        D: Fn(&[ChainKey], bool, UnixTime) -> Result<Vec<Change>, RotationError> + Send + Sync + 'static,
     {
-        self.run(move |store| {
-            let (candidate, actor, decide) = (candidate.clone(), actor.clone(), decide.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                count_change(&mut tx).await?;
-                // A statement of its own: the one above may have waited for the lock, and its clock stood meanwhile.
-                let row = super::only(tx.fetch("SELECT {now} FROM key_ring", Vec::new()).await?, "key_ring")?;
-                let now = row.time(0)?;
-                let keys = chain_keys(&mut tx, chain).await?;
-                let founding = is_founding(&mut tx).await?;
-                let changes = match decide(&keys, founding, now) {
-                    Ok(changes) if !changes.is_empty() => changes,
-                    nothing => {
-                        audit.rollback(tx).await?;
-                        return Ok(nothing);
-                    }
-                };
-                for change in &changes {
-                    apply(&mut tx, chain, &keys, change, candidate.as_ref(), now).await?;
-                    if let Some(event) = event_for(chain, &keys, change, candidate.as_ref()) {
-                        audit.append(&mut tx, now, &event.by(&actor)).await?;
-                    }
-                }
-                audit.commit(tx).await?;
-                Ok(Ok(changes))
+        self.transaction(async move |tx| {
+            raise_keys_version(tx).await?;
+            // After the lock: the statement that waited for it may be old.
+            let now = tx.now().await?;
+            let keys = chain_keys(tx, chain).await?;
+            let founding = is_founding(tx).await?;
+            let changes = match decide(&keys, founding, now) {
+                Ok(changes) if !changes.is_empty() => changes,
+                nothing => return Ok(Undo(nothing)),
+            };
+            let mut entries = Vec::new();
+            for change in &changes {
+                apply(tx, chain, &keys, change, candidate.as_ref(), now).await?;
+                let event = event_for(chain, &keys, change, candidate.as_ref());
+                entries.extend(event.map(|event| event.by(&actor).at(now)));
             }
+            Ok(Keep(Ok(changes), entries))
         })
         .await
     }
 
-    /// Erases the private halves of keys that have expired. Answers how many.
+    /// Erases the private halves of keys that have expired. Returns how many.
     pub async fn erase_expired_keys(&self) -> Result<u64, StoreError> {
-        self.run(|store| async move {
-            let sql = "UPDATE keys SET sealed_key = NULL
-                        WHERE sealed_key IS NOT NULL AND expires_at <= {now} RETURNING kid";
-            Ok(store.db.write(sql, Vec::new()).await?.len() as u64)
-        })
-        .await
+        let sql = "UPDATE keys SET sealed_key = NULL
+                    WHERE sealed_key IS NOT NULL AND expires_at <= {now} RETURNING kid";
+        self.write_and_count(sql, Vec::new()).await
     }
 
-    /// Replaces sealed values that still are as the caller saw them. Answers how many were replaced.
+    /// Replaces sealed values that still are as the caller saw them. Returns how many were replaced.
     pub async fn reseal(&self, values: Vec<Resealed>, actor: String) -> Result<u64, StoreError> {
-        self.run(move |store| {
-            let (values, actor) = (values.clone(), actor.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let mut replaced = 0;
-                let mut now = None;
-                for value in values {
-                    let sql =
-                        "UPDATE keys SET sealed_key = $4 WHERE kid = $2 AND sealed_key = $3 RETURNING {now}";
-                    let arguments = arguments![value.kid.as_str(), value.from, value.to];
-                    if let Some(row) = tx.first(sql, arguments).await? {
-                        replaced += 1;
-                        now = Some(row.time(0)?);
-                    }
+        self.transaction(async move |tx| {
+            let (mut replaced, mut changed_at) = (0, None);
+            for Resealed { kid, from, to } in &values {
+                let sql = "UPDATE keys SET sealed_key = $4 WHERE kid = $2 AND sealed_key = $3 RETURNING {now} AS now";
+                if let Some(row) = tx.first(sql, arguments![kid.as_str(), from.as_str(), to.as_str()]).await? {
+                    replaced += 1;
+                    changed_at = Some(row.time("now")?);
                 }
-                if let Some(now) = now {
-                    let event = AuditEvent::new(EventKind::KeysResealed).by(&actor).detail(replaced);
-                    audit.append(&mut tx, now, &event).await?;
-                }
-                audit.commit(tx).await?;
-                Ok(replaced)
             }
+            let event = AuditEvent::new(EventKind::KeysResealed).by(&actor).detail(replaced);
+            Ok(Keep(replaced, changed_at.map(|now| event.at(now)).into_iter().collect()))
         })
         .await
     }
 }
 
-/// Counts a change of the key table, and takes its lock.
-pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError> {
-    tx.fetch(COUNT_CHANGE, Vec::new()).await.map(drop)
+/// Raises the version of the key table, and takes its lock.
+pub(super) async fn raise_keys_version(tx: &mut Transaction) -> Result<(), StoreError> {
+    tx.fetch(RAISE_KEYS_VERSION, Vec::new()).await.map(drop)
 }
 
 /// The keys of a chain, by generation. The caller holds the lock.
 pub(super) async fn chain_keys(tx: &mut Transaction, chain: Chain) -> Result<Vec<ChainKey>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM keys WHERE chain = $1 ORDER BY generation");
     let rows = tx.fetch(&sql, arguments![chain.as_str()]).await?;
-    rows.iter().map(|row| read_key(row, 0).map(|row| row.key)).collect()
+    rows.iter().map(|row| read_key(row).map(|row| row.key)).collect()
 }
 
-/// Before the bootstrap is done nobody has got a token; and without any key nobody can have got one that still verifies.
+/// Before the bootstrap no token was issued, and without any key no token verifies.
 async fn is_founding(tx: &mut Transaction) -> Result<bool, StoreError> {
     let has_keys = tx.first("SELECT kid FROM keys LIMIT 1", Vec::new()).await?.is_some();
     let has_users = tx.first("SELECT id FROM installation", Vec::new()).await?.is_some();
@@ -201,7 +165,7 @@ pub(super) async fn apply(
 ) -> Result<(), StoreError> {
     let changed = match change {
         Change::Announce { generation, schedule } => {
-            let candidate = candidate.ok_or_else(|| unreadable("a key was announced that nobody made"))?;
+            let candidate = candidate.ok_or_else(|| unreadable("a key was announced, but none was made"))?;
             let public_jwk = candidate.public_jwk.as_ref().map(serde_json::to_string).transpose();
             let sql = format!(
                 "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, $10)
@@ -222,7 +186,7 @@ pub(super) async fn apply(
             tx.first(&sql, arguments).await?
         }
         Change::Reschedule { generation, schedule } => {
-            // Names the schedule it expects: a change that another path made in between must not be overwritten.
+            // Names the schedule that it expects: a change made in between must not be overwritten.
             let expected = before.iter().find(|key| key.generation == *generation);
             let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5, life = $6
                         WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $7 RETURNING kid";
@@ -243,12 +207,12 @@ pub(super) async fn apply(
                         WHERE chain = $1 AND generation = $2 AND compromised_at IS NULL RETURNING kid";
             let changed = tx.first(sql, arguments![chain.as_str(), *generation, now]).await?;
             if let (Some(row), Chain::Signing(_)) = (&changed, chain) {
-                revoke_key(tx, &Kid::from(row.text(0)?)).await?;
+                revoke_key(tx, &Kid::from(row.text("kid")?)).await?;
             }
             changed
         }
     };
-    changed.map(drop).ok_or_else(|| unreadable("a key changed although the key ring was locked"))
+    changed.map(drop).ok_or_else(|| unreadable("a key changed while the key ring was locked"))
 }
 
 fn event_for(
@@ -271,27 +235,27 @@ fn event_for(
     }
 }
 
-fn read_key(row: &Row, from: usize) -> Result<KeyRow, StoreError> {
-    let end = match (row.time_if_any(from + 7)?, row.time_if_any(from + 8)?) {
+fn read_key(row: &Row) -> Result<KeyRow, StoreError> {
+    let end = match (row.time_if_any("retires_at")?, row.time_if_any("expires_at")?) {
         (Some(retires_at), Some(expires_at)) => Some(KeyEnd { retires_at, expires_at }),
         _ => None,
     };
-    let public_jwk = row.text_if_any(from + 3)?.map(|json| serde_json::from_str(&json)).transpose();
+    let public_jwk = row.text_if_any("public_jwk")?.map(|json| serde_json::from_str(&json)).transpose();
     Ok(KeyRow {
-        chain: Chain::parse(&row.text(from + 1)?).ok_or_else(|| unreadable("unknown chain"))?,
+        chain: Chain::parse(&row.text("chain")?).ok_or_else(|| unreadable("unknown chain"))?,
         key: ChainKey {
-            kid: Kid::from(row.text(from)?),
-            generation: row.int(from + 2)?,
+            kid: Kid::from(row.text("kid")?),
+            generation: row.int("generation")?,
             schedule: KeySchedule {
-                activates_at: row.time(from + 6)?,
+                activates_at: row.time("activates_at")?,
                 end,
-                life: row.int_if_any(from + 10)?.map(Seconds),
+                life: row.int_if_any("life")?.map(Seconds),
             },
-            compromised_at: row.time_if_any(from + 9)?,
+            compromised_at: row.time_if_any("compromised_at")?,
         },
         public_jwk: public_jwk.map_err(|error| unreadable(&error.to_string()))?,
-        sealed: row.text_if_any(from + 4)?,
-        created_at: row.time(from + 5)?,
+        sealed: row.text_if_any("sealed_key")?,
+        created_at: row.time("created_at")?,
     })
 }
 

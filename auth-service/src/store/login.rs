@@ -1,15 +1,16 @@
-//! What a login needs to know before it checks a password, and the counters of failures.
+//! The data that a login needs before it checks a password, and the counters of failures.
 
 use verifier::{Seconds, UnixTime};
 
-use super::database::arguments;
+use super::engine::row::{Row, arguments, only};
+use super::transaction::Outcome::Keep;
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::login::Failures;
 use crate::domain::password::PasswordHash;
 use crate::domain::user::UserId;
 
-/// The state of the world before a login.
+/// What a login needs to know before it checks a password.
 #[derive(Debug)]
 pub struct LoginAttempt {
     /// The shared clock.
@@ -43,77 +44,66 @@ impl SqlStore {
         name_key: String,
         address_key: String,
     ) -> Result<LoginAttempt, StoreError> {
-        self.run(move |store| {
-            let arguments = arguments![username.as_str(), name_key.as_str(), address_key.as_str()];
-            async move {
-                let sql = "SELECT {now}, users.id, password_hash, credential_version, disabled_at,
-                        by_name.failures, by_name.last_at, by_address.failures, by_address.last_at
-                    FROM key_ring LEFT JOIN users ON username = $2
-                    LEFT JOIN login_failures AS by_name ON by_name.subject = $3
-                    LEFT JOIN login_failures AS by_address ON by_address.subject = $4";
-                let row = super::only(store.db.read(sql, arguments).await?, "key_ring")?;
-                let failures = |from: usize| -> Result<Option<Failures>, StoreError> {
-                    let (count, last_at) = (row.int_if_any(from)?, row.time_if_any(from + 1)?);
-                    Ok(count.zip(last_at).map(|(count, last_at)| Failures { count, last_at }))
-                };
-                let subject = match row.text_if_any(1)? {
-                    None => None,
-                    Some(id) => Some(LoginSubject {
-                        id: UserId::parse(&id).ok_or_else(|| StoreError::Unreadable {
-                            table: "users",
-                            what: "id".to_owned(),
-                        })?,
-                        password_hash: row.text_if_any(2)?.map(PasswordHash::from_stored),
-                        credential_version: row.int(3)?,
-                        disabled_at: row.time_if_any(4)?,
-                    }),
-                };
-                Ok(LoginAttempt {
-                    now: row.time(0)?,
-                    subject,
-                    name_failures: failures(5)?,
-                    address_failures: failures(7)?,
-                })
-            }
+        let sql = "SELECT {now} AS now, users.id AS user_id, password_hash, credential_version, disabled_at,
+                by_name.failures AS name_failures, by_name.last_at AS name_last_at,
+                by_address.failures AS address_failures, by_address.last_at AS address_last_at
+            FROM key_ring LEFT JOIN users ON username = $2
+            LEFT JOIN login_failures AS by_name ON by_name.subject = $3
+            LEFT JOIN login_failures AS by_address ON by_address.subject = $4";
+        self.read(sql, arguments![username, name_key, address_key], |rows| {
+            let row = only(rows, "key_ring")?;
+            Ok(LoginAttempt {
+                now: row.time("now")?,
+                subject: read_subject(&row)?,
+                name_failures: read_failures(&row, "name_failures", "name_last_at")?,
+                address_failures: read_failures(&row, "address_failures", "address_last_at")?,
+            })
         })
         .await
     }
 
-    /// Counts a failure under each key and records `event`, in one transaction. Counters idle for `forget_after` start anew.
+    /// Counts a failure under each key and records `event`, in one transaction. Counters idle for `forget_after` restart at one.
     pub async fn record_failure(
         &self,
         keys: Vec<String>,
         forget_after: Seconds,
         event: AuditEvent,
     ) -> Result<(), StoreError> {
-        self.run(move |store| {
-            let (keys, event) = (keys.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let mut now = super::only(tx.fetch("SELECT {now}", Vec::new()).await?, "key_ring")?.time(0)?;
-                for key in keys {
-                    let sql = "INSERT INTO login_failures (subject, failures, last_at) VALUES ($2, 1, {now})
-                        ON CONFLICT (subject) DO UPDATE SET last_at = {now}, failures =
-                            CASE WHEN login_failures.last_at < {now} - $3 THEN 1 ELSE login_failures.failures + 1 END
-                        RETURNING last_at";
-                    now = super::only(tx.fetch(sql, arguments![key, forget_after.0]).await?, "login_failures")?
-                        .time(0)?;
-                }
-                audit.append(&mut tx, now, &event).await?;
-                audit.commit(tx).await
+        self.transaction(async move |tx| {
+            let mut now = tx.now().await?;
+            for key in &keys {
+                let sql = "INSERT INTO login_failures (subject, failures, last_at) VALUES ($2, 1, {now})
+                    ON CONFLICT (subject) DO UPDATE SET last_at = {now}, failures =
+                        CASE WHEN login_failures.last_at < {now} - $3 THEN 1 ELSE login_failures.failures + 1 END
+                    RETURNING last_at";
+                let rows = tx.fetch(sql, arguments![key.as_str(), forget_after.0]).await?;
+                now = only(rows, "login_failures")?.time("last_at")?;
             }
+            Ok(Keep((), vec![event.at(now)]))
         })
         .await
     }
 
-    /// Deletes counters idle for `forget_after`, at most `limit` of them. Answers how many.
+    /// Deletes counters idle for `forget_after`, at most `limit` of them. Returns how many.
     pub async fn purge_failures(&self, forget_after: Seconds, limit: u32) -> Result<u64, StoreError> {
-        self.run(move |store| async move {
-            let sql = "DELETE FROM login_failures WHERE subject IN
-                (SELECT subject FROM login_failures WHERE last_at < {now} - $2 LIMIT $3) RETURNING subject";
-            Ok(store.db.write(sql, arguments![forget_after.0, i64::from(limit)]).await?.len() as u64)
-        })
-        .await
+        let sql = "DELETE FROM login_failures WHERE subject IN
+            (SELECT subject FROM login_failures WHERE last_at < {now} - $2 LIMIT $3) RETURNING subject";
+        self.write_and_count(sql, arguments![forget_after.0, i64::from(limit)]).await
     }
+}
+
+fn read_subject(row: &Row) -> Result<Option<LoginSubject>, StoreError> {
+    let Some(id) = row.text_if_any("user_id")? else { return Ok(None) };
+    let unreadable = || StoreError::Unreadable { table: "users", what: "id".to_owned() };
+    Ok(Some(LoginSubject {
+        id: UserId::parse(&id).ok_or_else(unreadable)?,
+        password_hash: row.text_if_any("password_hash")?.map(PasswordHash::from_stored),
+        credential_version: row.int("credential_version")?,
+        disabled_at: row.time_if_any("disabled_at")?,
+    }))
+}
+
+fn read_failures(row: &Row, count: &str, last_at: &str) -> Result<Option<Failures>, StoreError> {
+    let (count, last_at) = (row.int_if_any(count)?, row.time_if_any(last_at)?);
+    Ok(count.zip(last_at).map(|(count, last_at)| Failures { count, last_at }))
 }

@@ -1,193 +1,57 @@
-//! All SQL of the service. Every public method is one transaction, retried when the database asks for it.
+//! All SQL of the service. Every public method is one transaction, which runs again after a serialisation failure or a deadlock.
 //!
-//! One text serves SQLite and PostgreSQL; the file `database` hides what differs. A method that authorises a token also returns a
-//! [`Confirmation`]: the instant on the shared clock and the state of the key table that it saw.
+//! SQLite and PostgreSQL share the text of every statement; `engine/` hides the differences. A method that authorises a token also
+//! returns a [`Confirmation`]: the time on the shared clock and the version of the key table that the statement saw.
 
 mod audit;
+mod audit_chain;
 mod bootstrap;
-mod copy;
-mod database;
+mod confirmation;
+mod deadline;
+mod engine;
+mod error;
 mod keys;
 mod login;
-mod migrations;
 mod replicas;
 mod revocations;
 mod roles;
 mod sessions;
 mod settings;
-mod trust;
+mod transaction;
+mod transfer;
 mod users;
 
-use std::cell::Cell;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
-use verifier::{Clock, Seconds, UnixTime};
+use tokio::time::timeout;
+use verifier::{Clock, Seconds};
 
 pub use audit::{AuditCursor, AuditRow};
 pub use bootstrap::Bootstrap;
-pub use copy::{Compared, CopyError, Progress};
+pub use confirmation::Confirmation;
+pub use deadline::Deadline;
+pub use error::StoreError;
 pub use keys::{KeyRow, KeyTable, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
 pub use roles::RoleWrite;
 pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
 pub use settings::{SettingRow, SettingsChange, SettingsTable, SettingsWrite};
+pub use transfer::{Compared, CopyError, Progress};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};
 
-use audit::AuditLog;
-use database::{Database, Row};
-
-/// The time a request may spend on its database work altogether.
-const REQUEST_BUDGET: Duration = Duration::from_millis(1_500);
-/// A request that had to wait for something else, such as a password hash, spends less on the database: whoever is told to come back later
-/// must hear it within 2 s.
-const REQUEST_SPAN: Duration = Duration::from_millis(1_900);
-/// Left to the database in any case, so that a long hash is not in vain.
-const LEAST_BUDGET: Duration = Duration::from_millis(400);
-/// Longer than PostgreSQL lets a statement take, and than SQLite waits for its lock.
-const PATIENCE: Duration = Duration::from_secs(6);
-const TRIES: usize = 4;
-
-/// Why the store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database did not answer in time; the outcome of a write is unknown.
-    #[error("the database did not answer in time")]
-    Timeout,
-    /// The database failed or cannot be reached.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
-    /// The server is a standby, or a primary that was demoted. What it says may be minutes old.
-    #[error("the database allows read-only transactions alone: another server may have taken over")]
-    ReadOnly,
-    /// A row holds what no version of the service writes.
-    #[error("unreadable row in {table}: {what}")]
-    Unreadable {
-        /// The table of the row.
-        table: &'static str,
-        /// What about it cannot be read; never a secret.
-        what: String,
-    },
-    /// The schema is newer than this program, was changed by hand, or is too old for a program that must not change it.
-    #[error("{0}")]
-    Schema(String),
-}
-
-impl StoreError {
-    /// The server answered and refused this statement; the connection is in order.
-    fn is_refusal(&self) -> bool {
-        match self {
-            // Class 57P: the server is shutting down and closes the connection.
-            Self::Database(sqlx::Error::Database(error)) => {
-                !error.code().is_some_and(|code| code.starts_with("57P"))
-            }
-            Self::Unreadable { .. } => true,
-            _ => false,
-        }
-    }
-
-    /// The database asks to run the transaction again (serialisation failure, deadlock).
-    fn is_transient(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("40001" | "40P01"))
-    }
-
-    /// We are connected to a standby: another server has taken over.
-    fn is_read_only(&self) -> bool {
-        if matches!(self, Self::ReadOnly) {
-            return true;
-        }
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        error.code().as_deref() == Some("25006")
-    }
-}
-
-/// What a statement that authorises a token saw, of the server that takes the writes: a standby that lags would confirm keys that were
-/// withdrawn, and revocations as complete that are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Confirmation {
-    /// The shared clock.
-    pub now: UnixTime,
-    /// How often the key table was changed.
-    pub changes: i64,
-    /// Our monotonic clock just before the statement was sent.
-    pub asked_at: Duration,
-}
-
-impl Confirmation {
-    /// From `{now}` and `{changes}`, two columns of the answer beginning with `from`.
-    fn read(row: &Row, from: usize, asked_at: Duration) -> Result<Self, StoreError> {
-        let changes = row.int_if_any(from + 1)?.ok_or(StoreError::ReadOnly)?;
-        Ok(Self { now: row.time(from)?, changes, asked_at })
-    }
-}
+use audit_chain::AuditLog;
+use engine::database::Database;
 
 /// Users, sessions, keys and the audit log in one shared database.
 #[derive(Clone, Debug)]
 pub struct SqlStore {
-    db: Database,
+    db: Arc<Database>,
     audit: Arc<AuditLog>,
-}
-
-tokio::task_local! {
-    static BUDGET: Cell<Budget>;
-}
-
-#[derive(Clone, Copy)]
-struct Budget {
-    /// For all further work.
-    left: Duration,
-    /// When the request should be answered.
-    answer_at: Option<Instant>,
-    /// Whether work goes on when its caller has left.
-    is_seen_through: bool,
-}
-
-/// Runs a request's future so that all its database work together takes at most 1.5 s, and less if something else took long.
-pub async fn with_budget<T>(request: impl Future<Output = T>) -> T {
-    let budget = Budget { answer_at: Some(Instant::now() + REQUEST_SPAN), ..Budget::default() };
-    BUDGET.scope(Cell::new(budget), request).await
-}
-
-/// Says that the request has arrived as a whole: the time that its client took to send it is not the request's.
-pub fn restart_span() {
-    let _ = BUDGET.try_with(|it| {
-        let budget = it.get();
-        let answer_at = budget.answer_at.map(|_| Instant::now() + REQUEST_SPAN);
-        it.set(Budget { answer_at, ..budget });
-    });
-}
-
-/// Runs what a background task does again and again, so that it never has more than one connection: what did not answer within
-/// `limit` is given up, and all connections are closed before they are used again. Only for reads, because nobody would know what
-/// became of a write, and not of what may be locked for so long: see [`with_patience`].
-pub async fn with_one_connection<T>(limit: Duration, reads: impl Future<Output = T>) -> T {
-    let budget = Budget { left: limit, answer_at: None, is_seen_through: false };
-    BUDGET.scope(Cell::new(budget), reads).await
-}
-
-/// Runs background work that nothing waits for, a write or what others may lock: the database itself says no after 5 s, and the
-/// connection is kept. Only a database that says nothing at all loses it.
-pub async fn with_patience<T>(work: impl Future<Output = T>) -> T {
-    BUDGET.scope(Cell::new(Budget { left: PATIENCE, ..Budget::default() }), work).await
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { left: REQUEST_BUDGET, answer_at: None, is_seen_through: true }
-    }
-}
-
-impl Budget {
-    /// How long the next piece of work may take.
-    fn now(&self) -> Duration {
-        let until_answer = |at: Instant| at.saturating_duration_since(Instant::now()).max(LEAST_BUDGET);
-        self.answer_at.map_or(self.left, |at| self.left.min(until_answer(at)))
-    }
+    /// `None`: each piece of work has a deadline of its own.
+    deadline: Option<Deadline>,
 }
 
 impl SqlStore {
@@ -223,7 +87,13 @@ impl SqlStore {
     }
 
     fn new(db: Database, replica: &str) -> Self {
-        Self { db, audit: Arc::new(AuditLog::new(replica)) }
+        Self { db: Arc::new(db), audit: Arc::new(AuditLog::new(replica)), deadline: None }
+    }
+
+    /// The same store, for work that shares `deadline`.
+    #[must_use]
+    pub fn within(&self, deadline: Deadline) -> Self {
+        Self { deadline: Some(deadline), ..self.clone() }
     }
 
     /// Moves PostgreSQL's clock as this store sees it, as a manual clock moves SQLite's.
@@ -242,123 +112,112 @@ impl SqlStore {
         self.db.close().await;
     }
 
-    /// Runs one unit of database work within the request's budget, and to its end when the request has left.
-    async fn run<T, F>(&self, work: impl Fn(Self) -> F + Send + 'static) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let store = self.clone();
-        let tries = Box::pin(async move {
-            let mut answer = work(store.clone()).await;
-            for _ in 1..TRIES {
-                if answer.as_ref().is_err_and(StoreError::is_transient) {
-                    answer = work(store.clone()).await;
-                }
+    /// Runs database work within the deadline. Work may go on for a while when its caller has left.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let db = Arc::clone(&self.db);
+        let work = Box::pin(async move {
+            let outcome = work.await;
+            if outcome.as_ref().is_err_and(StoreError::is_read_only) {
+                db.leave_read_only_server();
             }
-            if answer.as_ref().is_err_and(StoreError::is_read_only) {
-                store.db.leave_read_only_server();
-            }
-            answer
+            outcome
         });
-        self.charged(|budget| self.db.detached(budget.now(), budget.is_seen_through, tries)).await
+        let deadline = self.deadline();
+        deadline.charge(|left| self.db.run(left, deadline.outlives_caller(), work)).await
     }
 
-    /// Waits for what another task's database work holds up, no longer than the request's budget allows.
+    /// Waits for `what`, such as a lock that other work holds, no longer than the deadline allows.
     pub async fn wait_for<T>(&self, what: impl Future<Output = T>) -> Result<T, StoreError> {
-        let wait = |budget: Budget| async move {
-            tokio::time::timeout(budget.now(), what).await.map_err(|_| StoreError::Timeout)
-        };
-        self.charged(wait).await
+        let wait = async |left| timeout(left, what).await.map_err(|_| StoreError::Timeout);
+        self.deadline().charge(wait).await
     }
 
-    /// Takes the time that `work` needs from what the request has left. Outside of a request each work has a budget of its own.
-    async fn charged<T, F: Future<Output = T>>(&self, work: impl FnOnce(Budget) -> F) -> T {
-        let budget = BUDGET.try_with(Cell::get).unwrap_or_default();
-        let started = self.db.clock().monotonic();
-        let answer = work(budget).await;
-        let spent = self.db.clock().monotonic().saturating_sub(started);
-        let _ = BUDGET.try_with(|it| it.set(Budget { left: budget.left.saturating_sub(spent), ..budget }));
-        answer
+    fn deadline(&self) -> Deadline {
+        self.deadline.clone().unwrap_or_else(Deadline::of_one_piece)
     }
-}
-
-fn only(rows: Vec<Row>, table: &'static str) -> Result<Row, StoreError> {
-    rows.into_iter().next().ok_or_else(|| StoreError::Unreadable {
-        table,
-        what: "the row that always exists is missing".to_owned(),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+    use verifier::{ManualClock, UnixTime};
+
+    use super::deadline::{LEAST_BUDGET, REQUEST_BUDGET, RESPOND_WITHIN};
     use super::*;
 
-    #[tokio::test]
-    async fn a_background_read_has_its_own_limit_and_nothing_of_it_goes_on_afterwards() {
+    /// A store, and its folder, which the test keeps. Time is paused only when the file is open.
+    async fn store() -> (SqlStore, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(verifier::ManualClock::new(UnixTime(1_800_000_000)));
+        let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
         let path = folder.path().join("auth.db");
         let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
         tokio::time::pause();
+        (store, folder)
+    }
+
+    async fn work_for(time: Duration) -> Result<(), StoreError> {
+        sleep(time).await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_background_read_is_given_up_at_its_limit_and_work_of_a_request_goes_on() {
+        let (store, _folder) = store().await;
         let running = Arc::new(());
-        let read = |seconds| {
+        let read = async |deadline: Deadline, seconds| {
             let running = Arc::clone(&running);
-            store.run(move |_| {
-                let running = Arc::clone(&running);
-                async move {
-                    tokio::time::sleep(Duration::from_secs(seconds)).await;
-                    drop(running);
-                    Ok(())
-                }
-            })
+            let work = async move {
+                work_for(Duration::from_secs(seconds)).await?;
+                drop(running);
+                Ok(())
+            };
+            store.within(deadline).run(work).await
         };
-        let limit = Duration::from_secs(10);
-        with_one_connection(limit, read(9)).await.unwrap();
-        assert!(matches!(with_one_connection(limit, read(11)).await, Err(StoreError::Timeout)));
+        let limit = || Deadline::of_background_read(Duration::from_secs(10));
+        read(limit(), 9).await.unwrap();
+        assert!(matches!(read(limit(), 11).await, Err(StoreError::Timeout)));
         assert_eq!(Arc::strong_count(&running), 1, "it was given up");
-        // A request's goes on: its outcome counts although nobody waits.
-        assert!(matches!(with_budget(read(11)).await, Err(StoreError::Timeout)));
+        // The outcome of a request's write counts, although its caller has left.
+        assert!(matches!(read(Deadline::of_request(), 11).await, Err(StoreError::Timeout)));
         assert!(Arc::strong_count(&running) > 1);
     }
 
     #[tokio::test]
-    async fn a_slow_body_leaves_the_database_its_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(verifier::ManualClock::new(UnixTime(1_800_000_000)));
-        let path = folder.path().join("auth.db");
-        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
-        tokio::time::pause();
-        let request = async {
-            tokio::time::sleep(Duration::from_secs(9)).await;
-            restart_span();
-            let work = async |_| {
-                tokio::time::sleep(Duration::from_millis(1_400)).await;
-                Ok(())
-            };
-            store.run(work).await
-        };
-        with_budget(request).await.unwrap();
+    async fn all_work_of_a_request_shares_its_budget() {
+        let (store, _folder) = store().await;
+        let store = store.within(Deadline::of_request());
+        let half = REQUEST_BUDGET / 2;
+        store.run(work_for(half)).await.unwrap();
+        store.clone().wait_for(sleep(half / 2)).await.unwrap();
+        assert!(matches!(store.run(work_for(half)).await, Err(StoreError::Timeout)));
     }
 
     #[tokio::test]
-    async fn what_else_takes_long_leaves_less_for_the_database_but_never_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(verifier::ManualClock::new(UnixTime(1_800_000_000)));
-        let path = folder.path().join("auth.db");
-        let store = SqlStore::open_sqlite(&path, clock, "replica", Seconds(1)).await.unwrap();
-        tokio::time::pause();
+    async fn a_slow_upload_leaves_the_database_its_time() {
+        let (store, _folder) = store().await;
+        let deadline = Deadline::of_request();
+        sleep(Duration::from_secs(9)).await;
+        deadline.restart();
+        store.within(deadline).run(work_for(Duration::from_millis(1_400))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn slow_hashing_shrinks_the_database_budget_but_never_to_nothing() {
+        let (store, _folder) = store().await;
         for (hashing, answered) in [
             (Duration::ZERO, REQUEST_BUDGET),
-            (Duration::from_secs(1), REQUEST_SPAN),
+            (Duration::from_secs(1), RESPOND_WITHIN),
             (Duration::from_secs(3), Duration::from_secs(3) + LEAST_BUDGET),
         ] {
-            let started = Instant::now();
-            let request = async {
-                tokio::time::sleep(hashing).await;
-                store.run(async |_| std::future::pending::<Result<(), _>>().await).await
-            };
-            assert!(matches!(with_budget(request).await, Err(StoreError::Timeout)));
+            let (started, store) = (Instant::now(), store.within(Deadline::of_request()));
+            sleep(hashing).await;
+            let pending = store.run(std::future::pending::<Result<(), _>>());
+            assert!(matches!(pending.await, Err(StoreError::Timeout)));
             // Tokio's timer counts in milliseconds and rounds up.
             let late = started.elapsed().checked_sub(answered).unwrap();
             assert!(late <= Duration::from_millis(5), "{late:?}");

@@ -1,4 +1,4 @@
-//! Revocations: written in the transaction of what they follow from, read again and again by every replica.
+//! Revocations: written in the transaction of their cause, and polled by every replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,107 +6,99 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use verifier::{Kid, UnixTime};
 
-use super::database::{Row, Transaction, arguments};
+use super::engine::database::Transaction;
+use super::engine::row::{Row, arguments};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::revocation::{Revocation, Revoked};
 use crate::domain::session::SessionId;
 
-/// The channel on which PostgreSQL tells replicas that there is something to read: revocations, or settings.
+/// PostgreSQL's channel for notifications of new revocations and of changed settings.
 pub(super) const CHANNEL: &str = "auth_revocations";
-/// A row becomes visible so long after its `revoked_at` at the latest: no transaction lasts nearly as long (rule K5).
+/// The longest time, in seconds, from `revoked_at` until the row is visible: no transaction lasts nearly as long (rule K5).
 const OVERLAP: i64 = 60;
-/// A connection that a firewall forgot would never say so.
-const LISTEN_AFRESH: Duration = Duration::from_mins(5);
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// A connection that a firewall has dropped would never report it.
+const RECONNECT_INTERVAL: Duration = Duration::from_mins(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Revocations, and what the statement that read them saw.
 #[derive(Clone, Debug)]
 pub struct RevocationTable {
-    /// In no order.
+    /// In no particular order.
     pub rows: Vec<Revoked>,
-    /// The shared clock and the change counter of the key table.
+    /// The shared clock and the version of the key table.
     pub seen: Confirmation,
     /// The version of the stored settings.
     pub settings: i64,
 }
 
 impl SqlStore {
-    /// What must still be remembered: all of it, or what was revoked after an earlier read that saw `since` on the shared clock, and
-    /// a minute before.
+    /// All revocations that count, or those made since an earlier read that saw `since` on the shared clock, and in the minute before.
     ///
-    /// A row is often found by two reads. It is missed by none, in whatever order transactions commit.
+    /// Two reads often find the same row. No row is missed, in whatever order transactions commit.
     pub async fn revocations(&self, since: Option<UnixTime>) -> Result<RevocationTable, StoreError> {
-        self.run(move |store| async move {
-            let asked_at = store.db.clock().monotonic();
-            // Should the shared clock have been set back, its own time counts.
-            let which = since.map_or_else(String::new, |_| {
-                format!("revoked_at >= (CASE WHEN $2 < {{now}} THEN $2 ELSE {{now}} END) - {OVERLAP} AND")
-            });
-            // The id of the only row tells PostgreSQL that there is only one: else it expects millions of rows, and compiles the
-            // statement each time (JIT), which costs more than to run it a hundred times.
-            let sql = format!(
-                "SELECT {{now}}, {{changes}}, settings_version, kind, subject, forget_at FROM key_ring
-                   LEFT JOIN revocations ON {which} (forget_at IS NULL OR forget_at > {{now}}) WHERE key_ring.id = 1"
-            );
-            let arguments = since.map_or_else(Vec::new, |since| arguments![since]);
-            let rows = store.db.read(&sql, arguments).await?;
+        // If the shared clock was set back, its own time counts.
+        let which = since.map_or_else(String::new, |_| {
+            format!("revoked_at >= (CASE WHEN $2 < {{now}} THEN $2 ELSE {{now}} END) - {OVERLAP} AND")
+        });
+        // The id of the only row tells PostgreSQL that there is one row: else it expects millions, and compiles the statement each
+        // time (JIT), which costs more than running it a hundred times.
+        let sql = format!(
+            "SELECT {}, settings_version, kind, subject, forget_at FROM key_ring
+               LEFT JOIN revocations ON {which} (forget_at IS NULL OR forget_at > {{now}}) WHERE key_ring.id = 1",
+            Confirmation::COLUMNS
+        );
+        let arguments = since.map_or_else(Vec::new, |since| arguments![since]);
+        self.read(sql, arguments, |rows| {
             let first = rows.first().ok_or_else(|| unreadable("the key_ring row is missing"))?;
-            let seen = Confirmation::read(first, 0, asked_at)?;
-            let settings = first.int(2)?;
+            let (seen, settings) = (Confirmation::read(first)?, first.int("settings_version")?);
             let rows = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?;
             Ok(RevocationTable { rows, seen, settings })
         })
         .await
     }
 
-    /// Deletes revocations that nobody needs to remember, at most `limit` of them. Answers how many.
+    /// Deletes revocations that no longer count, at most `limit` of them. Returns how many.
     pub async fn purge_revocations(&self, limit: u32) -> Result<u64, StoreError> {
-        self.run(move |store| async move {
-            let sql = "DELETE FROM revocations WHERE (kind, subject) IN
-                (SELECT kind, subject FROM revocations WHERE forget_at <= {now} ORDER BY forget_at LIMIT $2) RETURNING 1";
-            Ok(store.db.write(sql, arguments![i64::from(limit)]).await?.len() as u64)
-        })
-        .await
+        let sql = "DELETE FROM revocations WHERE (kind, subject) IN
+            (SELECT kind, subject FROM revocations WHERE forget_at <= {now} ORDER BY forget_at LIMIT $2) RETURNING 1";
+        self.write_and_count(sql, arguments![i64::from(limit)]).await
     }
 
-    /// Revokes keys that a replica of the release before compromised: it writes no revocations. Answers how many.
+    /// Revokes keys that a replica of the release before compromised: it writes no revocations. Returns how many.
     ///
     /// TODO: remove when 0.1 need no longer run beside this release.
     pub async fn adopt_revoked_keys(&self) -> Result<u64, StoreError> {
-        self.run(|store| async move {
-            let sql = "INSERT INTO revocations (kind, subject, revoked_at)
-                SELECT 'key', kid, {now} FROM keys WHERE compromised_at IS NOT NULL AND chain <> 'refresh-mac'
-                ON CONFLICT DO NOTHING RETURNING subject";
-            Ok(store.db.write(sql, Vec::new()).await?.len() as u64)
-        })
-        .await
+        let sql = "INSERT INTO revocations (kind, subject, revoked_at)
+            SELECT 'key', kid, {now} FROM keys WHERE compromised_at IS NOT NULL AND chain <> 'refresh-mac'
+            ON CONFLICT DO NOTHING RETURNING subject";
+        self.write_and_count(sql, Vec::new()).await
     }
 
-    /// Is notified when there may be something new to read: after each transaction of this process that revoked something and, while
-    /// [`listen`](Self::listen) runs, of any other replica.
+    /// Is notified when there may be something new to read: after each transaction that revoked something, in this process and, while
+    /// [`listen`](Self::listen) runs, in any other replica.
     pub fn revoked(&self) -> &Arc<Notify> {
         self.db.revoked()
     }
 
-    /// Passes on what PostgreSQL tells its listeners, on a connection of its own, until the task is aborted. Whatever happens to that
-    /// connection only makes readers wait for their next poll. Returns at once on SQLite, whose replicas are one process.
+    /// Passes on PostgreSQL's notifications, on a connection of its own, until the task is aborted. Without the connection, readers
+    /// wait for their next poll. Returns immediately on SQLite, which serves one process.
     pub async fn listen(&self) {
         loop {
             let Some(listener) = self.db.listen(CHANNEL).await else { return };
             if let Ok(mut listener) = listener {
-                while let Ok(Ok(_)) = tokio::time::timeout(LISTEN_AFRESH, listener.recv()).await {
+                while let Ok(Ok(_)) = tokio::time::timeout(RECONNECT_INTERVAL, listener.recv()).await {
                     self.revoked().notify_one();
                 }
             }
-            tokio::time::sleep(LISTEN_AGAIN).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }
 
 /// Revokes the sessions of a transaction that `which` selects by `$3` and that ended at `ended_at`.
 ///
-/// A session that expired long ago has no token that anyone accepts; so the number of rows follows from the number of sessions that a
-/// user may have.
+/// A session that expired long ago has no token that is still accepted, and needs no revocation; so the number of rows is limited by
+/// the number of sessions that a user may have.
 pub(super) async fn revoke_sessions(
     tx: &mut Transaction,
     which: &str,
@@ -121,28 +113,27 @@ pub(super) async fn revoke_sessions(
          ON CONFLICT DO NOTHING"
     );
     tx.fetch(&sql, arguments![keep_for.0, value, ended_at]).await?;
-    tx.nudge(CHANNEL).await
+    tx.notify(CHANNEL).await
 }
 
-/// Revokes a signing key, for ever.
+/// Revokes a signing key. A thief dates tokens freely, so this revocation is never forgotten.
 pub(super) async fn revoke_key(tx: &mut Transaction, kid: &Kid) -> Result<(), StoreError> {
     let sql = "INSERT INTO revocations (kind, subject, revoked_at) VALUES ('key', $2, {now}) ON CONFLICT DO NOTHING";
     tx.fetch(sql, arguments![kid.as_str()]).await?;
-    tx.nudge(CHANNEL).await
+    tx.notify(CHANNEL).await
 }
 
 /// `None` for the row without a revocation, and for kinds of a newer release.
 fn read(row: &Row) -> Result<Option<Revoked>, StoreError> {
-    let subject = |row: &Row| row.text(4);
-    let what = match row.text_if_any(3)?.as_deref() {
+    let what = match row.text_if_any("kind")?.as_deref() {
         Some("session") => {
-            let id = SessionId::parse(&subject(row)?).ok_or_else(|| unreadable("session id"))?;
+            let id = SessionId::parse(&row.text("subject")?).ok_or_else(|| unreadable("session id"))?;
             Revocation::Session(id)
         }
-        Some("key") => Revocation::Key(Kid::from(subject(row)?)),
+        Some("key") => Revocation::Key(Kid::from(row.text("subject")?)),
         _ => return Ok(None),
     };
-    Ok(Some(Revoked { what, forget_at: row.time_if_any(5)? }))
+    Ok(Some(Revoked { what, forget_at: row.time_if_any("forget_at")? }))
 }
 
 fn unreadable(what: &str) -> StoreError {

@@ -2,20 +2,22 @@
 
 use verifier::UnixTime;
 
-use super::database::{Transaction, arguments};
+use super::engine::database::Transaction;
+use super::engine::row::{Row, arguments};
+use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::authority::Authority;
+use crate::domain::authority::{Authority, permissions_of};
 use crate::domain::user::PermissionSet;
 
-/// What became of a change of a role.
+/// The outcome of a change of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleWrite {
     /// A new role.
     Created,
     /// An existing role was changed or deleted.
     Changed,
-    /// There is no such role.
+    /// No such role.
     NotFound,
     /// The actor lacks permissions that the role has or would get.
     Escalation,
@@ -28,34 +30,21 @@ impl SqlStore {
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<(String, PermissionSet)>, StoreError> {
-        self.run(move |store| {
-            let after = after.clone().unwrap_or_default();
-            async move {
-                let sql = "SELECT name, permissions FROM roles WHERE name > $1 ORDER BY name LIMIT $2";
-                let rows = store.db.read(sql, arguments![after, i64::from(limit)]).await?;
-                rows.iter()
-                    .map(|row| Ok((row.text(0)?, super::users::permissions(Some(row.text(1)?))?)))
-                    .collect()
-            }
+        let sql = "SELECT name, permissions FROM roles WHERE name > $1 ORDER BY name LIMIT $2";
+        self.read(sql, arguments![after.unwrap_or_default(), i64::from(limit)], |rows| {
+            rows.iter().map(read_role).collect()
         })
         .await
     }
 
     /// The permissions of a role.
     pub async fn find_role(&self, name: &str) -> Result<Option<PermissionSet>, StoreError> {
-        let name = name.to_owned();
-        self.run(move |store| {
-            let name = name.clone();
-            async move {
-                let rows =
-                    store.db.read("SELECT permissions FROM roles WHERE name = $1", arguments![name]).await?;
-                rows.first().map(|row| super::users::permissions(Some(row.text(0)?))).transpose()
-            }
-        })
-        .await
+        let sql = "SELECT name, permissions FROM roles WHERE name = $1";
+        let role = self.read(sql, arguments![name], |rows| rows.first().map(read_role).transpose()).await?;
+        Ok(role.map(|(_, permissions)| permissions))
     }
 
-    /// Creates a role or replaces its permissions, if `authority` covers what it had and gets. Acts at the next refresh.
+    /// Creates a role or replaces its permissions, if `authority` covers what it had and gets. Takes effect at the next refresh.
     pub async fn put_role(
         &self,
         name: String,
@@ -63,32 +52,23 @@ impl SqlStore {
         authority: Authority,
         event: AuditEvent,
     ) -> Result<RoleWrite, StoreError> {
-        self.run(move |store| {
-            let (name, permissions) = (name.clone(), permissions.clone());
-            let (authority, event) = (authority.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let old = lock(&mut tx, &name).await?;
-                let held = old.as_ref().map(|(permissions, _)| permissions);
-                if !held.is_none_or(|held| authority.covers(held)) || !authority.covers(&permissions) {
-                    audit.rollback(tx).await?;
-                    return Ok(RoleWrite::Escalation);
-                }
-                // The authority over a role that another operator created in between was not checked: leave it alone.
-                let sql = if old.is_some() {
-                    "UPDATE roles SET permissions = $3 WHERE name = $2 RETURNING {now}"
-                } else {
-                    "INSERT INTO roles (name, permissions) VALUES ($2, $3) ON CONFLICT DO NOTHING RETURNING {now}"
-                };
-                let Some(row) = tx.first(sql, arguments![name.as_str(), permissions.to_string()]).await?
-                else {
-                    audit.rollback(tx).await?;
-                    return Ok(RoleWrite::Escalation);
-                };
-                audit.append(&mut tx, row.time(0)?, &event).await?;
-                audit.commit(tx).await?;
-                Ok(if old.is_some() { RoleWrite::Changed } else { RoleWrite::Created })
+        self.transaction(async move |tx| {
+            let old = lock(tx, &name).await?;
+            let held = old.as_ref().map(|(permissions, _)| permissions);
+            if !held.is_none_or(|held| authority.covers(held)) || !authority.covers(&permissions) {
+                return Ok(Undo(RoleWrite::Escalation));
+            }
+            let (sql, written) = if old.is_some() {
+                let sql = "UPDATE roles SET permissions = $3 WHERE name = $2 RETURNING {now} AS now";
+                (sql, RoleWrite::Changed)
+            } else {
+                let sql = "INSERT INTO roles (name, permissions) VALUES ($2, $3) ON CONFLICT DO NOTHING RETURNING {now} AS now";
+                (sql, RoleWrite::Created)
+            };
+            // The authority over a role that another operator created in between was not checked: leave it alone.
+            match tx.first(sql, arguments![name.as_str(), permissions.to_string()]).await? {
+                Some(row) => Ok(Keep(written, vec![event.at(row.time("now")?)])),
+                None => Ok(Undo(RoleWrite::Escalation)),
             }
         })
         .await
@@ -101,31 +81,30 @@ impl SqlStore {
         authority: Authority,
         event: AuditEvent,
     ) -> Result<RoleWrite, StoreError> {
-        self.run(move |store| {
-            let (name, authority, event) = (name.clone(), authority.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let refused = match lock(&mut tx, &name).await? {
-                    None => RoleWrite::NotFound,
-                    Some((permissions, _)) if !authority.covers(&permissions) => RoleWrite::Escalation,
-                    Some((_, now)) => {
-                        tx.fetch("DELETE FROM roles WHERE name = $1", arguments![name.as_str()]).await?;
-                        audit.append(&mut tx, now, &event).await?;
-                        audit.commit(tx).await?;
-                        return Ok(RoleWrite::Changed);
-                    }
-                };
-                audit.rollback(tx).await?;
-                Ok(refused)
+        self.transaction(async move |tx| {
+            let Some((permissions, now)) = lock(tx, &name).await? else {
+                return Ok(Undo(RoleWrite::NotFound));
+            };
+            if !authority.covers(&permissions) {
+                return Ok(Undo(RoleWrite::Escalation));
             }
+            tx.fetch("DELETE FROM roles WHERE name = $1", arguments![name.as_str()]).await?;
+            Ok(Keep(RoleWrite::Changed, vec![event.at(now)]))
         })
         .await
     }
 }
 
 async fn lock(tx: &mut Transaction, name: &str) -> Result<Option<(PermissionSet, UnixTime)>, StoreError> {
-    let sql = "UPDATE roles SET name = name WHERE name = $2 RETURNING permissions, {now}";
+    let sql = "UPDATE roles SET name = name WHERE name = $2 RETURNING name, permissions, {now} AS now";
     let Some(row) = tx.first(sql, arguments![name]).await? else { return Ok(None) };
-    Ok(Some((super::users::permissions(Some(row.text(0)?))?, row.time(1)?)))
+    Ok(Some((read_role(&row)?.1, row.time("now")?)))
+}
+
+/// The name of a role, and its permissions.
+fn read_role(row: &Row) -> Result<(String, PermissionSet), StoreError> {
+    let name = row.text("name")?;
+    let stored = super::users::permissions(Some(row.text("permissions")?))?;
+    let permissions = permissions_of([name.as_str()], stored);
+    Ok((name, permissions))
 }

@@ -1,13 +1,14 @@
 //! Sessions: created under the lock of their user, moved on by compare-and-set.
 
-use std::time::Duration;
-
 use verifier::{Seconds, UnixTime};
 
-use super::database::{Argument, Row, Transaction, arguments};
+use super::engine::database::Transaction;
+use super::engine::row::{Argument, Row, arguments, only};
 use super::revocations::revoke_sessions;
+use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
+use crate::domain::authority::permissions_of;
 use crate::domain::refresh::Generation;
 use crate::domain::session::{EndReason, RefreshState, Session, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
@@ -23,7 +24,7 @@ pub struct LiveSession {
     pub seen: Confirmation,
 }
 
-/// What a token says about its user, as it is now.
+/// The present state of what tokens say about their user.
 #[derive(Clone, Debug)]
 pub struct SessionUser {
     /// The normalised user name.
@@ -43,17 +44,17 @@ pub struct SessionUser {
 pub struct NewSession {
     /// Its id.
     pub id: SessionId,
-    /// Who logged in.
+    /// Its user.
     pub user_id: UserId,
     /// The credential version whose password was checked; another one by now refuses the login.
     pub credential_version: i64,
-    /// A better hash of the same password, when the policy asks for one.
+    /// A better hash of the same password, if the policy requires one.
     pub rehashed: Option<String>,
     /// The application acting for the user.
     pub client_id: String,
     /// The resource server.
     pub audience: String,
-    /// Permissions asked for.
+    /// The permissions that were requested.
     pub scope: Option<String>,
     /// The key that will authenticate the first refresh token.
     pub mac_key_id: u32,
@@ -74,25 +75,25 @@ pub struct NewSession {
 pub enum Advance {
     /// The presented generation is outstanding: the normal case.
     Outstanding(Generation),
-    /// The answer to `accepted` was lost; `generation` is the newest one seen.
+    /// The response to `accepted` was lost; `generation` is the newest one seen.
     Recover {
-        /// The generation that was shown again.
+        /// The generation that was presented again.
         accepted: Generation,
-        /// The newest generation when we looked.
+        /// The newest generation that was read.
         generation: Generation,
     },
     /// The presented generation is ahead of the database (restored from a backup); `generation` is the newest one seen.
     FastForward {
-        /// The generation that was shown.
+        /// The generation that was presented.
         presented: Generation,
-        /// The newest generation when we looked.
+        /// The newest generation that was read.
         generation: Generation,
     },
 }
 
-/// Columns of a [`LiveSession`], in the order of [`read_live`]. Correlated by the table's own name, which both databases
-/// accept in RETURNING. The user is one column, because each subquery costs the hot path as much as a third of a plain
-/// update: name, time of disabling, roles and claims, a line each. See [`read_user`].
+/// The columns of [`read_live`]. Correlated by the table's own name, which both databases accept in RETURNING. The user is one column,
+/// because each subquery costs the hot path as much as a third of a plain update: name, time of disabling, roles and claims, a line
+/// each. See [`read_user`].
 const LIVE: &str =
     "id, user_id, client_id, audience, scope, accepted, floor, generation, refreshed_at, mac_key_id,
     auth_time, created_at, idle_expires_at, expires_at, ended_at, user_agent, address,
@@ -100,8 +101,8 @@ const LIVE: &str =
 ' || COALESCE(CAST(disabled_at AS TEXT), '') || '
 ' || COALESCE((SELECT string_agg(role || ' ' || permissions, '\"')
         FROM user_roles JOIN roles ON role = name WHERE user_roles.user_id = users.id), '') || '
-' || claims FROM users WHERE users.id = sessions.user_id),
-    {now}, {changes}";
+' || claims FROM users WHERE users.id = sessions.user_id) AS user_lines,
+    {now} AS now, {keys_version} AS keys_version";
 
 const ALIVE: &str = "ended_at IS NULL AND expires_at > {now} AND idle_expires_at > {now}";
 
@@ -115,22 +116,14 @@ impl SqlStore {
         new: NewSession,
         event: AuditEvent,
     ) -> Result<Option<LiveSession>, StoreError> {
-        self.run(move |store| {
-            let (new, event) = (new.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let asked_at = store.db.clock().monotonic();
-                let mut tx = store.db.begin().await?;
-                if !lock_user(&mut tx, &new).await? {
-                    audit.rollback(tx).await?;
-                    return Ok(None);
-                }
-                let live = insert(&mut tx, &new, asked_at).await?;
-                enforce_limit(&mut tx, &new).await?;
-                audit.append(&mut tx, live.seen.now, &event).await?;
-                audit.commit(tx).await?;
-                Ok(Some(live))
+        self.transaction(async move |tx| {
+            if !lock_user(tx, &new).await? {
+                return Ok(Undo(None));
             }
+            let live = insert(tx, &new).await?;
+            enforce_limit(tx, &new).await?;
+            let now = live.seen.now;
+            Ok(Keep(Some(live), vec![event.at(now)]))
         })
         .await
     }
@@ -146,60 +139,52 @@ impl SqlStore {
         mac_key_id: u32,
         idle_ttl: Seconds,
     ) -> Result<Option<LiveSession>, StoreError> {
-        self.run(move |store| async move {
-            let asked_at = store.db.clock().monotonic();
-            let (set, expected, shown, seen) = match step {
-                Advance::Outstanding(presented) => (
-                    "accepted = $5, floor = generation, generation = generation + 1",
-                    "floor < $5 AND $5 <= generation",
-                    presented,
-                    None,
-                ),
-                Advance::Recover { accepted, generation } => (
-                    "generation = generation + 1",
-                    "accepted = $5 AND generation = $6",
-                    accepted,
-                    Some(generation),
-                ),
-                Advance::FastForward { presented, generation } => (
-                    "accepted = $5, floor = $5, generation = $5 + 1",
-                    "generation = $6 AND generation < $5",
-                    presented,
-                    Some(generation),
-                ),
-            };
-            let sql = format!(
-                "UPDATE sessions SET {set}, mac_key_id = $3, refreshed_at = {{now}}, idle_expires_at = {{now}} + $4
-                  WHERE id = $2 AND {expected} AND {ALIVE}
-                 RETURNING {LIVE}"
-            );
-            let mut arguments =
-                arguments![id.to_string(), i64::from(mac_key_id), idle_ttl.0, i64::from(shown)];
-            arguments.extend(seen.map(|generation| Argument::from(i64::from(generation))));
-            let rows = store.db.write(&sql, arguments).await?;
-            rows.first().map(|row| read_live(row, asked_at)).transpose()
-        })
-        .await
+        let (set, expected, shown, seen) = match step {
+            Advance::Outstanding(presented) => (
+                "accepted = $5, floor = generation, generation = generation + 1",
+                "floor < $5 AND $5 <= generation",
+                presented,
+                None,
+            ),
+            Advance::Recover { accepted, generation } => (
+                "generation = generation + 1",
+                "accepted = $5 AND generation = $6",
+                accepted,
+                Some(generation),
+            ),
+            Advance::FastForward { presented, generation } => (
+                "accepted = $5, floor = $5, generation = $5 + 1",
+                "generation = $6 AND generation < $5",
+                presented,
+                Some(generation),
+            ),
+        };
+        let sql = format!(
+            "UPDATE sessions SET {set}, mac_key_id = $3, refreshed_at = {{now}}, idle_expires_at = {{now}} + $4
+              WHERE id = $2 AND {expected} AND {ALIVE}
+             RETURNING {LIVE}"
+        );
+        let mut arguments = arguments![id.to_string(), i64::from(mac_key_id), idle_ttl.0, i64::from(shown)];
+        arguments.extend(seen.map(|generation| Argument::from(i64::from(generation))));
+        self.write(sql, arguments, |rows| rows.first().map(read_live).transpose()).await
     }
 
     /// The session as it is now, also when it has ended or expired.
     pub async fn find_session(&self, id: SessionId) -> Result<Option<LiveSession>, StoreError> {
-        self.run(move |store| async move {
-            let asked_at = store.db.clock().monotonic();
-            let sql = format!("SELECT {LIVE} FROM sessions WHERE id = $2");
-            let rows = store.db.read(&sql, arguments![id.to_string()]).await?;
-            if rows.is_empty() {
-                // A standby that lags does not know it yet.
-                store.key_changes().await?;
-            }
-            rows.first().map(|row| read_live(row, asked_at)).transpose()
-        })
-        .await
+        let sql = format!("SELECT {LIVE} FROM sessions WHERE id = $2");
+        let found =
+            self.read(sql, arguments![id.to_string()], |rows| rows.first().map(read_live).transpose());
+        let found = found.await?;
+        if found.is_none() {
+            // A standby that lags does not know it yet.
+            self.confirmation().await?;
+        }
+        Ok(found)
     }
 
     /// Ends a session and records `event`. A session that already ended keeps its first end, and nothing is recorded.
     ///
-    /// Answers whether this call ended it.
+    /// Returns whether this call ended it.
     pub async fn end_session(
         &self,
         id: SessionId,
@@ -209,7 +194,7 @@ impl SqlStore {
         self.end_where("id = $3", id.to_string(), String::new(), reason, event).await.map(|ended| ended > 0)
     }
 
-    /// Ends all of a user's sessions except one, and records `event` if there were any. Answers how many.
+    /// Ends all of a user's sessions except one, and records `event` if there were any. Returns how many.
     pub async fn end_sessions_of(
         &self,
         user: UserId,
@@ -229,56 +214,39 @@ impl SqlStore {
         reason: EndReason,
         event: AuditEvent,
     ) -> Result<u64, StoreError> {
-        self.run(move |store| {
-            let (id, except, event) = (id.clone(), except.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let ended = end(&mut tx, which, &id, &except, reason).await?;
-                let Some(now) = ended.now else {
-                    audit.rollback(tx).await?;
-                    return Ok(0);
-                };
-                audit.append(&mut tx, now, &event).await?;
-                audit.commit(tx).await?;
-                Ok(ended.count)
-            }
+        self.transaction(async move |tx| {
+            let ended = end(tx, which, &id, &except, reason).await?;
+            Ok(match ended.now {
+                Some(now) => Keep(ended.count, vec![event.at(now)]),
+                None => Undo(0),
+            })
         })
         .await
     }
 
-    /// A user's live sessions, newest first; at most `limit`, after a place that an earlier answer ended with.
+    /// A user's live sessions, newest first; at most `limit`, after the last place of an earlier page.
     pub async fn sessions_of(
         &self,
         user: UserId,
         after: Option<(UnixTime, String)>,
         limit: u32,
     ) -> Result<Vec<Session>, StoreError> {
-        self.run(move |store| {
-            let (at, id) = after.clone().unwrap_or((UnixTime(i64::MAX), String::new()));
-            async move {
-                let asked_at = store.db.clock().monotonic();
-                let sql = format!(
-                    "SELECT {LIVE} FROM sessions WHERE user_id = $2 AND {ALIVE} AND (created_at, id) < ($3, $4)
-                      ORDER BY created_at DESC, id DESC LIMIT $5"
-                );
-                let arguments = arguments![user.to_string(), at, id, i64::from(limit)];
-                let rows = store.db.read(&sql, arguments).await?;
-                rows.iter().map(|row| read_live(row, asked_at).map(|live| live.session)).collect()
-            }
+        let (at, id) = after.unwrap_or((UnixTime(i64::MAX), String::new()));
+        let sql = format!(
+            "SELECT {LIVE} FROM sessions WHERE user_id = $2 AND {ALIVE} AND (created_at, id) < ($3, $4)
+              ORDER BY created_at DESC, id DESC LIMIT $5"
+        );
+        self.read(sql, arguments![user.to_string(), at, id, i64::from(limit)], |rows| {
+            rows.iter().map(|row| read_live(row).map(|live| live.session)).collect()
         })
         .await
     }
 
-    /// Deletes sessions that have been over for `keep_for`, at most `limit` of them. Answers how many.
+    /// Deletes sessions that have been over for `keep_for`, at most `limit` of them. Returns how many.
     pub async fn purge_sessions(&self, keep_for: Seconds, limit: u32) -> Result<u64, StoreError> {
-        self.run(move |store| async move {
-            let sql = "DELETE FROM sessions WHERE id IN
-                (SELECT id FROM sessions WHERE expires_at < {now} - $2 ORDER BY expires_at LIMIT $3) RETURNING 1";
-            let rows = store.db.write(sql, arguments![keep_for.0, i64::from(limit)]).await?;
-            Ok(rows.len() as u64)
-        })
-        .await
+        let sql = "DELETE FROM sessions WHERE id IN
+            (SELECT id FROM sessions WHERE expires_at < {now} - $2 ORDER BY expires_at LIMIT $3) RETURNING 1";
+        self.write_and_count(sql, arguments![keep_for.0, i64::from(limit)]).await
     }
 }
 
@@ -300,7 +268,7 @@ pub(super) async fn end(
         "UPDATE sessions SET ended_at = {{now}}, end_reason = $2 WHERE {which} AND id <> $4 AND ended_at IS NULL RETURNING ended_at"
     );
     let rows = tx.fetch(&sql, arguments![reason.as_str(), id, except]).await?;
-    let now = rows.first().map(|row| row.time(0)).transpose()?;
+    let now = rows.first().map(|row| row.time("ended_at")).transpose()?;
     if let Some(now) = now {
         revoke_sessions(tx, which, id, now).await?;
     }
@@ -314,11 +282,7 @@ async fn lock_user(tx: &mut Transaction, new: &NewSession) -> Result<bool, Store
     Ok(tx.first(sql, arguments).await?.is_some())
 }
 
-async fn insert(
-    tx: &mut Transaction,
-    new: &NewSession,
-    asked_at: Duration,
-) -> Result<LiveSession, StoreError> {
+async fn insert(tx: &mut Transaction, new: &NewSession) -> Result<LiveSession, StoreError> {
     let sql = format!(
         "INSERT INTO sessions (id, user_id, client_id, audience, scope, accepted, floor, generation, mac_key_id, refreshed_at,
             auth_time, created_at, idle_expires_at, expires_at, user_agent, address)
@@ -337,7 +301,7 @@ async fn insert(
         new.user_agent.clone(),
         new.address.clone(),
     ];
-    read_live(&super::only(tx.fetch(&sql, arguments).await?, "sessions")?, asked_at)
+    read_live(&only(tx.fetch(&sql, arguments).await?, "sessions")?)
 }
 
 async fn enforce_limit(tx: &mut Transaction, new: &NewSession) -> Result<(), StoreError> {
@@ -358,44 +322,43 @@ async fn enforce_limit(tx: &mut Transaction, new: &NewSession) -> Result<(), Sto
         EndReason::SessionLimit.as_str(),
     ];
     if let Some(row) = tx.first(&sql, arguments).await? {
-        revoke_sessions(tx, "user_id = $3", &user, row.time(0)?).await?;
+        revoke_sessions(tx, "user_id = $3", &user, row.time("ended_at")?).await?;
     }
     Ok(())
 }
 
-fn read_live(row: &Row, asked_at: Duration) -> Result<LiveSession, StoreError> {
+fn read_live(row: &Row) -> Result<LiveSession, StoreError> {
     let unreadable = |what: &str| StoreError::Unreadable { table: "sessions", what: what.to_owned() };
-    let number = |index: usize| -> Result<u32, StoreError> {
-        u32::try_from(row.int(index)?).map_err(|_| unreadable("a number is out of range"))
+    let number = |column: &str| -> Result<u32, StoreError> {
+        u32::try_from(row.int(column)?).map_err(|_| unreadable(column))
     };
     let session = Session {
-        id: SessionId::parse(&row.text(0)?).ok_or_else(|| unreadable("id"))?,
-        user_id: UserId::parse(&row.text(1)?).ok_or_else(|| unreadable("user_id"))?,
-        client_id: row.text(2)?,
-        audience: row.text(3)?,
-        scope: row.text_if_any(4)?,
+        id: SessionId::parse(&row.text("id")?).ok_or_else(|| unreadable("id"))?,
+        user_id: UserId::parse(&row.text("user_id")?).ok_or_else(|| unreadable("user_id"))?,
+        client_id: row.text("client_id")?,
+        audience: row.text("audience")?,
+        scope: row.text_if_any("scope")?,
         refresh: RefreshState {
-            accepted: number(5)?,
-            floor: number(6)?,
-            generation: number(7)?,
-            refreshed_at: row.time(8)?,
-            mac_key_id: number(9)?,
+            accepted: number("accepted")?,
+            floor: number("floor")?,
+            generation: number("generation")?,
+            refreshed_at: row.time("refreshed_at")?,
+            mac_key_id: number("mac_key_id")?,
         },
-        auth_time: row.time(10)?,
-        created_at: row.time(11)?,
-        idle_expires_at: row.time(12)?,
-        expires_at: row.time(13)?,
-        ended_at: row.time_if_any(14)?,
-        user_agent: row.text_if_any(15)?,
-        address: row.text_if_any(16)?,
+        auth_time: row.time("auth_time")?,
+        created_at: row.time("created_at")?,
+        idle_expires_at: row.time("idle_expires_at")?,
+        expires_at: row.time("expires_at")?,
+        ended_at: row.time_if_any("ended_at")?,
+        user_agent: row.text_if_any("user_agent")?,
+        address: row.text_if_any("address")?,
     };
-    let user = read_user(&row.text(17)?).ok_or_else(|| unreadable("user"))?;
-    let seen = Confirmation::read(row, 18, asked_at)?;
-    Ok(LiveSession { session, user, seen })
+    let user = read_user(&row.text("user_lines")?).ok_or_else(|| unreadable("user"))?;
+    Ok(LiveSession { session, user, seen: Confirmation::read(row)? })
 }
 
 /// A line each: user name, time of disabling, roles, claims. Names hold no line breaks, and JSON escapes them. A role is its name and
-/// its permissions, separated by spaces; a quotation mark, which no permission may contain, stands between roles.
+/// its permissions, separated by spaces; roles are separated by a quotation mark, which no permission may contain.
 fn read_user(lines: &str) -> Option<SessionUser> {
     let mut lines = lines.splitn(4, '\n');
     let (username, disabled_at, roles, claims) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
@@ -408,10 +371,11 @@ fn read_user(lines: &str) -> Option<SessionUser> {
         .map(|(_, permissions)| *permissions)
         .filter(|permissions| !permissions.is_empty())
         .collect();
+    let stored = PermissionSet::parse(&permissions.join(" ")).ok()?;
     Some(SessionUser {
         username: username.to_owned(),
+        permissions: permissions_of(roles.iter().map(|(name, _)| *name), stored),
         roles: names,
-        permissions: PermissionSet::parse(&permissions.join(" ")).ok()?,
         claims: serde_json::from_str(claims).ok()?,
         disabled_at: if disabled_at.is_empty() { None } else { Some(UnixTime(disabled_at.parse().ok()?)) },
     })

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use verifier::UnixTime;
 
-use super::database::{Row, Transaction, arguments};
+use super::engine::database::Transaction;
+use super::engine::row::{Row, arguments};
 use super::revocations::CHANNEL;
+use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::key::{Chain, RotationPolicy, cover};
@@ -14,7 +16,7 @@ use crate::domain::key::{Chain, RotationPolicy, cover};
 /// All stored settings, in one snapshot.
 #[derive(Clone, Debug)]
 pub struct SettingsTable {
-    /// Another number for each state of the table.
+    /// Differs for each state of the table.
     pub version: i64,
     /// By name.
     pub rows: Vec<SettingRow>,
@@ -29,29 +31,29 @@ pub struct SettingRow {
     pub value: String,
     /// When it was last changed.
     pub changed_at: UnixTime,
-    /// By whom.
+    /// Who changed it last.
     pub changed_by: String,
 }
 
 /// A change of settings.
 #[derive(Clone, Debug)]
 pub struct SettingsChange {
-    /// New values in TOML; `None` takes the stored one away.
+    /// New values in TOML; `None` removes the stored value.
     pub values: BTreeMap<String, Option<String>>,
-    /// The version that the operator saw; any other that has not these values already is left alone.
+    /// The version that the operator saw. If the stored version differs, and the values too, nothing is changed.
     pub expected: Option<i64>,
-    /// Who changes them.
+    /// Who makes the change.
     pub actor: String,
 }
 
-/// What became of a change of settings.
+/// The outcome of a change of settings.
 #[derive(Debug)]
 pub enum SettingsWrite<E> {
-    /// All of it is done, or was so before.
+    /// The values are stored, now or before.
     Done,
     /// They were changed since the version that was expected.
     Stale,
-    /// The values do not fit.
+    /// The values are not valid.
     Refused(E),
 }
 
@@ -62,83 +64,65 @@ impl SettingsTable {
     }
 }
 
+// The id of the only row, as in the read of revocations: else PostgreSQL expects many rows and compiles the statement.
+const STORED: &str = "SELECT {now} AS now, settings_version, name, value, changed_at, changed_by
+    FROM key_ring LEFT JOIN settings ON 1 = 1 WHERE key_ring.id = 1 ORDER BY name";
+
 impl SqlStore {
     /// All stored settings.
     pub async fn settings(&self) -> Result<SettingsTable, StoreError> {
-        self.run(|store| async move {
-            // The id of the only row, as in the read of revocations: else PostgreSQL expects many and compiles the statement.
-            let sql = "SELECT settings_version, name, value, changed_at, changed_by
-                         FROM key_ring LEFT JOIN settings ON 1 = 1 WHERE key_ring.id = 1 ORDER BY name";
-            read(&store.db.read(sql, Vec::new()).await?)
-        })
-        .await
+        self.read(STORED, Vec::new(), |rows| read(&rows)).await
     }
 
     /// Changes settings in one transaction that no other change of settings or keys overlaps.
     ///
-    /// `decide` gets all values as they would be. It refuses them, or answers what the keys of each chain must leave room for.
+    /// `decide` gets all values as they would be. It refuses them, or returns what the keys of each chain must leave room for.
     pub async fn change_settings<D, E>(
         &self,
         change: SettingsChange,
         decide: D,
     ) -> Result<SettingsWrite<E>, StoreError>
     where
-        D: Fn(&BTreeMap<String, String>) -> Result<Vec<(Chain, RotationPolicy)>, E>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        D: Fn(&BTreeMap<String, String>) -> Result<Vec<(Chain, RotationPolicy)>, E> + Send + Sync + 'static,
         E: Send + 'static,
     {
-        self.run(move |store| {
-            let (change, decide) = (change.clone(), decide.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                tx.fetch("UPDATE key_ring SET id = id", Vec::new()).await?;
-                // A statement of its own: the one above may have waited for the lock, and its clock stood meanwhile.
-                let sql = "SELECT settings_version, name, value, changed_at, changed_by, {now}
-                             FROM key_ring LEFT JOIN settings ON 1 = 1 WHERE key_ring.id = 1 ORDER BY name";
-                let rows = tx.fetch(sql, Vec::new()).await?;
-                let before = read(&rows)?;
-                let now = rows.first().ok_or_else(unreadable)?.time(5)?;
-                let mut values = before.values();
-                let changed = apply(&mut values, &change.values);
-                // First: who got no answer and repeats the change finds another version, and their own values.
-                if changed.is_empty() {
-                    audit.rollback(tx).await?;
-                    return Ok(SettingsWrite::Done);
-                }
-                if change.expected.is_some_and(|expected| expected != before.version) {
-                    audit.rollback(tx).await?;
-                    return Ok(SettingsWrite::Stale);
-                }
-                let lives = match decide(&values) {
-                    Ok(lives) => lives,
-                    Err(refusal) => {
-                        audit.rollback(tx).await?;
-                        return Ok(SettingsWrite::Refused(refusal));
-                    }
-                };
-                for Changed { name, before, after } in &changed {
-                    write(&mut tx, name, after.as_deref(), &change.actor).await?;
-                    let shown =
-                        |value: &Option<String>| value.clone().unwrap_or_else(|| "default".to_owned());
-                    let event = AuditEvent::new(EventKind::SettingChanged)
-                        .by(&change.actor)
-                        .on(name)
-                        .detail(format!("{} -> {}", shown(before), shown(after)));
-                    audit.append(&mut tx, now, &event).await?;
-                }
-                // Never less than the time: after a restored backup the next version is one that no replica knows.
-                let sql = "UPDATE key_ring SET settings_version =
-                    CASE WHEN settings_version < {now} THEN {now} ELSE settings_version + 1 END";
-                tx.fetch(sql, Vec::new()).await?;
-                make_room(&mut tx, &lives, now).await?;
-                tx.nudge(CHANNEL).await?;
-                audit.commit(tx).await?;
-                Ok(SettingsWrite::Done)
+        self.transaction(async move |tx| {
+            tx.fetch("UPDATE key_ring SET id = id", Vec::new()).await?;
+            // After the lock: the statement that waited for it may be old.
+            let rows = tx.fetch(STORED, Vec::new()).await?;
+            let before = read(&rows)?;
+            let now = rows.first().ok_or_else(unreadable)?.time("now")?;
+            let mut values = before.values();
+            let changed = apply(&mut values, &change.values);
+            // Before the version is compared: a caller that got no response and repeats the change finds another version, and its own
+            // values.
+            if changed.is_empty() {
+                return Ok(Undo(SettingsWrite::Done));
             }
+            if change.expected.is_some_and(|expected| expected != before.version) {
+                return Ok(Undo(SettingsWrite::Stale));
+            }
+            let lives = match decide(&values) {
+                Ok(lives) => lives,
+                Err(refusal) => return Ok(Undo(SettingsWrite::Refused(refusal))),
+            };
+            let mut entries = Vec::new();
+            for Changed { name, before, after } in &changed {
+                write(tx, name, after.as_deref(), &change.actor).await?;
+                let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".to_owned());
+                let event = AuditEvent::new(EventKind::SettingChanged)
+                    .by(&change.actor)
+                    .on(name)
+                    .detail(format!("{} -> {}", shown(before), shown(after)));
+                entries.push(event.at(now));
+            }
+            // Never less than the time: after a restored backup the next version is one that no replica knows.
+            let sql = "UPDATE key_ring SET settings_version =
+                CASE WHEN settings_version < {now} THEN {now} ELSE settings_version + 1 END";
+            tx.fetch(sql, Vec::new()).await?;
+            make_room(tx, &lives, now).await?;
+            tx.notify(CHANNEL).await?;
+            Ok(Keep(SettingsWrite::Done, entries))
         })
         .await
     }
@@ -150,7 +134,7 @@ struct Changed {
     after: Option<String>,
 }
 
-/// Changes `values`, and answers what is another value now.
+/// Changes `values`, and returns what differs afterwards.
 fn apply(values: &mut BTreeMap<String, String>, change: &BTreeMap<String, Option<String>>) -> Vec<Changed> {
     let mut changed = Vec::new();
     for (name, after) in change {
@@ -189,20 +173,20 @@ async fn make_room(
         }
     }
     if moved {
-        super::keys::count_change(tx).await?;
+        super::keys::raise_keys_version(tx).await?;
     }
     Ok(())
 }
 
 fn read(rows: &[Row]) -> Result<SettingsTable, StoreError> {
-    let version = rows.first().ok_or_else(unreadable)?.int(0)?;
-    let stored = rows.iter().filter(|row| row.text_if_any(1).is_ok_and(|name| name.is_some()));
+    let version = rows.first().ok_or_else(unreadable)?.int("settings_version")?;
+    let stored = rows.iter().filter(|row| row.text_if_any("name").is_ok_and(|name| name.is_some()));
     let rows = stored.map(|row| {
         Ok(SettingRow {
-            name: row.text(1)?,
-            value: row.text(2)?,
-            changed_at: row.time(3)?,
-            changed_by: row.text(4)?,
+            name: row.text("name")?,
+            value: row.text("value")?,
+            changed_at: row.time("changed_at")?,
+            changed_by: row.text("changed_by")?,
         })
     });
     Ok(SettingsTable { version, rows: rows.collect::<Result<_, StoreError>>()? })

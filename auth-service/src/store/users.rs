@@ -3,10 +3,13 @@
 use serde_json::{Map, Value};
 use verifier::UnixTime;
 
-use super::database::{Row, Transaction, arguments};
+use super::audit_chain::Entry;
+use super::engine::database::Transaction;
+use super::engine::row::{Row, arguments, only};
+use super::transaction::Outcome::{self, Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::authority::Authority;
+use crate::domain::authority::{ADMIN_ROLE, AdminPermission, Authority, permissions_of};
 use crate::domain::password::PasswordHash;
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
@@ -45,12 +48,12 @@ pub struct NewUser {
     pub claims: Map<String, Value>,
 }
 
-/// What to change about a user; what is `None` stays.
+/// A change of a user; members that are `None` leave the present value.
 #[derive(Clone, Debug, Default)]
 pub struct UserChange {
-    /// All their roles from now on.
+    /// All their roles, replacing the present ones.
     pub roles: Option<Vec<String>>,
-    /// All their extra claims from now on.
+    /// All their extra claims, replacing the present ones.
     pub claims: Option<Map<String, Value>>,
     /// Whether they may log in. Disabling ends their sessions.
     pub disabled: Option<bool>,
@@ -62,16 +65,16 @@ pub struct UserChange {
     pub credential_version: Option<i64>,
 }
 
-/// What became of a change of a user.
+/// The outcome of a change of a user.
 #[derive(Clone, Debug)]
 pub enum UserWrite {
     /// Done; the user as they are now (or were, when they were deleted).
     Done(Box<UserRow>),
-    /// There is no such user, or their credentials changed since they were checked.
+    /// No such user, or their credentials changed since they were checked.
     NotFound,
-    /// The name belongs to someone else.
+    /// Another user has the name.
     NameTaken,
-    /// There is no role with this name.
+    /// No role has this name.
     UnknownRole(String),
     /// The actor lacks permissions that the user has or would get.
     Escalation,
@@ -86,10 +89,10 @@ pub struct UserPage {
     pub limit: u32,
 }
 
-const COLUMNS: &str = "users.id, username,
-    (SELECT string_agg(role, ' ') FROM user_roles WHERE user_roles.user_id = users.id),
+const COLUMNS: &str = "users.id AS id, username,
+    (SELECT string_agg(role, ' ') FROM user_roles WHERE user_roles.user_id = users.id) AS roles,
     (SELECT string_agg(permissions, ' ') FROM roles JOIN user_roles ON role = name
-      WHERE user_roles.user_id = users.id AND permissions <> ''),
+      WHERE user_roles.user_id = users.id AND permissions <> '') AS permissions,
     claims, created_at, disabled_at";
 
 impl SqlStore {
@@ -100,26 +103,10 @@ impl SqlStore {
         authority: Authority,
         event: AuditEvent,
     ) -> Result<UserWrite, StoreError> {
-        self.run(move |store| {
-            let (new, authority, event) = (new.clone(), authority.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let outcome = match insert(&mut tx, &new).await? {
-                    None => UserWrite::NameTaken,
-                    Some(now) => {
-                        let outcome = grant(&mut tx, new.id, &new.roles, &authority).await?;
-                        if matches!(outcome, UserWrite::Done(_)) {
-                            audit.append(&mut tx, now, &event).await?;
-                            audit.commit(tx).await?;
-                            return Ok(outcome);
-                        }
-                        outcome
-                    }
-                };
-                audit.rollback(tx).await?;
-                Ok(outcome)
-            }
+        self.transaction(async move |tx| {
+            let Some(now) = insert(tx, &new).await? else { return Ok(Undo(UserWrite::NameTaken)) };
+            let written = grant(tx, new.id, &new.roles, &authority).await?;
+            Ok(kept_if_done(written, event.at(now)))
         })
         .await
     }
@@ -134,27 +121,15 @@ impl SqlStore {
         authority: Authority,
         event: AuditEvent,
     ) -> Result<UserWrite, StoreError> {
-        self.run(move |store| {
-            let (change, authority, event) = (change.clone(), authority.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let outcome = match lock(&mut tx, id, &change).await? {
-                    None => UserWrite::NotFound,
-                    Some((user, _)) if !authority.covers(&user.permissions) => UserWrite::Escalation,
-                    Some((user, now)) => {
-                        let outcome = apply(&mut tx, user, &change, &authority).await?;
-                        if matches!(outcome, UserWrite::Done(_)) {
-                            audit.append(&mut tx, now, &event).await?;
-                            audit.commit(tx).await?;
-                            return Ok(outcome);
-                        }
-                        outcome
-                    }
-                };
-                audit.rollback(tx).await?;
-                Ok(outcome)
+        self.transaction(async move |tx| {
+            let Some((user, now)) = lock(tx, id, &change).await? else {
+                return Ok(Undo(UserWrite::NotFound));
+            };
+            if !authority.covers(&user.permissions) {
+                return Ok(Undo(UserWrite::Escalation));
             }
+            let written = apply(tx, user, &change, &authority).await?;
+            Ok(kept_if_done(written, event.at(now)))
         })
         .await
     }
@@ -166,28 +141,18 @@ impl SqlStore {
         authority: Authority,
         event: AuditEvent,
     ) -> Result<UserWrite, StoreError> {
-        self.run(move |store| {
-            let (authority, event) = (authority.clone(), event.clone());
-            async move {
-                let mut audit = store.audit.open().await?;
-                let mut tx = store.db.begin().await?;
-                let outcome = match lock(&mut tx, id, &UserChange::default()).await? {
-                    None => UserWrite::NotFound,
-                    Some((user, _)) if !authority.covers(&user.permissions) => UserWrite::Escalation,
-                    Some((user, now)) => {
-                        // Their rows go with the user; what was revoked stays known.
-                        let id = id.to_string();
-                        super::sessions::end(&mut tx, "user_id = $3", &id, "", EndReason::UserDeleted)
-                            .await?;
-                        tx.fetch("DELETE FROM users WHERE id = $1", arguments![id]).await?;
-                        audit.append(&mut tx, now, &event).await?;
-                        audit.commit(tx).await?;
-                        return Ok(UserWrite::Done(Box::new(user)));
-                    }
-                };
-                audit.rollback(tx).await?;
-                Ok(outcome)
+        self.transaction(async move |tx| {
+            let Some((user, now)) = lock(tx, id, &UserChange::default()).await? else {
+                return Ok(Undo(UserWrite::NotFound));
+            };
+            if !authority.covers(&user.permissions) {
+                return Ok(Undo(UserWrite::Escalation));
             }
+            // Their rows go with the user; what was revoked stays known.
+            let id = id.to_string();
+            super::sessions::end(tx, "user_id = $3", &id, "", EndReason::UserDeleted).await?;
+            tx.fetch("DELETE FROM users WHERE id = $1", arguments![id]).await?;
+            Ok(Keep(UserWrite::Done(Box::new(user)), vec![event.at(now)]))
         })
         .await
     }
@@ -203,28 +168,22 @@ impl SqlStore {
     }
 
     async fn find(&self, which: &'static str, value: String) -> Result<Option<UserRow>, StoreError> {
-        self.run(move |store| {
-            let value = value.clone();
-            async move {
-                let sql = format!("SELECT {COLUMNS} FROM users WHERE {which}");
-                store.db.read(&sql, arguments![value]).await?.first().map(read_user).transpose()
-            }
-        })
-        .await
+        let sql = format!("SELECT {COLUMNS} FROM users WHERE {which}");
+        self.read(sql, arguments![value], |rows| rows.first().map(read_user).transpose()).await
     }
 
     /// A page of users, ordered by name.
     pub async fn users(&self, page: UserPage) -> Result<Vec<UserRow>, StoreError> {
-        self.run(move |store| {
-            let page = page.clone();
-            async move {
-                let sql =
-                    format!("SELECT {COLUMNS} FROM users WHERE username > $1 ORDER BY username LIMIT $2");
-                let arguments = arguments![page.after.unwrap_or_default(), i64::from(page.limit)];
-                store.db.read(&sql, arguments).await?.iter().map(read_user).collect()
-            }
-        })
-        .await
+        let sql = format!("SELECT {COLUMNS} FROM users WHERE username > $1 ORDER BY username LIMIT $2");
+        let arguments = arguments![page.after.unwrap_or_default(), i64::from(page.limit)];
+        self.read(sql, arguments, |rows| rows.iter().map(read_user).collect()).await
+    }
+}
+
+fn kept_if_done(written: UserWrite, entry: Entry) -> Outcome<UserWrite> {
+    match written {
+        UserWrite::Done(_) => Keep(written, vec![entry]),
+        refused => Undo(refused),
     }
 }
 
@@ -238,11 +197,11 @@ pub(super) async fn insert(tx: &mut Transaction, new: &NewUser) -> Result<Option
         new.password_hash.as_str(),
         Value::Object(new.claims.clone()).to_string(),
     ];
-    tx.first(sql, arguments).await?.map(|row| row.time(0)).transpose()
+    tx.first(sql, arguments).await?.map(|row| row.time("created_at")).transpose()
 }
 
 /// Replaces the user's roles, if they exist and `authority` covers what the user then holds.
-pub(super) async fn grant(
+async fn grant(
     tx: &mut Transaction,
     id: UserId,
     roles: &[String],
@@ -250,6 +209,10 @@ pub(super) async fn grant(
 ) -> Result<UserWrite, StoreError> {
     tx.fetch("DELETE FROM user_roles WHERE user_id = $1", arguments![id.to_string()]).await?;
     for role in roles {
+        if role == ADMIN_ROLE {
+            // Built in, so it can be granted before the bootstrap, and after a release before this one deleted its row.
+            ensure_admin_role(tx).await?;
+        }
         let sql = "INSERT INTO user_roles (user_id, role) SELECT $1, name FROM roles WHERE name = $2
                    ON CONFLICT (user_id, role) DO UPDATE SET role = excluded.role RETURNING role";
         if tx.first(sql, arguments![id.to_string(), role.as_str()]).await?.is_none() {
@@ -264,7 +227,13 @@ pub(super) async fn grant(
     })
 }
 
-/// Locks the user's row; a change of credentials is counted at once, so that logins under way fail.
+/// Creates the row of the built-in role if it is missing.
+pub(super) async fn ensure_admin_role(tx: &mut Transaction) -> Result<(), StoreError> {
+    let sql = "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    tx.fetch(sql, arguments![ADMIN_ROLE, AdminPermission::all().to_string()]).await.map(drop)
+}
+
+/// Locks the user's row; a change of credentials is counted first, so that logins under way fail.
 async fn lock(
     tx: &mut Transaction,
     id: UserId,
@@ -273,15 +242,11 @@ async fn lock(
     let counts = change.password_hash.is_some() || change.disabled == Some(true);
     let sql = format!(
         "UPDATE users SET credential_version = credential_version + $3
-          WHERE id = $2 AND credential_version = COALESCE($4, credential_version) RETURNING {COLUMNS}, {{now}}"
+          WHERE id = $2 AND credential_version = COALESCE($4, credential_version) RETURNING {COLUMNS}, {{now}} AS now"
     );
-    let expected = super::database::Argument::Int(change.credential_version);
-    let mut arguments = arguments![id.to_string(), i64::from(counts)];
-    arguments.push(expected);
-    match tx.first(&sql, arguments).await? {
-        Some(row) => Ok(Some((read_user(&row)?, row.time(7)?))),
-        None => Ok(None),
-    }
+    let arguments = arguments![id.to_string(), i64::from(counts), change.credential_version];
+    let Some(row) = tx.first(&sql, arguments).await? else { return Ok(None) };
+    Ok(Some((read_user(&row)?, row.time("now")?)))
 }
 
 async fn apply(
@@ -320,22 +285,24 @@ async fn apply(
 
 async fn reread(tx: &mut Transaction, id: UserId) -> Result<UserRow, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM users WHERE users.id = $1");
-    read_user(&super::only(tx.fetch(&sql, arguments![id.to_string()]).await?, "users")?)
+    read_user(&only(tx.fetch(&sql, arguments![id.to_string()]).await?, "users")?)
 }
 
 fn read_user(row: &Row) -> Result<UserRow, StoreError> {
+    let roles = sorted_words(row.text_if_any("roles")?);
+    let stored = permissions(row.text_if_any("permissions")?)?;
     Ok(UserRow {
-        id: UserId::parse(&row.text(0)?).ok_or_else(|| unreadable("id"))?,
-        username: row.text(1)?,
-        roles: sorted_words(row.text_if_any(2)?),
-        permissions: permissions(row.text_if_any(3)?)?,
-        claims: claims(&row.text(4)?)?,
-        created_at: row.time(5)?,
-        disabled_at: row.time_if_any(6)?,
+        id: UserId::parse(&row.text("id")?).ok_or_else(|| unreadable("id"))?,
+        username: row.text("username")?,
+        permissions: permissions_of(roles.iter().map(String::as_str), stored),
+        roles,
+        claims: claims(&row.text("claims")?)?,
+        created_at: row.time("created_at")?,
+        disabled_at: row.time_if_any("disabled_at")?,
     })
 }
 
-pub(super) fn sorted_words(words: Option<String>) -> Vec<String> {
+fn sorted_words(words: Option<String>) -> Vec<String> {
     let mut words: Vec<String> =
         words.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
     words.sort_unstable();
@@ -346,7 +313,7 @@ pub(super) fn permissions(words: Option<String>) -> Result<PermissionSet, StoreE
     PermissionSet::parse(&words.unwrap_or_default()).map_err(|_| unreadable("permissions"))
 }
 
-pub(super) fn claims(json: &str) -> Result<Map<String, Value>, StoreError> {
+fn claims(json: &str) -> Result<Map<String, Value>, StoreError> {
     serde_json::from_str(json).map_err(|_| unreadable("claims"))
 }
 

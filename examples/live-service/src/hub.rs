@@ -1,4 +1,4 @@
-//! From the one connection that listens to the sockets of this replica, by user.
+//! Forwards messages from the one listening connection to the sockets of this replica, by user.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,13 +15,13 @@ use tokio::time::{sleep, timeout};
 use crate::inboxes::{Inboxes, Notice};
 use crate::protocol::ToClient;
 
-/// News that a socket may lag behind before it reads them from the table instead.
+/// How many messages a socket may be behind before it reads them from the table instead.
 const BACKLOG: usize = 16;
 /// Sockets of one user on this replica.
 const MOST_SOCKETS: usize = 64;
-/// Each replica lets all hear something this often,
+/// Each replica sends an empty notification to all at this interval,
 const KNOCK_INTERVAL: Duration = Duration::from_secs(3);
-/// so that a connection on which nothing was heard for this long is dead, whatever the network says.
+/// so a connection that was silent for this long is dead, even if the network reports no error.
 const SILENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -37,20 +37,20 @@ pub(crate) struct Hub {
 pub(crate) struct News {
     /// The number of its newest message.
     pub(crate) seq: i64,
-    /// That message as it is sent, if it was heard and not found out.
+    /// That message as it is sent, if it came with the notification.
     pub(crate) frame: Option<Utf8Bytes>,
 }
 
-/// The user has as many sockets here as one may have.
+/// The user already has the maximum number of sockets at this replica.
 pub(crate) struct TooMany;
 
 impl Hub {
-    /// Whether this replica hears of messages at once. They are not lost while it does not.
+    /// Whether this replica receives notifications. While it does not, messages are delayed but not lost.
     pub(crate) fn is_listening(&self) -> bool {
         self.is_listening.load(Ordering::Relaxed)
     }
 
-    /// News of `inbox` from now on.
+    /// Subscribes to news of `inbox` from now on.
     pub(crate) fn subscribe(self: &Arc<Self>, inbox: &str) -> Result<Subscription, TooMany> {
         let mut inboxes = self.lock();
         let sender = inboxes.entry(inbox.to_owned()).or_insert_with(|| Sender::new(BACKLOG));
@@ -60,24 +60,24 @@ impl Hub {
         Ok(Subscription { news: Some(sender.subscribe()), inbox: inbox.to_owned(), hub: Arc::clone(self) })
     }
 
-    /// Passes on what is heard, for ever.
+    /// Forwards notifications to sockets; never returns.
     pub(crate) async fn follow(&self, inboxes: &Inboxes) {
         loop {
             let Err(error) = self.listen(inboxes).await;
             if self.is_listening.swap(false, Ordering::Relaxed) {
-                tracing::warn!(%error, "messages are not heard");
+                tracing::warn!(%error, "notifications are not received");
             }
             sleep(RETRY_AFTER).await;
         }
     }
 
-    /// Listens until the connection breaks, and answers why it did.
+    /// Listens until the connection breaks, and returns the reason.
     async fn listen(&self, inboxes: &Inboxes) -> Result<Infallible, sqlx::Error> {
         let mut listener = inboxes.listen().await?;
-        // What was said while nobody listened. From here on everything is heard.
+        // Messages from before the listener was ready. From here on, every notification is received.
         self.catch_up(inboxes).await?;
         if !self.is_listening.swap(true, Ordering::Relaxed) {
-            tracing::info!("messages are heard");
+            tracing::info!("notifications are received");
         }
         tokio::select! {
             ended = self.hear(&mut listener) => ended,
@@ -91,7 +91,7 @@ impl Hub {
             // A broken connection is `None`, a silent one takes too long.
             let heard = timeout(SILENCE, listener.try_recv()).await.unwrap_or(Ok(None))?;
             let payload = heard.ok_or_else(|| sqlx::Error::Io(ErrorKind::ConnectionAborted.into()))?;
-            // The others only say that the connection stands.
+            // Other payloads only show that the connection works.
             if let Ok(Notice { inbox, message }) = serde_json::from_str(payload.payload()) {
                 let frame = || Some(ToClient::Message(&message).frame());
                 self.tell(&inbox, || News { seq: message.seq, frame: frame() });
@@ -99,7 +99,7 @@ impl Hub {
         }
     }
 
-    /// Tells the sockets where their inboxes stand; those that are behind read the rest.
+    /// Tells the sockets the position of their inboxes; those that are behind read the rest.
     async fn catch_up(&self, inboxes: &Inboxes) -> Result<(), sqlx::Error> {
         let here: Vec<String> = self.lock().keys().cloned().collect();
         for (inbox, seq) in inboxes.stands(&here).await? {
@@ -110,7 +110,7 @@ impl Hub {
 
     fn tell(&self, inbox: &str, news: impl FnOnce() -> News) {
         if let Some(sockets) = self.lock().get(inbox) {
-            // The last one may just have left.
+            // The last socket may just have left.
             let _ = sockets.send(news());
         }
     }
@@ -129,7 +129,7 @@ async fn knock(inboxes: &Inboxes) -> Infallible {
     }
 }
 
-/// The place of a socket in the hub. Dropping it gives it up.
+/// The subscription of a socket, ended by dropping it.
 pub(crate) struct Subscription {
     /// `None` only while it is dropped.
     news: Option<Receiver<News>>,

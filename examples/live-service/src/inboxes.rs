@@ -10,20 +10,20 @@ use tokio::time::timeout;
 
 use crate::protocol::Message;
 
-/// Few: statements are short, and three replicas must fit into PostgreSQL's default of 100 beside others.
+/// Small, because statements are short and three replicas must fit into PostgreSQL's default of 100, beside other clients.
 const CONNECTIONS: u32 = 8;
-/// Nobody waits longer for the database.
+/// Time limit for all work in the database.
 const DEADLINE: Duration = Duration::from_secs(2);
 const PING_AFTER: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "live_messages";
-/// Messages read at once.
+/// Messages per read.
 pub(crate) const PAGE: usize = 64;
 const TIDY_INTERVAL: Duration = Duration::from_mins(1);
-/// Rows deleted at once, so that no transaction is long.
+/// Rows per deletion, to keep transactions short.
 const BATCH: i64 = 1000;
 
-/// The number of an inbox grows under the lock of its row, which is held until the commit: messages become visible in the
-/// order of their numbers, and a reader who has seen 7 has missed nothing up to 7.
+/// The number of an inbox grows under the lock of its row, which is held until the commit. Messages therefore become
+/// visible in the order of their numbers: a reader that has seen 7 has missed nothing up to 7.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS live_inboxes (
         inbox TEXT NOT NULL PRIMARY KEY,
@@ -41,7 +41,7 @@ const SCHEMA: &str = "
     );
     CREATE INDEX IF NOT EXISTS live_messages_by_age ON live_messages (sent_at);
 ";
-/// A repeated id violates the unique index, and the whole statement is undone, the number included.
+/// A repeated id violates the unique index, and the whole statement is undone, including the number.
 const APPEND: &str = "
     WITH next AS (
         INSERT INTO live_inboxes AS known (inbox, last) VALUES ($1, 1)
@@ -57,7 +57,7 @@ const APPEND: &str = "
     FROM stored
 ";
 const FIND: &str = "SELECT seq FROM live_messages WHERE inbox = $1 AND sender = $2 AND id = $3";
-/// Where the inbox stands and what it holds, as of one instant.
+/// The position of the inbox and its messages, as of one instant.
 const READ: &str = "
     SELECT last, seq, sender, id, body, sent_at
     FROM live_inboxes AS known LEFT JOIN LATERAL (
@@ -78,14 +78,14 @@ pub(crate) struct Inboxes {
     pool: PgPool,
 }
 
-/// What follows a number in an inbox.
+/// The messages that follow a number in an inbox.
 pub(crate) struct Page {
-    /// The number of the newest message there ever was.
+    /// The number of the newest message ever stored.
     pub(crate) last: i64,
     pub(crate) messages: Vec<Message>,
 }
 
-/// What every replica hears when a message has been stored.
+/// The notification that every replica receives when a message has been stored.
 #[derive(Deserialize)]
 pub(crate) struct Notice {
     pub(crate) inbox: String,
@@ -94,7 +94,7 @@ pub(crate) struct Notice {
 }
 
 impl Inboxes {
-    /// Connects, and makes the tables if they are missing.
+    /// Connects, and creates the tables if they are missing.
     pub(crate) async fn open(url: &SecretString) -> Result<Self, String> {
         let options: PgConnectOptions = url.expose_secret().parse().map_err(|error| {
             format!("DATABASE_URL is not of the form postgres://user:password@host/database: {error}")
@@ -109,7 +109,7 @@ impl Inboxes {
 
     async fn create(&self) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
-        // `IF NOT EXISTS` alone fails when replicas start at once.
+        // `IF NOT EXISTS` alone fails when replicas start at the same time.
         sqlx::query("SELECT pg_advisory_xact_lock(hashtext('live-service'))")
             .execute(&mut *transaction)
             .await?;
@@ -117,8 +117,8 @@ impl Inboxes {
         transaction.commit().await
     }
 
-    /// Stores a message and answers its number; of one that was stored before, the number it got then. On an error it may
-    /// have been stored or not.
+    /// Stores a message and returns its number. For a message that was stored before, returns the number it got then. After
+    /// an error, the message may or may not have been stored.
     pub(crate) async fn append(
         &self,
         inbox: &str,
@@ -142,7 +142,7 @@ impl Inboxes {
         let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
         let rows = within(sqlx::query(READ).bind(inbox).bind(after).bind(page).fetch_all(&self.pool)).await?;
         let last = rows.first().map_or(Ok(0), |row| row.try_get("last"))?;
-        // Without messages there is one row without one.
+        // Without messages, there is one row with empty columns.
         let messages = rows.iter().filter_map(|row| message(row).transpose()).collect::<Result<_, _>>()?;
         Ok(Page { last, messages })
     }
@@ -153,7 +153,7 @@ impl Inboxes {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// Listens to what is stored from now on, on a connection of its own.
+    /// Listens for messages stored from now on, on a separate connection.
     pub(crate) async fn listen(&self) -> Result<PgListener, sqlx::Error> {
         let options = PgConnectOptions::clone(&self.pool.connect_options());
         let own =
@@ -166,12 +166,12 @@ impl Inboxes {
         .await
     }
 
-    /// Lets every replica hear an empty notice.
+    /// Sends an empty notification to every replica.
     pub(crate) async fn knock(&self) -> Result<(), sqlx::Error> {
         within(sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&self.pool)).await.map(drop)
     }
 
-    /// Deletes messages that are older than `keep_for`, for ever. All replicas do it; it does not matter who is first.
+    /// Deletes messages older than `keep_for`; never returns. All replicas do this, in any order.
     pub(crate) async fn tidy(&self, keep_for: Duration) {
         loop {
             if let Err(error) = self.forget(keep_for).await {
@@ -191,8 +191,8 @@ impl Inboxes {
     }
 }
 
-/// A ping before each statement would double its cost. A connection that was idle for a while may have been closed by a restart
-/// of the server, though; a busy one shows that with its next statement.
+/// Pings only idle connections: a ping before each statement would double its cost, but an idle connection may have been closed by a
+/// restart of the server. A busy one shows that with its next statement.
 fn pool() -> PgPoolOptions {
     let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(DEADLINE);
     options.test_before_acquire(false).before_acquire(|connection, metadata| {

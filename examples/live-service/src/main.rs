@@ -4,16 +4,16 @@
 //! client ──▶ any replica ──▶ live_messages (numbered by inbox) ──NOTIFY──▶ every replica ──▶ the sockets of that user
 //! ```
 //!
-//! - [`settings`]: what a replica is told.
-//! - [`protocol`]: what the two sides say to each other.
+//! - [`settings`]: the settings of a replica.
+//! - [`protocol`]: the frames that client and service exchange.
 //! - [`inboxes`]: the messages in PostgreSQL, the only thing that replicas share.
-//! - [`hub`]: from the one connection that listens to the sockets of this replica.
-//! - [`upgrade`]: who may open a socket; [`socket`]: its life.
-//! - [`drain`]: a stop that sends clients elsewhere.
+//! - [`hub`]: forwards messages from the one listening connection to the sockets of this replica.
+//! - [`upgrade`]: checks before a socket opens; [`socket`]: its life.
+//! - [`drain`]: a stop that sends clients to other replicas.
 //!
-//! A message is acknowledged when it is committed, and an inbox numbers its messages without a gap. So a client that tells
-//! which number it saw last gets everything after it, on whichever replica: nothing is sticky, and what a broken
-//! socket, replica or database connection dropped is read from the table.
+//! A message is acknowledged once it is committed, and an inbox numbers its messages without gaps. A client that sends the
+//! last number it saw gets everything after it, from any replica. Nothing is sticky, and messages that a broken socket,
+//! replica or database connection dropped are read from the table.
 
 mod drain;
 mod hub;
@@ -45,10 +45,10 @@ use crate::hub::Hub;
 use crate::inboxes::Inboxes;
 use crate::settings::Settings;
 
-/// At the end, requests that are no sockets are waited for no longer than this.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit at the end for requests that are not sockets.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a socket may use.
+/// The parts that sockets use.
 #[derive(Clone)]
 struct App {
     settings: Arc<Settings>,
@@ -56,7 +56,7 @@ struct App {
     inboxes: Inboxes,
     hub: Arc<Hub>,
     drain: Arc<Drain>,
-    /// One permit for each socket.
+    /// One permit per socket.
     room: Arc<Semaphore>,
 }
 
@@ -90,7 +90,7 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
         room: Arc::new(Semaphore::new(settings.max_sockets)),
         settings: Arc::new(settings),
     };
-    // Fetches keys before the first socket asks for them. Whether that worked is for `/readyz` to say.
+    // Fetches keys before the first socket needs them. `/readyz` reports whether that worked.
     let verifier = app.verifier.clone();
     tokio::spawn(async move { verifier.ready(Duration::ZERO).await });
 
@@ -100,7 +100,7 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
         .with_state(app.clone());
     let stop = drain::Stop::expect()?;
     println!("listening on http://{address}");
-    // All in this task: if one of them panics, the process ends and is started again, rather than being deaf.
+    // All in this task: if one of them panics, the process ends and is started again, instead of running without it.
     tokio::select! {
         served = serve(&app, listener, routes, stop) => served?,
         () = app.hub.follow(&app.inboxes) => {}
@@ -123,11 +123,11 @@ async fn serve(app: &App, listener: TcpListener, routes: Router, stop: drain::St
         ended = &mut server => return ended,
         () = drained => drop(close),
     }
-    // Whoever has begun a request and does not end it is cut off.
-    timeout(PATIENCE, server).await.unwrap_or(Ok(()))
+    // Requests that are not finished by then are cut off.
+    timeout(FINISH_TIMEOUT, server).await.unwrap_or(Ok(()))
 }
 
-/// Whether a balancer should send new sockets here. It says nothing about those that are open.
+/// Whether a balancer should send new sockets here. Open sockets are not affected.
 async fn readyz(State(app): State<App>) -> Result<&'static str, (StatusCode, &'static str)> {
     let no = |why| Err((StatusCode::SERVICE_UNAVAILABLE, why));
     match () {
@@ -138,12 +138,12 @@ async fn readyz(State(app): State<App>) -> Result<&'static str, (StatusCode, &'s
     }
 }
 
-/// Each socket is an open file, and the usual limit of 1024 is there only for programs that use `select`.
+/// Each socket is an open file. The usual soft limit of 1024 exists only for programs that use `select`.
 fn allow_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "the limit of open files was not raised");
     }
 }

@@ -1,23 +1,23 @@
-//! What client and service say to each other: one JSON object in each text frame, told apart by `type`.
+//! The frames that client and service exchange: one JSON object per text frame, distinguished by `type`.
 
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 
-/// The subprotocol. A browser offers it beside the one that carries the token.
+/// The subprotocol. A browser offers it in addition to the one that carries the token.
 pub(crate) const NAME: &str = "live";
 
-/// A frame may be this large; a token is the largest thing in one.
+/// Maximum size of a frame. The largest content is a token.
 pub(crate) const MAX_FRAME: usize = 16 * 1024;
-/// A message may be this large as JSON: PostgreSQL carries 8000 bytes in a notification.
+/// Maximum size of a message as JSON: a PostgreSQL notification holds 8000 bytes.
 const MAX_MESSAGE: usize = 6 * 1024;
 const MAX_NAME: usize = 128;
 
-/// What a client says.
+/// Frames from the client.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum FromClient {
     Send(Send),
-    /// A new token of the same session, in time before the old one expires.
+    /// A new token of the same session, before the old one expires.
     Renew {
         access_token: String,
     },
@@ -27,19 +27,19 @@ pub(crate) enum FromClient {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Send {
-    /// Chosen by the client, new for each message. One that is sent again under the same id is not stored again.
+    /// Chosen by the client, different for each message. A message sent again with the same id is not stored again.
     pub(crate) id: String,
-    /// Whose inbox; one's own if absent.
+    /// The subject whose inbox it is; the sender's own if absent.
     pub(crate) to: Option<String>,
     pub(crate) body: String,
 }
 
 impl Send {
-    /// Refuses what does not fit into a row and a notification.
+    /// Refuses messages that do not fit into a row and a notification.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         let names = [Some(&self.id), self.to.as_ref()];
         let names_fit = names.into_iter().flatten().all(|name| (1..=MAX_NAME).contains(&name.len()));
-        // PostgreSQL stores any text but this one character.
+        // PostgreSQL stores any text except this character.
         let has_nul = [Some(&self.id), self.to.as_ref(), Some(&self.body)]
             .into_iter()
             .flatten()
@@ -52,19 +52,19 @@ impl Send {
     }
 }
 
-/// What the service says.
+/// Frames from the service.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum ToClient<'a> {
-    /// First of all. `seq` is where the inbox stands, `expires_at` when the token ends.
+    /// The first frame. `seq` is the position of the inbox, `expires_at` the end of the token.
     Welcome { replica: &'a str, subject: &'a str, seq: i64, expires_at: i64 },
-    /// A message of the user's inbox. Its `seq` is one more than that of the one before.
+    /// A message of the user's inbox. Its `seq` is one more than that of the previous one.
     Message(&'a Message),
     /// The messages after `after` and up to `until` are no longer kept.
     Missed { after: i64, until: i64 },
-    /// The message is stored and will reach every device of its user, now or when it comes back.
+    /// The message is stored and will reach every device of its user, now or when the device reconnects.
     Sent { id: &'a str, seq: i64 },
-    /// The socket lives on the new token.
+    /// The socket now uses the new token.
     Renewed { expires_at: i64 },
     /// Nothing was done.
     Error { code: Refusal, id: Option<&'a str> },
@@ -96,13 +96,13 @@ pub(crate) enum Refusal {
     TooLarge,
     /// To another user, without the permission `live:send`.
     Forbidden,
-    /// The new token is bad. The socket lives on the old one.
+    /// The new token is not valid. The socket keeps the old one.
     InvalidToken,
-    /// The new token is of another subject.
+    /// The new token belongs to another subject.
     OtherSubject,
-    /// The new token is of another session.
+    /// The new token belongs to another session.
     OtherSession,
-    /// The database, or the issuer's keys, are away. Whether a message was stored is not known: send it again under
+    /// The database or the issuer's keys are unavailable. The message may or may not have been stored: send it again with
     /// the same id.
     Unavailable,
 }

@@ -14,9 +14,9 @@ use crate::hub::{News, Subscription};
 use crate::inboxes::PAGE;
 use crate::protocol::{FromClient, Refusal, Send, ToClient};
 
-/// What a token must grant for messages to others.
+/// The permission to send messages to others.
 const MAY_SEND: &str = "live:send";
-/// A client that takes nothing for this long is too slow. It can come back and read on.
+/// A client that reads nothing for this long is too slow. It can reconnect and continue.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -27,11 +27,11 @@ const TOO_LARGE: u16 = 1009;
 const SERVICE_RESTART: u16 = 1012;
 const TRY_AGAIN_LATER: u16 = 1013;
 
-/// What a socket holds as long as it lives.
+/// The resources of a socket.
 pub(crate) struct Place {
     pub(crate) _room: OwnedSemaphorePermit,
     pub(crate) news: Subscription,
-    /// The number of the message that the client saw last.
+    /// The number of the last message that the client saw.
     pub(crate) seen: i64,
     /// The number of the newest message.
     pub(crate) last: i64,
@@ -42,11 +42,11 @@ pub(crate) struct Socket {
     app: App,
     user: Arc<Verified>,
     place: Place,
-    /// Pings since the client was heard.
+    /// Pings since the last frame from the client.
     unanswered: u32,
 }
 
-/// Why a socket ends: without a word, since nobody is there any more, or with one.
+/// How a socket ends: with a close frame, or without one if the client is gone.
 struct End(Option<CloseFrame>);
 
 impl End {
@@ -77,8 +77,8 @@ impl Socket {
         }
     }
 
-    /// Says goodbye and waits for the answer: closing a connection on which something unread lies would take back what was
-    /// sent last.
+    /// Sends the close frame and waits for the reply: closing a connection with unread data would discard the frames that
+    /// were sent last.
     async fn close(&mut self, farewell: CloseFrame) {
         if self.wire.send(Frame::Close(Some(farewell))).await.is_ok() {
             while let Some(Ok(_)) = self.wire.recv().await {}
@@ -117,7 +117,7 @@ impl Socket {
             Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => return Ok(()),
             Some(Ok(Frame::Binary(_))) => return Err(End::with(UNSUPPORTED, "text only")),
             Some(Ok(Frame::Close(_))) | None => return Err(End::GONE),
-            // Or the connection broke; then nobody reads this.
+            // Or the connection broke; then this frame is not read.
             Some(Err(_)) => return Err(End::with(TOO_LARGE, "frame is too large, or malformed")),
         };
         match serde_json::from_str(&text) {
@@ -127,7 +127,7 @@ impl Socket {
         }
     }
 
-    /// Stores a message, and acknowledges it only then.
+    /// Stores a message, then acknowledges it.
     async fn take(&mut self, message: &Send) -> Result<(), End> {
         let id = message.id.as_str();
         let answer = match self.store(message).await {
@@ -150,7 +150,7 @@ impl Socket {
         })
     }
 
-    /// Goes on with a new token, and with the permissions that it grants. A bad one changes nothing.
+    /// Continues with a new token and its permissions. A token that is not valid changes nothing.
     async fn renew(&mut self, token: &str, guard: &Guard) -> Result<(), End> {
         let answer = match guard.renew(token).await {
             Ok(renewed) => {
@@ -165,7 +165,7 @@ impl Socket {
         self.say(&answer).await
     }
 
-    /// What is news to this client: the message itself if it is the next one, else what the table says.
+    /// Forwards news to the client: the message itself if it is the next one, otherwise from the table.
     async fn pass_on(&mut self, news: Option<News>) -> Result<(), End> {
         match news {
             Some(News { seq, .. }) if seq <= self.place.seen => Ok(()),
@@ -175,12 +175,12 @@ impl Socket {
                 Ok(())
             }
             Some(News { seq, .. }) => self.catch_up(seq).await,
-            // There were too many.
+            // The socket fell too far behind.
             None => self.catch_up(i64::MAX).await,
         }
     }
 
-    /// Sends what the inbox holds after what the client has seen, up to `until` at least.
+    /// Sends the messages after the last one that the client has seen, up to `until` at least.
     async fn catch_up(&mut self, until: i64) -> Result<(), End> {
         while self.place.seen < until {
             let page =
@@ -210,7 +210,7 @@ impl Socket {
         Ok(())
     }
 
-    /// A client that is there answers pings.
+    /// Pings the client; one that did not respond to two pings is gone.
     async fn ping(&mut self) -> Result<(), End> {
         if self.unanswered >= 2 {
             return Err(End::GONE);
@@ -239,7 +239,7 @@ impl Socket {
     }
 }
 
-/// Why the token itself was refused is for the log, as it is for requests.
+/// The code for the client. The exact reason is only logged, as for requests.
 fn refusal(error: &RenewError) -> Refusal {
     match error {
         RenewError::OtherSubject => Refusal::OtherSubject,

@@ -1,4 +1,4 @@
-//! Who may open a socket. Whatever speaks against it is said as an HTTP status, before there is one.
+//! Checks before a socket opens. A refusal is an HTTP status.
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
@@ -14,10 +14,10 @@ use crate::App;
 use crate::protocol::{self, MAX_FRAME};
 use crate::socket::{Place, Socket};
 
-/// Most sockets are silent most of the time; by default each one would keep 128 KiB for reading.
+/// Small, because most sockets are silent most of the time. By default, each one would keep 128 KiB for reading.
 const READ_BUFFER: usize = 4 * 1024;
 
-/// `GET /live`, for those with a good token: in `Authorization`, or where browsers can send it.
+/// `GET /live`, with a valid token in `Authorization`, or where browsers can send it.
 pub(crate) fn routes(app: &App) -> Router<App> {
     Router::new().route("/live", get(open)).layer(app.verifier.layer().with_websocket_token())
 }
@@ -25,7 +25,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Start {
-    /// The number that the client saw last; without one it gets what comes from now on.
+    /// The last number that the client saw. Without it, the client gets messages from now on.
     after: Option<u64>,
 }
 
@@ -42,23 +42,23 @@ async fn open(
         return Err(Refused::Draining);
     }
     let room = Arc::clone(&app.room).try_acquire_owned().map_err(|_| Refused::Full)?;
-    // News first and then the table, so that nothing falls between the two.
+    // First subscribe, then read the table, so that no message is missed in between.
     let news = app.hub.subscribe(user.subject()).map_err(|_| Refused::TooMany)?;
     let inbox = app.inboxes.read(user.subject(), i64::MAX).await.map_err(|error| {
         tracing::warn!(%error, "a socket could not be opened");
         Refused::Unavailable
     })?;
-    // A client that is ahead of the table has seen one that was since restored from a backup.
+    // A client that is ahead of the table has seen the table before it was restored from a backup.
     let seen = after.map_or(inbox.last, |after| i64::try_from(after).unwrap_or(i64::MAX).min(inbox.last));
     let place = Place { _room: room, news, seen, last: inbox.last };
-    // A message may come in several frames; and a frame is buffered as far as it announces, unless that is refused.
+    // Limit both: a message may consist of several frames, and a frame is buffered up to the length that it announces.
     let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
     let upgrade = upgrade.protocols([protocol::NAME]).read_buffer_size(READ_BUFFER);
     Ok(upgrade.on_upgrade(async move |socket| Socket::new(socket, app, user, place).live(&guard).await))
 }
 
-/// A browser says which page opens the socket, and lets every page open one. Without cookies that page has nothing to
-/// borrow; still, there is no reason to talk to it.
+/// Browsers let any page open a socket, and name its origin. Without cookies, a foreign page gains nothing, but there is no
+/// reason to serve it.
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Refused> {
     let is_allowed = |origin: &_| allowed.iter().any(|allowed| allowed == origin);
     if headers.get_all(header::ORIGIN).iter().all(is_allowed) { Ok(()) } else { Err(Refused::Origin) }

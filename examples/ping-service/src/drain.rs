@@ -1,4 +1,4 @@
-//! A stop that no client notices: first the balancer learns of it, then the last requests are answered.
+//! A stop that clients do not notice: the balancer learns of it first, then the last requests are served.
 
 use std::io;
 use std::pin::pin;
@@ -12,27 +12,27 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-/// Requests in flight are waited for no longer than this.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for requests in flight.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The end of a replica, from the signal on.
+/// The state of a stop, from the signal on.
 pub(crate) struct Drain {
     delay: Duration,
     has_begun: AtomicBool,
 }
 
 impl Drain {
-    /// After SIGTERM, requests are accepted for `delay` more; after Ctrl-C, nobody waits for a balancer.
+    /// After SIGTERM, requests are accepted for another `delay`. Ctrl-C skips the delay.
     pub(crate) fn new(delay: Duration) -> Arc<Self> {
         Arc::new(Self { delay, has_begun: AtomicBool::new(false) })
     }
 
-    /// Whether the balancer should look elsewhere.
+    /// Whether the balancer should send requests to other replicas.
     pub(crate) fn has_begun(&self) -> bool {
         self.has_begun.load(Ordering::Relaxed)
     }
 
-    /// Serves until a signal, then drains. From this call on, a signal no longer ends the process by itself.
+    /// Serves until a signal, then drains. From this call on, SIGTERM and SIGINT no longer end the process directly.
     pub(crate) fn serve(
         &self,
         listener: TcpListener,
@@ -47,8 +47,8 @@ impl Drain {
                 ended = &mut server => return ended,
                 () = self.wait(signals) => drop(close),
             }
-            // Whoever is not done by then is cut off.
-            timeout(PATIENCE, server).await.unwrap_or(Ok(()))
+            // Requests that are not finished by then are cut off.
+            timeout(FINISH_TIMEOUT, server).await.unwrap_or(Ok(()))
         })
     }
 

@@ -1,8 +1,7 @@
-//! One replica of an HTTP service: `GET /ping` and `GET /pong` answer those whose token grants the permission of that
-//! name.
+//! One replica of an HTTP service: `GET /ping` and `GET /pong` require a token with the permission of that name.
 //!
-//! Replicas share nothing. Each checks tokens by itself and knows of ended sessions, so any of them may answer any
-//! request, and none needs the issuer to do so.
+//! Replicas share nothing. Each checks tokens in memory and knows of ended sessions, so any of them can serve any
+//! request, without calling the issuer.
 
 mod drain;
 
@@ -25,23 +24,23 @@ use verifier::{Auth, RequirePermission, Verifier};
 
 const REPLICA: HeaderName = HeaderName::from_static("x-replica");
 
-/// Answers `GET /ping` and `GET /pong` to those who may ask.
+/// Serves `GET /ping` and `GET /pong` to callers with the permission of that name.
 #[derive(Parser)]
 #[command(version)]
 struct Settings {
-    /// Whose tokens are accepted: their exact `iss`
+    /// Issuer of accepted tokens: their exact `iss`
     #[arg(long, env = "ISSUER", default_value = "http://127.0.0.1:8080")]
     issuer: String,
-    /// What the issuer calls this service: a token must have it in its `aud`
+    /// Audience of this service: a token must have it in its `aud`
     #[arg(long, env = "AUDIENCE", default_value = "api")]
     audience: String,
-    /// Where to listen; port 0 takes a free one and prints it
+    /// Address to listen on; port 0 picks a free port and prints it
     #[arg(long, env = "ADDRESS", default_value = "127.0.0.1:0")]
     address: String,
-    /// What this replica calls itself in the header `x-replica` [default: its address]
+    /// Name of this replica in the header `x-replica` [default: its address]
     #[arg(long, env = "REPLICA")]
     replica: Option<HeaderValue>,
-    /// For so many seconds after SIGTERM requests are still accepted: longer than a balancer takes to notice
+    /// Seconds after SIGTERM during which requests are still accepted; longer than a balancer takes to notice
     #[arg(long, env = "DRAIN_DELAY", default_value = "5", value_parser = seconds)]
     drain_delay: Duration,
 }
@@ -73,7 +72,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
 
     let drain = Drain::new(settings.drain_delay);
     let app = routes(&verifier, &drain).layer(middleware::map_response_with_state(replica, name_replica));
-    // Fetches keys before the first request asks for them. Whether that worked is for `/readyz` to say.
+    // Fetches keys before the first request needs them. `/readyz` reports whether that worked.
     tokio::spawn(async move { verifier.ready(Duration::ZERO).await });
 
     let serving = drain.serve(listener, app)?;
@@ -85,7 +84,7 @@ fn routes(verifier: &Verifier, drain: &Arc<Drain>) -> Router {
     Router::new()
         .route("/ping", get(answer).layer(RequirePermission::all(["ping"])))
         .route("/pong", get(answer).layer(RequirePermission::all(["pong"])))
-        // Everything above needs a good token, everything below needs none.
+        // Routes above need a valid token, routes below need none.
         .layer(verifier.layer())
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz).with_state((verifier.clone(), Arc::clone(drain))))
@@ -95,7 +94,7 @@ async fn answer(Auth(user): Auth) -> String {
     format!("hello, {}\n", user.subject())
 }
 
-/// So that it can be seen who answered.
+/// Names the replica that responded.
 async fn name_replica(State(replica): State<HeaderValue>, mut answer: Response) -> Response {
     answer.headers_mut().insert(REPLICA, replica);
     answer

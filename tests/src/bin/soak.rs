@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tests::process;
-use tests::random::Random;
-use tests::soak::{Report, Run, Scenario, Size};
+use e2e::process;
+use e2e::random::Random;
+use e2e::soak::{Report, Run, Scenario, Size};
 
 #[global_allocator]
 static HEAP: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;

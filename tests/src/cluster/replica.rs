@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::process;
 use crate::wait;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Stands for a clock that a test sets while the process runs.
 pub(super) const CLOCK_TO_SET: &str = "to be set";
 
@@ -76,7 +76,7 @@ impl Replica {
     pub fn address(&self, listener: &str) -> SocketAddr {
         let output = self.output(self.lock().starts - 1, "out");
         let what = format!("replica {} prints its {listener} address", self.number());
-        wait::until_blocking(&what, PATIENCE, || {
+        wait::until_blocking(&what, TIMEOUT, || {
             self.assert_running();
             find_address(&fs::read_to_string(&output).unwrap_or_default(), listener)
         })
@@ -127,7 +127,7 @@ impl Replica {
     pub async fn await_ready(&self) -> SocketAddr {
         let address = self.address("public");
         let client = Client::new(&format!("http://{address}"));
-        wait::until(&format!("replica {} is ready", self.number()), PATIENCE, async || {
+        wait::until(&format!("replica {} is ready", self.number()), TIMEOUT, async || {
             self.assert_running();
             let answer = client.get("/readyz").await.ok()?;
             (answer.status == StatusCode::OK).then_some(())

@@ -133,13 +133,13 @@ impl Site {
 
     /// Asks node `number` to stop as a supervisor does, and waits until it has.
     pub async fn drain(&self, number: usize) {
-        const PATIENCE: Duration = Duration::from_secs(40);
+        const TIMEOUT: Duration = Duration::from_secs(40);
         let replica = &self.cluster.replicas()[number];
         process::signal(replica.id(), Signal::TERM);
         self.apps[number].process().signal(Signal::TERM);
-        let status = replica.ended(PATIENCE).await;
+        let status = replica.ended(TIMEOUT).await;
         assert!(status.success(), "{status}");
-        let status = self.apps[number].process().ended(PATIENCE).await;
+        let status = self.apps[number].process().ended(TIMEOUT).await;
         assert!(status.success(), "{status}");
     }
 

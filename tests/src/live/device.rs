@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::socket::{Event, Socket};
 use crate::random::Random;
 
-/// A device waits up to so long before it comes back, each time anew: all of them at once would be a storm.
+/// A device waits up to so long before it comes back, a new time each round: all of them at once would be a storm.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// One login on one device, connected until it is dropped. It never gets a new token.

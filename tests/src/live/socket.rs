@@ -14,9 +14,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A socket may have to wait for its token to expire.
-const END_PATIENCE: Duration = Duration::from_secs(20);
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An open socket. Pings are answered while something is awaited.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Socket {
         after: Option<i64>,
         headers: &[(header::HeaderName, String)],
     ) -> Result<Self, Refused> {
-        let stream = timeout(PATIENCE, TcpStream::connect(address)).await;
+        let stream = timeout(TIMEOUT, TcpStream::connect(address)).await;
         let Ok(Ok(stream)) = stream else { return Err(Refused::Broken) };
         Self::open_over(stream, after, headers).await
     }
@@ -79,7 +79,7 @@ impl Socket {
             request.headers_mut().append(name, HeaderValue::try_from(value).expect("a header value"));
         }
         let handshake = tokio_tungstenite::client_async(request, stream);
-        let stream = match timeout(PATIENCE, handshake).await {
+        let stream = match timeout(TIMEOUT, handshake).await {
             Ok(Ok((stream, _))) => stream,
             Ok(Err(Error::Http(answer))) => return Err(Refused::Status(answer.status().as_u16())),
             Ok(Err(_)) | Err(_) => return Err(Refused::Broken),
@@ -147,7 +147,7 @@ impl Socket {
 
     /// Skips frames until the service ends the socket.
     pub async fn closed(&mut self) -> (u16, String) {
-        let end = timeout(END_PATIENCE, async {
+        let end = timeout(END_TIMEOUT, async {
             loop {
                 match self.next().await {
                     Event::Said(_) => {}
@@ -156,7 +156,7 @@ impl Socket {
                 }
             }
         });
-        end.await.unwrap_or_else(|_| panic!("waited {END_PATIENCE:?} in vain: the service ends the socket"))
+        end.await.unwrap_or_else(|_| panic!("waited {END_TIMEOUT:?} in vain: the service ends the socket"))
     }
 
     /// What comes next, however long it takes. May be dropped and called again.
@@ -187,5 +187,5 @@ impl Socket {
 }
 
 async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain: {what}"))
+    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("waited {TIMEOUT:?} in vain: {what}"))
 }

@@ -14,7 +14,7 @@ use crate::process;
 use crate::wait;
 use crate::workdir::Workdir;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The first version that knows prepared statements in transaction mode.
 const OLDEST_PGBOUNCER: (u32, u32) = (1, 21);
 
@@ -156,7 +156,7 @@ impl Program {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
         let mut command = self.command.lock().expect("nobody panics with this lock");
         let mut child = command.stderr(log).spawn().expect("it starts");
-        wait::until_blocking(&format!("{command:?} listens"), PATIENCE, || {
+        wait::until_blocking(&format!("{command:?} listens"), TIMEOUT, || {
             assert!(child.try_wait().expect("our own child").is_none(), "{}", read(&self.log));
             std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()
         });

@@ -10,7 +10,7 @@ use super::binaries::Binaries;
 use crate::process::{self, Signal};
 use crate::wait;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a server ends.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("postgres starts");
-        let started = wait::until_blocking("PostgreSQL accepts connections", PATIENCE, || {
+        let started = wait::until_blocking("PostgreSQL accepts connections", TIMEOUT, || {
             if child.try_wait().expect("our own child").is_some() {
                 return Some(false);
             }

@@ -15,7 +15,7 @@ use crate::ledger::{Call, Outcome};
 use crate::wait;
 
 const SECOND_PASSWORD: &str = "amber-lantern-gravel-73";
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What must be looked for.
 #[derive(Debug, Default)]
@@ -33,8 +33,8 @@ impl Confirmed {
         self.tries += 1;
         let admin = cluster.admin_at(replica).await;
         // At least one: most of the time a successor has been announced already, and there is nothing to confirm.
-        let patience = if self.generations.is_empty() { PATIENCE } else { Duration::ZERO };
-        self.rotate(run, &admin, patience).await;
+        let timeout = if self.generations.is_empty() { TIMEOUT } else { Duration::ZERO };
+        self.rotate(run, &admin, timeout).await;
         let name = format!("late-{}", run.random.word(12));
         let sent = clock::since_epoch();
         let made = admin.post_user(&name, cluster.user_password(), &[]).await;
@@ -48,7 +48,7 @@ impl Confirmed {
         self.users.push((name, Outcome::of(&changed) == Outcome::Ok));
     }
 
-    async fn rotate(&mut self, run: &Run, admin: &Client, patience: Duration) {
+    async fn rotate(&mut self, run: &Run, admin: &Client, timeout: Duration) {
         let began = clock::instant();
         loop {
             let sent = clock::since_epoch();
@@ -58,7 +58,7 @@ impl Confirmed {
                 run.ledger.write(sent, Outcome::Ok, Call::Make { thing: key(generation) });
                 self.generations.push(generation);
             }
-            if answer.status == StatusCode::CREATED || began.elapsed() >= patience {
+            if answer.status == StatusCode::CREATED || began.elapsed() >= timeout {
                 return;
             }
             wait::let_pass(Duration::from_millis(100)).await;
@@ -95,7 +95,7 @@ async fn look(run: &Run, cluster: &Cluster, name: &str, password: &str, thing: S
 
 /// When a login was sent that the service said yes or no to, and which.
 async fn log_in(cluster: &Cluster, name: &str, password: &str) -> (Duration, Outcome) {
-    wait::until("a user is looked for", PATIENCE, async || {
+    wait::until("a user is looked for", TIMEOUT, async || {
         let sent = clock::since_epoch();
         let outcome = Outcome::of(&cluster.client().login(name, password).await);
         (!matches!(outcome, Outcome::Info(_))).then_some((sent, outcome))

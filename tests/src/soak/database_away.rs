@@ -34,7 +34,7 @@ enum Way {
     Frozen,
     /// Every commit waits for a standby that does not answer.
     Stalled,
-    /// The network swallows everything, and what is open now stays silent for ever.
+    /// The network swallows everything, and what is open now stays silent forever.
     Swallowed,
 }
 

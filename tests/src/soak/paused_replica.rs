@@ -55,7 +55,7 @@ pub(super) async fn play(run: &mut Run) {
     cluster.resume(SLEEPER);
     run.ledger.deed("the sleeper goes on");
 
-    // Whatever it held is answered or given up; nobody waits for ever.
+    // Whatever it held is answered or given up; nobody waits forever.
     for (sent, login) in queue.join_all().await {
         let status = login.as_ref().map(|login| login.status);
         if run.ledger.login(sent, &login).is_none() && status.ok() != Some(StatusCode::SERVICE_UNAVAILABLE) {
@@ -113,9 +113,9 @@ async fn faithful(run: &Run, cluster: &Cluster, clients: &Clients) -> (Load, Vec
 
 type Login = (Duration, Result<crate::client::Answer, crate::client::Lost>);
 
-/// Logins that wait in the sleeper's queue until it goes on, `patience` at most.
-fn queue(cluster: &Cluster, clients: &Clients, patience: Duration) -> JoinSet<Login> {
-    let client = Client::new(&cluster.replicas()[SLEEPER].public_url()).with_patience(patience);
+/// Logins that wait in the sleeper's queue until it goes on, `timeout` at most.
+fn queue(cluster: &Cluster, clients: &Clients, timeout: Duration) -> JoinSet<Login> {
+    let client = Client::new(&cluster.replicas()[SLEEPER].public_url()).with_timeout(timeout);
     let mut queue = JoinSet::new();
     for user in clients.users().iter().take(WAITING) {
         let (client, user, password) = (client.clone(), user.clone(), cluster.user_password());

@@ -31,7 +31,7 @@ const LONGEST_REACH: Duration = Duration::from_secs(2 * 2);
 const LONGEST_BUILD: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 100 });
 /// How exactly the moment of a refusal is told.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) async fn play(run: &mut Run) {
     let (listeners, sessions) = run.size.pick((20, 25), (50, 200));
@@ -74,7 +74,7 @@ async fn revoke_many(cluster: &Cluster, database: &Database<'_>, verifiers: &[Ar
         cluster.restart(number).await;
     }
     for verifier in verifiers {
-        wait::until("a verifier knows all revocations", PATIENCE, async || {
+        wait::until("a verifier knows all revocations", TIMEOUT, async || {
             (verifier.status().feed.sessions >= REVOKED).then_some(())
         })
         .await;
@@ -135,7 +135,7 @@ async fn end_everywhere(
         .assert_status(StatusCode::NO_CONTENT);
     let acknowledged_at = clock::instant();
     for verifier in verifiers {
-        wait::until("a verifier refuses the session", PATIENCE, async || {
+        wait::until("a verifier refuses the session", TIMEOUT, async || {
             tokio::time::sleep(LOOK_INTERVAL).await;
             refuses(verifier, tokens).then_some(())
         })
@@ -155,7 +155,7 @@ async fn cut_off(run: &Run, cluster: &Cluster, user: &str) {
     let verifier = verifier.jwks_url(format!("{}/.well-known/jwks.json", way.url()));
     let verifier = verifier.build().expect("a whole description");
     verifier.ready(Duration::from_secs(10)).await.expect("keys");
-    wait::until("it knows all revocations", PATIENCE, async || {
+    wait::until("it knows all revocations", TIMEOUT, async || {
         let feed = verifier.status().feed;
         (feed.state == FeedState::Live && feed.sessions >= REVOKED).then_some(())
     })

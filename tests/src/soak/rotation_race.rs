@@ -54,7 +54,7 @@ pub(super) async fn play(run: &mut Run) {
     run.at_least("rounds that an operator won", f64::from(by_operators), f64::from(rounds) * 0.1, "");
 }
 
-/// The generations that were announced in answer to fifty calls at once.
+/// The generations that were announced in answer to fifty calls in parallel.
 async fn race(cluster: &Cluster, admin: &Client, ledger: &Ledger) -> Vec<i64> {
     let mut calls = JoinSet::new();
     for operator in 0..OPERATORS {

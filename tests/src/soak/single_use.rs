@@ -1,4 +1,4 @@
-//! R7: one refresh token shown 64 times at once, while replicas stop for 100 ms and the proxy loses answers.
+//! R7: one refresh token shown 64 times in parallel, while replicas stop for 100 ms and the proxy loses answers.
 //!
 //! Then, on the same sessions: a client that comes back late is let in, and of two holders neither goes on.
 

@@ -108,7 +108,7 @@ impl Siege {
         Self { slow, greedy }
     }
 
-    /// Waits until all are gone, and answers how long the slow ones lived.
+    /// Waits until all are gone, and returns how long the slow ones lived.
     async fn end(self) -> Histogram {
         let mut lives = Histogram::default();
         self.slow.join_all().await.into_iter().for_each(|life| lives.record(life));
@@ -117,7 +117,7 @@ impl Siege {
     }
 }
 
-/// Sends `start` and then `drop` each second until the other side closes, and answers how long that took.
+/// Sends `start` and then `drop` each second until the other side closes, and returns how long that took.
 async fn trickle(address: SocketAddr, start: &str, drop: u8) -> Duration {
     let began = clock::instant();
     let mut stream = TcpStream::connect(address).await.expect("the service listens");

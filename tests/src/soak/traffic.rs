@@ -25,7 +25,7 @@ const WATCH_PERIOD: Duration = Duration::from_millis(200);
 const LONGEST_STALL: u32 = 5;
 /// Logins at a time when the clients start.
 const FIRST_LOGINS: usize = 4;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the end of a session may remain unknown to a verifier that says that it hears the feed, where the feed is taken away: it
 /// says so until it has heard nothing for 3 s, and what it hears may be 1 s old.
@@ -110,7 +110,7 @@ impl Clients {
         let sessions = usize::try_from(rates.refreshes * LONGEST_STALL).expect("usize is no smaller");
         let part = async |part: usize| {
             for _ in (part..sessions).step_by(FIRST_LOGINS) {
-                wait::until("the first logins", PATIENCE, async || clients.log_in().await.ok()).await;
+                wait::until("the first logins", TIMEOUT, async || clients.log_in().await.ok()).await;
             }
         };
         tokio::join!(part(0), part(1), part(2), part(3));
@@ -186,7 +186,7 @@ impl Clients {
         }
         let living: Vec<Tokens> = lock(&self.living).drain(..).collect();
         for shown in living.iter().rev().take(100) {
-            wait::until("a session goes on", PATIENCE, async || {
+            wait::until("a session goes on", TIMEOUT, async || {
                 let answer = self.ledger.refresh(&self.client, shown).await;
                 // Whether a refusal is right is for the checkers to say.
                 (!matches!(Outcome::of(&answer), Outcome::Info(_))).then_some(())

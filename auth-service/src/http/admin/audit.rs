@@ -5,10 +5,12 @@ use axum::response::Response;
 use serde::Serialize;
 use verifier::UnixTime;
 
-use crate::http::Shared;
-use crate::http::error::Problem;
-use crate::http::extract::{Operator, Parameters};
-use crate::http::wire::{PageQuery, Timestamp, private};
+use crate::http::base::Shared;
+use crate::http::base::caller::Operator;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::Parameters;
+use crate::http::base::page::PageQuery;
+use crate::http::base::wire::{Timestamp, private};
 use crate::store::{AuditCursor, AuditRow};
 
 pub(in crate::http) async fn list(

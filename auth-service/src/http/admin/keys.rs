@@ -1,4 +1,4 @@
-//! Signing keys: look at them, rotate, withdraw.
+//! Signing keys: list, rotate, withdraw.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,14 +8,18 @@ use serde::{Deserialize, Serialize};
 use verifier::{Algorithm, UnixTime};
 
 use crate::domain::key::Chain;
+use crate::domain::not_null;
 use crate::flows::rotate_keys;
-use crate::http::Shared;
-use crate::http::error::Problem;
-use crate::http::extract::{Operator, OptionalBody, Parameters, Part};
-use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
+use crate::http::base::Shared;
+use crate::http::base::body::OptionalBody;
+use crate::http::base::caller::Operator;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::{Parameters, Part};
+use crate::http::base::page::PageQuery;
+use crate::http::base::wire::{NO_STORE, Timestamp, private};
 use crate::store::KeyRow;
 
-/// From the database, so that a key which another replica has just announced is listed.
+/// Reads the database, so that a key which another replica has just announced is listed.
 pub(in crate::http) async fn list(
     State(app): State<Shared>,
     _: Operator,
@@ -45,7 +49,7 @@ pub(in crate::http) async fn list(
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RotateBody {
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "not_null")]
     alg: Option<Algorithm>,
 }
 

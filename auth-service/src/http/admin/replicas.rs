@@ -1,4 +1,4 @@
-//! Replicas: look at all, take this one out of the rotation and put it back.
+//! Replicas: list all, take this one out of the rotation, put it back.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -8,10 +8,12 @@ use verifier::Algorithm;
 
 use crate::domain::replica::ReplicaRow;
 use crate::flows::replicas;
-use crate::http::Shared;
-use crate::http::error::Problem;
-use crate::http::extract::{Operator, Parameters};
-use crate::http::wire::{PageQuery, Timestamp, private};
+use crate::http::base::Shared;
+use crate::http::base::caller::Operator;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::Parameters;
+use crate::http::base::page::PageQuery;
+use crate::http::base::wire::{Timestamp, private};
 
 pub(in crate::http) async fn list(
     State(app): State<Shared>,
@@ -27,7 +29,7 @@ pub(in crate::http) async fn list(
     let after = query.after(|place| Some(place.to_owned()))?;
     let mut rows = app.store.replicas(after, query.limit()?).await?;
     let next = query.next(&mut rows, |last| last.report.id.clone());
-    let key_changes = app.store.key_changes().await?.changes;
+    let key_changes = app.store.confirmation().await?.keys_version;
     let replicas = rows.into_iter().map(|row| ReplicaAnswer::new(row, app.store.replica())).collect();
     Ok(private(Answer { key_changes, replicas, next }))
 }

@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::user::{Permission, PermissionSet, RoleName};
 use crate::flows::roles;
-use crate::http::Shared;
-use crate::http::error::{Code, Problem};
-use crate::http::extract::{Body, Operator, Parameters, Part};
-use crate::http::wire::{NO_STORE, PageQuery, private};
+use crate::http::base::Shared;
+use crate::http::base::body::Body;
+use crate::http::base::caller::Operator;
+use crate::http::base::code::Code;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::{Parameters, Part};
+use crate::http::base::page::PageQuery;
+use crate::http::base::wire::{NO_STORE, private};
 
 pub(in crate::http) async fn list(
     State(app): State<Shared>,

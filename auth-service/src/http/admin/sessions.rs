@@ -1,4 +1,4 @@
-//! Other people's sessions.
+//! Sessions of any user.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -7,11 +7,13 @@ use http::StatusCode;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
 use crate::flows::sessions;
-use crate::http::Shared;
-use crate::http::error::{Code, Problem};
-use crate::http::extract::{Operator, Parameters, Part};
-use crate::http::me::session_page;
-use crate::http::wire::PageQuery;
+use crate::http::base::Shared;
+use crate::http::base::caller::Operator;
+use crate::http::base::code::Code;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::{Parameters, Part};
+use crate::http::base::page::PageQuery;
+use crate::http::base::sessions::session_page;
 
 pub(in crate::http) async fn list(
     State(app): State<Shared>,

@@ -1,4 +1,4 @@
-//! Settings that can change while the service runs, and those that cannot.
+//! Settings: listed all, changed if they can change while the service runs.
 
 use std::fmt;
 
@@ -11,16 +11,19 @@ use serde_json::Value;
 
 use crate::config::{NewValue, known, read_toml};
 use crate::flows::settings::{self, SettingView, SettingsPatch, SettingsView};
-use crate::http::Shared;
-use crate::http::error::{Code, Problem};
-use crate::http::extract::{Body, Operator};
-use crate::http::wire::{Timestamp, only_value, private};
+use crate::http::base::Shared;
+use crate::http::base::body::Body;
+use crate::http::base::caller::Operator;
+use crate::http::base::code::Code;
+use crate::http::base::error::Problem;
+use crate::http::base::headers::only_value;
+use crate::http::base::wire::{Timestamp, private};
 
 pub(in crate::http) async fn list(State(app): State<Shared>, _: Operator) -> Result<Response, Problem> {
     Ok(answer(settings::list(&app).await?))
 }
 
-/// Changes all or nothing. With `If-Match`, only what the operator saw.
+/// Changes all named settings or none. With `If-Match`, only if the settings have not changed since.
 pub(in crate::http) async fn change(
     State(app): State<Shared>,
     operator: Operator,
@@ -41,7 +44,7 @@ impl<'de> Deserialize<'de> for PatchBody {
     }
 }
 
-/// Refuses a name that stands twice, which a map would hide.
+/// Refuses a duplicate name, which a map would hide.
 struct PatchVisitor;
 
 impl<'de> Visitor<'de> for PatchVisitor {
@@ -66,7 +69,7 @@ impl<'de> Visitor<'de> for PatchVisitor {
     }
 }
 
-/// The version in `If-Match`, as `ETag` gave it.
+/// The version in `If-Match`, as an earlier `ETag` named it.
 #[derive(Debug)]
 pub(in crate::http) struct IfMatch(Option<i64>);
 
@@ -76,7 +79,7 @@ impl axum::extract::FromRequestParts<Shared> for IfMatch {
     async fn from_request_parts(parts: &mut http::request::Parts, _: &Shared) -> Result<Self, Problem> {
         let refusal = || {
             Problem::new(Code::MalformedRequest)
-                .detail("`If-Match` must be one `ETag` that these settings had")
+                .detail("`If-Match` must be an earlier `ETag` of these settings")
         };
         match only_value(&parts.headers, &header::IF_MATCH).map_err(|()| refusal())? {
             None | Some("*") => Ok(Self(None)),
@@ -104,7 +107,7 @@ struct SettingAnswer {
     value: Value,
     default: Value,
     source: &'static str,
-    /// What is stored, also while the file or the environment stands over it.
+    /// The stored value, also while the file or the environment overrides it.
     database: Value,
     overridden: bool,
     changeable: bool,
@@ -142,7 +145,7 @@ impl SettingAnswer {
     }
 }
 
-/// A value in TOML as JSON. One that this release cannot read is shown as it is stored.
+/// A TOML value as JSON. A value that this release cannot parse is shown as stored.
 fn json(toml: Option<&str>) -> Value {
     let Some(toml) = toml else { return Value::Null };
     let value = read_toml(toml).ok().and_then(|value| serde_json::to_value(value).ok());

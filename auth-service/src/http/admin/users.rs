@@ -10,10 +10,14 @@ use serde_json::{Map, Value};
 use crate::domain::password::Password;
 use crate::domain::user::UserId;
 use crate::flows::users::{self, UserPatch, UserRequest};
-use crate::http::Shared;
-use crate::http::error::{Code, Problem};
-use crate::http::extract::{Body, Operator, Parameters, Part};
-use crate::http::wire::{NO_STORE, PageQuery, Timestamp, present, private};
+use crate::http::base::Shared;
+use crate::http::base::body::Body;
+use crate::http::base::caller::Operator;
+use crate::http::base::code::Code;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::{Parameters, Part};
+use crate::http::base::page::PageQuery;
+use crate::http::base::wire::{NO_STORE, Timestamp, private};
 use crate::store::{UserPage, UserRow};
 
 pub(in crate::http) async fn list(
@@ -32,24 +36,11 @@ pub(in crate::http) async fn list(
     Ok(private(Answer { users: users.into_iter().map(UserAnswer::new).collect(), next }))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct NewUserBody {
-    username: String,
-    password: Password,
-    #[serde(default)]
-    roles: Vec<String>,
-    #[serde(default)]
-    claims: Map<String, Value>,
-}
-
 pub(in crate::http) async fn create(
     State(app): State<Shared>,
     operator: Operator,
-    Body(body): Body<NewUserBody>,
+    Body(request): Body<UserRequest>,
 ) -> Result<Response, Problem> {
-    let NewUserBody { username, password, roles, claims } = body;
-    let request = UserRequest { username, password, roles, claims };
     let user = users::create(&app, operator.actor(), request).await?;
     Ok((StatusCode::CREATED, [NO_STORE], Json(UserAnswer::new(user))).into_response())
 }
@@ -63,25 +54,12 @@ pub(in crate::http) async fn find(
     user.map(|user| private(UserAnswer::new(user))).ok_or_else(|| Problem::new(Code::NotFound))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct PatchBody {
-    #[serde(default, deserialize_with = "present")]
-    roles: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    claims: Option<Map<String, Value>>,
-    #[serde(default, deserialize_with = "present")]
-    disabled: Option<bool>,
-}
-
 pub(in crate::http) async fn change(
     State(app): State<Shared>,
     operator: Operator,
     id: Part,
-    Body(body): Body<PatchBody>,
+    Body(patch): Body<UserPatch>,
 ) -> Result<Response, Problem> {
-    let PatchBody { roles, claims, disabled } = body;
-    let patch = UserPatch { roles, claims, disabled };
     let user = users::change(&app, operator.actor(), id.read(UserId::parse)?, patch).await?;
     Ok(private(UserAnswer::new(user)))
 }

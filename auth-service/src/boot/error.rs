@@ -1,0 +1,53 @@
+//! Why a replica does not start.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::entropy::EntropyError;
+use crate::flows::rotate_keys::RotateError;
+use crate::keys::keyring::RingError;
+use crate::keys::sealing::MasterKeyError;
+use crate::runtime::hashing::HashError;
+use crate::store::StoreError;
+
+/// Why a replica does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No master key is configured.
+    #[error(
+        "no master key: set AUTH_MASTER_KEY_FILE to a file with 32 random bytes in base64 (`head -c 32 /dev/urandom | base64 > master.key`), the same on every replica"
+    )]
+    NoMasterKey,
+    /// The configured master key file is not there. It is never created in its place: that would be another key.
+    #[error("the master key file {} does not exist", .0.display())]
+    MissingMasterKey(PathBuf),
+    /// The master keys cannot be read.
+    #[error("the master key list cannot be used: {0}")]
+    MasterKey(#[from] MasterKeyError),
+    /// A file or folder cannot be used.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The first keys could not be made.
+    #[error(transparent)]
+    Keys(#[from] RotateError),
+    /// The threads that hash passwords cannot be started.
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
+    /// The first password could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}

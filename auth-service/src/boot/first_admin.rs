@@ -1,0 +1,57 @@
+//! Creates the first administrator.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::error::StartError;
+use crate::domain::password::Password;
+use crate::domain::random_16;
+use crate::domain::user::UserId;
+use crate::entropy::{Entropy, EntropyError};
+use crate::runtime::app::App;
+use crate::store::{Bootstrap, NewUser};
+
+/// The user name of the first administrator.
+pub const ADMIN_USERNAME: &str = "admin";
+
+/// The first administrator's password, known only to the replica that created the user.
+#[derive(Debug)]
+pub enum FirstPassword {
+    /// Generated now, and stored nowhere.
+    Generated(SecretString),
+    /// Taken from the configuration.
+    Configured,
+}
+
+/// Creates the first administrator, unless it was ever done. Returns `Some` on the one replica that did it, after the commit.
+pub async fn bootstrap(app: &App) -> Result<Option<FirstPassword>, StartError> {
+    if app.store.is_bootstrapped().await? {
+        return Ok(None);
+    }
+    let (password, first) = if let Some(configured) = &app.config.bootstrap_admin_password {
+        (configured.clone(), FirstPassword::Configured)
+    } else {
+        let generated = SecretString::from(generated_password(&*app.entropy)?);
+        (generated.clone(), FirstPassword::Generated(generated))
+    };
+    let hash = app.hashing.hash(Password::new(password.expose_secret().to_owned())).await?;
+    let admin = NewUser {
+        id: UserId::from_random(random_16(&*app.entropy)?),
+        username: ADMIN_USERNAME.to_owned(),
+        password_hash: hash,
+        roles: Vec::new(),
+        claims: serde_json::Map::new(),
+    };
+    Ok(match app.store.bootstrap(admin).await? {
+        Bootstrap::Won => Some(first),
+        Bootstrap::AlreadyDone => None,
+    })
+}
+
+/// 144 random bits, 24 characters.
+fn generated_password(entropy: &dyn Entropy) -> Result<String, EntropyError> {
+    let mut bytes = [0; 18];
+    entropy.fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

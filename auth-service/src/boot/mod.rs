@@ -1,0 +1,105 @@
+//! What a replica does before it serves: master key, schema, keys, first administrator.
+
+pub mod database;
+mod error;
+pub mod files;
+mod first_admin;
+mod master_key;
+
+use std::sync::Arc;
+
+use verifier::Clock;
+
+use crate::config::{Layers, Loaded};
+use crate::domain::key::{Chain, RotationPolicy};
+use crate::entropy::Entropy;
+use crate::flows::rotate_keys::{continue_chain, make_key};
+use crate::keys::keyring::KeyRing;
+use crate::keys::sealing::MasterKeys;
+use crate::runtime::app::{App, rotation_policy};
+use crate::runtime::clock_guard::ClockGuard;
+use crate::runtime::drain::Drain;
+use crate::runtime::feed::{Feed, FeedParts};
+use crate::runtime::hashing::HashPool;
+use crate::runtime::settings::LiveSettings;
+use crate::store::{KeyTable, SqlStore};
+
+pub use error::StartError;
+pub use first_admin::{ADMIN_USERNAME, FirstPassword, bootstrap};
+use master_key::MasterKeySource;
+
+/// Builds the parts of a replica: opens the database, founds or continues the chains of keys, opens every key.
+pub async fn start(
+    loaded: Loaded,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<App, StartError> {
+    // Before the database: a mistake in the configuration must not leave an empty one behind.
+    let config = Arc::new(loaded.config.clone());
+    let master = master_key::find(&config)?;
+    let (store, _) = database::open(&config, Arc::clone(&clock), &*entropy).await?;
+    let table = store.key_table().await?;
+    let master = match master {
+        MasterKeySource::Found(keys) => Arc::new(keys),
+        MasterKeySource::Missing(path) if table.rows.is_empty() => {
+            Arc::new(master_key::create(path, &*entropy)?)
+        }
+        // A new key would open none of them.
+        MasterKeySource::Missing(path) => return Err(StartError::MissingMasterKey(path)),
+    };
+    // Proves that the existing keys can be opened, before any is added.
+    KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), config.key_publish_ahead)?;
+    let settings = LiveSettings::new(Layers::new(Arc::clone(&config), loaded), &store.settings().await?);
+    let policies = {
+        let settings = settings.now();
+        let chains =
+            settings.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]);
+        chains.map(|chain| (chain, rotation_policy(&config, &settings, chain))).collect()
+    };
+    found_missing_chains(&store, &table, policies, &master, &entropy).await?;
+    let table = store.key_table().await?;
+    let keyring = KeyRing::new(&table, master, Arc::clone(&clock), config.key_publish_ahead)?;
+    let (permits, queue) = (config.hash_permits, config.hash_queue);
+    let hashing = HashPool::start(config.hash_policy(), permits, queue, Arc::clone(&entropy))
+        .map_err(StartError::Threads)?;
+    let clock_guard = ClockGuard::default();
+    clock_guard.observe(&table.seen, &*clock);
+    let drain = Drain::default();
+    let parts = FeedParts {
+        config,
+        store,
+        keyring: Arc::new(keyring),
+        clock,
+        clock_guard: Arc::new(clock_guard),
+        settings: Arc::new(settings),
+        drain: drain.watch(),
+    };
+    Ok(App {
+        config: Arc::clone(&parts.config),
+        settings: Arc::clone(&parts.settings),
+        store: parts.store.clone(),
+        keyring: Arc::clone(&parts.keyring),
+        clock: Arc::clone(&parts.clock),
+        entropy,
+        hashing: Arc::new(hashing),
+        clock_guard: Arc::clone(&parts.clock_guard),
+        feed: Arc::new(Feed::new(parts)),
+        drain: Arc::new(drain),
+    })
+}
+
+/// Starts each chain of `policies` that has no key yet; of any number of replicas one does it.
+async fn found_missing_chains(
+    store: &SqlStore,
+    table: &KeyTable,
+    policies: Vec<(Chain, RotationPolicy)>,
+    master: &Arc<MasterKeys>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<(), StartError> {
+    let is_missing = |chain| table.rows.iter().all(|row| row.chain != chain);
+    for (chain, policy) in policies.into_iter().filter(|(chain, _)| is_missing(*chain)) {
+        let candidate = make_key(chain, Arc::clone(master), Arc::clone(entropy)).await?;
+        continue_chain(store, chain, candidate, policy).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! What users can see and do with their own account.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::password::Password;
+use crate::domain::session::SessionId;
+use crate::flows;
+use crate::flows::sessions;
+use crate::http::base::Shared;
+use crate::http::base::body::Body;
+use crate::http::base::caller::Me;
+use crate::http::base::error::Problem;
+use crate::http::base::extract::{ClientOrigin, Parameters, Part};
+use crate::http::base::page::PageQuery;
+use crate::http::base::sessions::session_page;
+use crate::http::base::wire::private;
+
+pub(in crate::http) async fn show(State(_): State<Shared>, Me(caller): Me) -> Response {
+    #[derive(Serialize)]
+    struct Answer {
+        sub: String,
+        username: String,
+        roles: Vec<String>,
+        permissions: Vec<String>,
+        session_id: String,
+    }
+    private(Answer {
+        sub: caller.user_id.to_string(),
+        username: caller.username,
+        roles: caller.roles,
+        permissions: caller.permissions.iter().map(ToString::to_string).collect(),
+        session_id: caller.session_id.to_string(),
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct PasswordBody {
+    current_password: Password,
+    new_password: Password,
+}
+
+pub(in crate::http) async fn change_password(
+    State(app): State<Shared>,
+    Me(caller): Me,
+    ClientOrigin(origin): ClientOrigin,
+    Body(body): Body<PasswordBody>,
+) -> Result<StatusCode, Problem> {
+    flows::change_own_password(&app, &caller, body.current_password, body.new_password, &origin).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(in crate::http) async fn list_sessions(
+    State(app): State<Shared>,
+    Me(caller): Me,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Response, Problem> {
+    session_page(&app, caller.user_id, Some(caller.session_id), &query).await
+}
+
+pub(in crate::http) async fn end_other_sessions(
+    State(app): State<Shared>,
+    Me(caller): Me,
+) -> Result<StatusCode, Problem> {
+    sessions::end_others(&app, &caller).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(in crate::http) async fn end_session(
+    State(app): State<Shared>,
+    Me(caller): Me,
+    id: Part,
+) -> Result<StatusCode, Problem> {
+    sessions::end_own(&app, &caller, id.read(SessionId::parse)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,51 @@
+//! The loops of a replica: follow the key table, rotate keys, follow revocations and settings, report to the list of replicas, tidy up.
+
+pub mod feed;
+mod heartbeat;
+mod keys;
+mod outage;
+pub mod settings;
+pub mod tidy;
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::error;
+
+use crate::entropy::Entropy;
+use crate::runtime::app::App;
+use tidy::Tidy;
+
+/// A job that crashes immediately must not fill the log.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// Runs until it is dropped. A job that panics is restarted, and the others go on: otherwise the signing lease would run out, or
+/// the feed stop.
+pub async fn run(app: App) {
+    tokio::join!(
+        keep_running("keys", || keys::run(app.clone())),
+        keep_running("feed", || feed::run(app.feed.clone(), app.store.clone())),
+        keep_running("settings", || settings::run(app.settings.clone(), app.store.clone())),
+        keep_running("replicas", || heartbeat::run(app.clone())),
+        keep_running("tidy", || Tidy::of(&app).run(app.entropy.clone())),
+    );
+}
+
+async fn keep_running<F: Future<Output = ()> + Send + 'static>(name: &str, job: impl Fn() -> F) {
+    loop {
+        // A set of one task: unlike a spawned task, it is aborted when it is dropped.
+        let mut task = JoinSet::from_iter([job()]);
+        if let Some(Err(_)) = task.join_next().await {
+            error!(job = name, "a background job crashed and is restarted");
+        }
+        tokio::time::sleep(RESTART_DELAY).await;
+    }
+}
+
+/// Within ±10 %, so that replicas started together spread their reads.
+fn jittered(entropy: &dyn Entropy, interval: Duration) -> Duration {
+    let mut byte = [128];
+    // Without randomness there is no jitter.
+    let _ = entropy.fill(&mut byte);
+    interval.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
+}

@@ -1,0 +1,68 @@
+//! Removes rows that nothing needs any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::warn;
+use verifier::Seconds;
+
+use super::jittered;
+use crate::domain::login::FORGET_AFTER;
+use crate::domain::replica;
+use crate::entropy::Entropy;
+use crate::runtime::app::App;
+use crate::runtime::clock_guard::ClockGuard;
+use crate::store::{SqlStore, StoreError};
+
+const INTERVAL: Duration = Duration::from_mins(1);
+/// Ended sessions are kept this long after they could last be refreshed, for investigations.
+const KEEP_SESSIONS_FOR: Seconds = Seconds(86_400);
+/// Rows deleted in one transaction, so that none takes long.
+const BATCH: u32 = 500;
+
+/// The job, and what it needs.
+#[derive(Clone, Debug)]
+pub struct Tidy {
+    store: SqlStore,
+    /// A clock that is off by more than `clock_bound` must not decide that a row is old.
+    clock_guard: Arc<ClockGuard>,
+    clock_bound: Seconds,
+}
+
+impl Tidy {
+    /// The job of a replica.
+    pub fn of(app: &App) -> Self {
+        Self {
+            store: app.store.clone(),
+            clock_guard: Arc::clone(&app.clock_guard),
+            clock_bound: app.config.clock_bound,
+        }
+    }
+
+    /// Repeats [`once`](Self::once) every minute until the task is aborted.
+    pub(super) async fn run(self, entropy: Arc<dyn Entropy>) {
+        loop {
+            sleep(jittered(&*entropy, INTERVAL)).await;
+            if let Err(error) = self.once().await {
+                warn!(%error, "old rows could not be removed");
+            }
+        }
+    }
+
+    /// Removes expired private keys, revocations that outlived their tokens, sessions long over, old failure counters, and replicas
+    /// that are gone. Removes nothing while the clocks differ: a wrong clock would remove what is still needed.
+    pub async fn once(&self) -> Result<(), StoreError> {
+        if self.clock_guard.off_by(self.clock_bound).is_some() {
+            return Ok(());
+        }
+        let store = &self.store;
+        store.erase_expired_keys().await?;
+        store.adopt_revoked_keys().await?;
+        while store.purge_revocations(BATCH).await? == u64::from(BATCH) {}
+        while store.purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
+        while store.purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}
+        store.purge_replicas(replica::FORGET_AFTER).await?;
+        Ok(())
+    }
+}

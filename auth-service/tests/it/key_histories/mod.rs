@@ -1,0 +1,109 @@
+//! Rules K1 to K8 (docs/protocols.md, "Eight rules"), in random histories of replicas and verifiers on the real rules.
+//!
+//! Nothing here waits or reads a clock: a history is a list of events in true time, drawn from a seed. The database, the
+//! ring of a replica and the caches of verifiers are modelled; when keys change, sign, are published and end is decided
+//! by `domain::key` and `domain::access` under a configuration that `Config::check` lets pass.
+//!
+//! What is promised: every verifier that may know a token's key accepts it until `exp` plus its leeway. It may not know it
+//!
+//! - within `publish_ahead` of its announcement, when the key had to sign at once: first start and compromise waive K1;
+//! - from a replica whose lease has run out, which cannot know either. Its answer says `max-age=0`, so that nothing of it
+//!   stays; a balancer that looks at readiness does not ask it. In a full outage it is all there is, and right;
+//! - when it keeps a set for ten minutes against our headers, from a replica that was not ready while no other was.
+//!
+//! `TESTS_SEED` starts the seeds at another number.
+
+mod cache;
+mod checks;
+mod mirror;
+mod plan;
+mod replica;
+mod table;
+mod traffic;
+mod world;
+
+use auth_service::config::Config;
+
+use crate::dice::{Dice, seeds};
+use checks::{Broken, Violation};
+use plan::{Plan, Without};
+use world::{Counts, World};
+
+fn history(base: &Config, seed: u64, without: Without) -> (Counts, Vec<Violation>) {
+    let dice = Dice::new(seed);
+    let plan = Plan::draw(base, &dice, without);
+    World::new(&plan, &dice).run()
+}
+
+#[test]
+fn ten_thousand_histories_keep_every_promise() {
+    let (base, mut total) = (Config::default(), Counts::default());
+    for seed in seeds(10_000) {
+        let (counts, violations) = history(&base, seed, Without::Nothing);
+        let stories: Vec<_> =
+            violations.iter().map(|one| format!("{:?}: {}", one.broken, one.story)).collect();
+        assert!(stories.is_empty(), "TESTS_SEED={seed}\n{}", stories.join("\n"));
+        total += counts;
+    }
+    println!("{total:?}");
+}
+
+/// Runs histories without a rule and returns what they broke, with the number of histories that broke it.
+fn broken(without: Without, histories: u64) -> Vec<(Broken, usize)> {
+    let base = Config::default();
+    let mut found: Vec<(Broken, usize)> = Vec::new();
+    for seed in seeds(histories) {
+        let (_, violations) = history(&base, seed, without);
+        let mut kinds: Vec<Broken> = Vec::new();
+        for Violation { broken, .. } in violations {
+            if !kinds.contains(&broken) {
+                kinds.push(broken);
+            }
+        }
+        for kind in kinds {
+            match found.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, count)) => *count += 1,
+                None => found.push((kind, 1)),
+            }
+        }
+    }
+    println!("without {without:?}, in {histories} histories: {found:?}");
+    found
+}
+
+#[track_caller]
+fn assert_breaks(without: Without, expected: Broken) {
+    let found = broken(without, 300);
+    assert!(found.iter().any(|(kind, _)| *kind == expected), "{expected:?} not in {found:?}");
+}
+
+#[test]
+fn without_k1_valid_tokens_are_refused() {
+    assert_breaks(Without::K1, Broken::Refused);
+    assert_breaks(Without::K1, Broken::NotPublishedAhead);
+}
+
+#[test]
+fn without_k2_valid_tokens_are_cut_short_or_refused() {
+    assert_breaks(Without::K2, Broken::WrongEnd);
+    assert_breaks(Without::K2AndExpiry, Broken::Refused);
+}
+
+#[test]
+fn without_the_memory_of_lives_valid_tokens_are_refused() {
+    assert_breaks(Without::K2Lives, Broken::WrongEnd);
+    assert_breaks(Without::K2Lives, Broken::Refused);
+}
+
+#[test]
+fn without_k4_keys_sign_out_of_turn() {
+    assert_breaks(Without::K4Pause, Broken::OutOfTurn);
+    assert_breaks(Without::K4Confirmation, Broken::OutOfTurn);
+    assert_breaks(Without::K4Confirmation, Broken::Refused);
+}
+
+#[test]
+fn without_k8_valid_tokens_are_refused() {
+    assert_breaks(Without::K8Readiness, Broken::Refused);
+    assert_breaks(Without::K8Header, Broken::Refused);
+}

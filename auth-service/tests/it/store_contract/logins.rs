@@ -1,0 +1,116 @@
+//! Logins race against everything that must stop them.
+
+use std::sync::Arc;
+
+use auth_service::domain::authority::Authority;
+use auth_service::domain::password::PasswordHash;
+use auth_service::domain::user::UserId;
+use auth_service::store::{Bootstrap, NewSession, SqlStore, UserChange, UserWrite};
+use verifier::Seconds;
+
+use super::bed::{Bed, event, race};
+
+/// 63 logins whose password was checked before, and one act that must stop them. Afterwards no session is alive.
+async fn race_against<F>(bed: &Bed, user: UserId, act: impl FnOnce(SqlStore) -> F)
+where
+    F: Future<Output = UserWrite> + Send + 'static,
+{
+    let barrier = Arc::new(tokio::sync::Barrier::new(64));
+    let mut logins = Vec::new();
+    for _ in 0..63 {
+        let (store, new, barrier) = (bed.store.clone(), bed.new_session(user), Arc::clone(&barrier));
+        logins.push(tokio::spawn(async move {
+            barrier.wait().await;
+            store.create_session(new, event()).await.unwrap()
+        }));
+    }
+    let act = act(bed.store.clone());
+    let stopping = tokio::spawn(async move {
+        barrier.wait().await;
+        act.await
+    });
+    assert!(matches!(stopping.await.unwrap(), UserWrite::Done(_)));
+    let mut ids = Vec::new();
+    for login in logins {
+        ids.extend(login.await.unwrap().map(|live| live.session.id));
+    }
+    for id in ids {
+        let alive = bed.store.find_session(id).await.unwrap();
+        assert!(
+            alive.is_none_or(|live| !live.session.is_alive(live.seen.now)),
+            "session {id} got past the change"
+        );
+    }
+    let late = NewSession { ..bed.new_session(user) };
+    assert!(
+        bed.store.create_session(late, event()).await.unwrap().is_none(),
+        "a login that checked the old state"
+    );
+}
+
+pub(crate) async fn no_login_survives_a_password_change(bed: Bed) {
+    let user = bed.user("ann", &[]).await.id;
+    let change = UserChange {
+        password_hash: Some(PasswordHash::from_stored("$argon2id$new".to_owned())),
+        ..UserChange::default()
+    };
+    race_against(&bed, user, |store| async move {
+        store.change_user(user, change, Authority::Unlimited, event()).await.unwrap()
+    })
+    .await;
+}
+
+pub(crate) async fn no_login_survives_disabling(bed: Bed) {
+    let user = bed.user("ann", &[]).await.id;
+    let change = UserChange { disabled: Some(true), ..UserChange::default() };
+    race_against(&bed, user, |store| async move {
+        store.change_user(user, change, Authority::Unlimited, event()).await.unwrap()
+    })
+    .await;
+}
+
+pub(crate) async fn no_login_survives_deletion(bed: Bed) {
+    let user = bed.user("ann", &[]).await.id;
+    race_against(&bed, user, |store| async move {
+        store.delete_user(user, Authority::Unlimited, event()).await.unwrap()
+    })
+    .await;
+}
+
+pub(crate) async fn failures_are_counted_and_forgotten(bed: Bed) {
+    let forget_after = Seconds(900);
+    race(&bed, |store| async move {
+        store
+            .record_failure(vec!["name".to_owned(), "address".to_owned()], forget_after, event())
+            .await
+            .unwrap();
+    })
+    .await;
+    let attempt = async || {
+        bed.store.login_attempt("nobody".to_owned(), "name".to_owned(), "other".to_owned()).await.unwrap()
+    };
+    let before = attempt().await;
+    assert_eq!(before.name_failures.map(|failures| failures.count), Some(64));
+    assert!(before.address_failures.is_none() && before.subject.is_none());
+    bed.advance(902);
+    bed.store.record_failure(vec!["name".to_owned()], forget_after, event()).await.unwrap();
+    assert_eq!(attempt().await.name_failures.map(|failures| failures.count), Some(1));
+    assert_eq!(bed.store.purge_failures(forget_after, 10).await.unwrap(), 1);
+}
+
+pub(crate) async fn bootstrap_happens_once(bed: Bed) {
+    let admins: Vec<_> = (0..64).map(|_| bed.new_user("admin", &[])).collect();
+    let admins = std::sync::Mutex::new(admins);
+    let answers = race(&bed, |store| {
+        let admin = admins.lock().unwrap().pop().unwrap();
+        async move { store.bootstrap(admin).await.unwrap() }
+    })
+    .await;
+    assert_eq!(answers.into_iter().filter(|answer| *answer == Bootstrap::Won).count(), 1);
+    let admin = bed.store.find_user_named("admin").await.unwrap().unwrap();
+    assert_eq!(admin.roles, ["admin"]);
+    assert!(admin.permissions.contains("keys:write"));
+    bed.store.delete_user(admin.id, Authority::Unlimited, event()).await.unwrap();
+    let again = bed.store.bootstrap(bed.new_user("admin", &[])).await.unwrap();
+    assert_eq!(again, Bootstrap::AlreadyDone, "deleting the administrator does not open the door again");
+}

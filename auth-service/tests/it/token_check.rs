@@ -1,0 +1,253 @@
+//! `auth-service token check`, run as a person runs it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use verifier::testing::TestIssuer;
+use verifier::{AccessClaims, Seconds, UnixTime};
+
+const ISSUER: &str = "https://auth.example.com";
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+struct Lab {
+    issuer: TestIssuer,
+    folder: TempDir,
+}
+
+struct Outcome {
+    code: Option<i32>,
+    answers: Vec<Value>,
+    output: String,
+    errors: String,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Self { issuer: TestIssuer::es256(ISSUER, "api"), folder: tempfile::tempdir().unwrap() };
+        std::fs::write(lab.path("jwks.json"), lab.jwks()).unwrap();
+        lab
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn jwks(&self) -> String {
+        serde_json::to_string(&self.issuer.jwks()).unwrap()
+    }
+
+    fn token(&self) -> String {
+        self.issuer.sign(&self.issuer.claims(NOW))
+    }
+
+    fn kid(&self) -> String {
+        self.issuer.jwk().kid().to_string()
+    }
+
+    /// Checks with everything as it should be.
+    fn check(&self, input: impl AsRef<[u8]>) -> Outcome {
+        self.check_with(&[], input)
+    }
+
+    fn check_with(&self, more: &[&str], input: impl AsRef<[u8]>) -> Outcome {
+        let jwks = self.path("jwks.json");
+        let now = NOW.0.to_string();
+        let mut arguments =
+            vec!["--jwks", jwks.to_str().unwrap(), "--issuer", ISSUER, "--audience", "api", "--now", &now];
+        arguments.extend(more);
+        run(self.folder.path(), &arguments, input)
+    }
+}
+
+/// In an empty folder and without environment: no configuration, no database.
+fn run(folder: &Path, arguments: &[&str], input: impl AsRef<[u8]>) -> Outcome {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_auth-service"))
+        .args(["token", "check"])
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses its arguments reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_ref());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    Outcome {
+        code: output.status.code(),
+        answers: text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+        output: text,
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[test]
+fn each_token_gets_a_line_and_nothing_of_it_is_printed() {
+    let lab = Lab::new();
+    let (good, late) = (lab.token(), lab.issuer.sign(&lab.issuer.claims(NOW - Seconds(330))));
+    let outcome = lab.check(format!("{good}\n\n  {late}\r\nnonsense\n"));
+    let exp = NOW.0 + 300;
+    assert_eq!(
+        outcome.answers,
+        [
+            json!({"line": 1, "result": "accept", "kid": lab.kid(), "sub": "alice", "exp": exp}),
+            json!({
+                "line": 3, "result": "reject", "label": "expired",
+                "detail": format!("expired at {}, now {}", NOW.0 - 30, NOW.0),
+            }),
+            json!({"line": 4, "result": "reject", "label": "not_jws", "detail": "not three parts of base64url"}),
+        ]
+    );
+    assert_eq!((outcome.code, outcome.errors.as_str()), (Some(1), ""));
+    for part in good.split('.').chain(late.split('.')).chain(["nonsense"]) {
+        assert!(!outcome.output.contains(part), "{}", outcome.output);
+    }
+    assert_eq!(std::fs::read_dir(lab.folder.path()).unwrap().count(), 1, "it made no file");
+}
+
+#[test]
+fn the_exit_code_says_whether_all_were_accepted() {
+    let lab = Lab::new();
+    assert_eq!(lab.check(format!("{0}\n{0}", lab.token())).code, Some(0));
+    assert_eq!(lab.check(format!("{}\nx\n", lab.token())).code, Some(1));
+    assert_eq!(lab.check("").code, Some(0), "no token, none refused");
+}
+
+#[test]
+fn leeway_and_time_are_taken_from_the_arguments() {
+    let lab = Lab::new();
+    let token = lab.token();
+    for (now, leeway, label) in [
+        (329, "30", None),
+        (330, "30", Some("expired")),
+        (300, "0", Some("expired")),
+        (299, "0", None),
+        (419, "120", None),
+        (-31, "30", Some("not_yet_valid")),
+    ] {
+        let now = (NOW.0 + now).to_string();
+        let jwks = lab.path("jwks.json");
+        let arguments = [
+            "--jwks",
+            jwks.to_str().unwrap(),
+            "--issuer",
+            ISSUER,
+            "--audience",
+            "api",
+            "--now",
+            &now,
+            "--leeway",
+            leeway,
+        ];
+        let outcome = run(lab.folder.path(), &arguments, &token);
+        assert_eq!(outcome.answers[0].get("label").and_then(Value::as_str), label, "{now} {leeway}");
+    }
+    // Without --now the clock of this machine counts.
+    let jwks = lab.path("jwks.json");
+    let arguments = ["--jwks", jwks.to_str().unwrap(), "--issuer", ISSUER, "--audience", "api"];
+    let old = lab.issuer.sign(&lab.issuer.claims(UnixTime(1_000_000_000)));
+    let outcome = run(lab.folder.path(), &arguments, &old);
+    assert_eq!(outcome.answers[0]["label"], "expired");
+}
+
+#[test]
+fn each_reason_has_its_label() {
+    let lab = Lab::new();
+    let sign = |change: fn(&mut AccessClaims)| {
+        let mut claims = lab.issuer.claims(NOW);
+        change(&mut claims);
+        lab.issuer.sign(&claims)
+    };
+    let stranger = TestIssuer::es256(ISSUER, "api");
+    let good = lab.token();
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let (_, other_signature) = sign(|claims| claims.sub = "bob".into())
+        .rsplit_once('.')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let document = lab
+        .issuer
+        .sign_bytes(json!({"typ": "revocations+jwt", "alg": "ES256", "kid": lab.kid()}).to_string(), "{}");
+    for (token, label) in [
+        (sign(|claims| claims.iss = "https://other.example".into()), "wrong_issuer"),
+        (sign(|claims| claims.aud = vec!["other".into()]), "wrong_audience"),
+        (sign(|claims| claims.exp = NOW + Seconds(3_601)), "lives_too_long"),
+        (sign(|claims| claims.sub = String::new()), "missing_claim"),
+        (stranger.sign(&stranger.claims(NOW)), "unknown_key"),
+        (format!("{signed}.{other_signature}"), "bad_signature"),
+        (document, "wrong_type"),
+        ("x".repeat(8_193), "too_long"),
+        ("x".repeat(20_000_000), "too_long"),
+        ("\u{e9}.b.c".to_owned(), "not_jws"),
+    ] {
+        let outcome = lab.check(&token);
+        assert_eq!((outcome.answers[0]["label"].as_str(), outcome.code), (Some(label), Some(1)));
+    }
+    assert_eq!(lab.check(b"\xff\xfe\n").answers[0]["label"], "not_jws", "bytes that are no text");
+    let outcome = lab.check_with(&["--audience", "other"], sign(|claims| claims.aud = vec!["other".into()]));
+    assert_eq!(outcome.code, Some(0), "one of several audiences is enough");
+}
+
+#[test]
+fn without_keys_or_with_bad_arguments_nothing_is_checked() {
+    let lab = Lab::new();
+    let jwks = lab.path("jwks.json");
+    let jwks = jwks.to_str().unwrap();
+    std::fs::write(lab.path("empty.json"), r#"{"keys":[]}"#).unwrap();
+    std::fs::write(lab.path("huge.json"), " ".repeat(300_000)).unwrap();
+    let no_key = lab.path("empty.json");
+    let huge = lab.path("huge.json");
+    for arguments in [
+        &["--jwks", jwks, "--issuer", ISSUER][..],
+        &["--jwks", jwks, "--audience", "api"],
+        &["--issuer", ISSUER, "--audience", "api"],
+        &["--jwks", jwks, "--issuer", ISSUER, "--audience", "api", "--leeway", "121"],
+        &["--jwks", jwks, "--issuer", ISSUER, "--audience", "api", "--now", "soon"],
+        &["--jwks", "missing.json", "--issuer", ISSUER, "--audience", "api"],
+        &["--jwks", no_key.to_str().unwrap(), "--issuer", ISSUER, "--audience", "api"],
+        &["--jwks", huge.to_str().unwrap(), "--issuer", ISSUER, "--audience", "api"],
+        &["--jwks", "http://auth.example.com/jwks", "--issuer", ISSUER, "--audience", "api"],
+    ] {
+        let outcome = run(lab.folder.path(), arguments, lab.token());
+        assert_eq!((outcome.code, outcome.output.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(outcome.errors.contains("error"), "{arguments:?}: {}", outcome.errors);
+    }
+}
+
+#[test]
+fn keys_can_be_fetched_from_a_url() {
+    let lab = Lab::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/.well-known/jwks.json", listener.local_addr().unwrap());
+    let body = lab.jwks();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4_096];
+        let length = stream.read(&mut head).unwrap();
+        assert!(head[..length].starts_with(b"GET /.well-known/jwks.json HTTP/1.1\r\n"));
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+    });
+    let now = NOW.0.to_string();
+    let arguments = ["--jwks", &url, "--issuer", ISSUER, "--audience", "api", "--now", &now];
+    let outcome = run(lab.folder.path(), &arguments, lab.token());
+    server.join().unwrap();
+    assert_eq!(
+        (outcome.code, &outcome.answers[0]["result"]),
+        (Some(0), &json!("accept")),
+        "{}",
+        outcome.errors
+    );
+    // Nobody listens there any more.
+    assert_eq!(run(lab.folder.path(), &arguments, lab.token()).code, Some(2));
+}

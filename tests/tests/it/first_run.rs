@@ -1,0 +1,207 @@
+//! A stranger starts the binary in an empty folder, with nothing configured but free ports.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use e2e::client::Client;
+use e2e::cluster::{ADMIN, find_address, service};
+use e2e::process::{self, Signal};
+use e2e::wait;
+use e2e::workdir::Workdir;
+use http::StatusCode;
+use tokio::task::JoinSet;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_start_on_a_terminal_shows_a_password_and_lines_that_work_as_pasted() {
+    let dir = Workdir::new();
+    let home = dir.folder("home");
+    let mut first = Run::on_terminal(&home, "first");
+    let public = first.listens().await;
+    let shown = first.output();
+
+    // Both hold secrets: keys, and hashes of passwords.
+    assert_eq!(mode(&home.join("data/master.key")), 0o600);
+    assert_eq!(mode(&home.join("data/auth.db")), 0o600);
+    assert!(first.address("admin").is_some(), "{shown}");
+    let lines: Vec<&str> = shown.lines().map(str::trim).filter(|line| line.contains("curl ")).collect();
+    assert_eq!(lines.len(), 3, "three curl lines: {shown}");
+    let (status, answers) = paste(&home, &lines);
+    assert!(status.success(), "{answers}\n{}", lines.join("\n"));
+    assert!(answers.contains(r#""username":"admin""#), "the second line says who I am: {answers}");
+    assert!(answers.contains(r#""retiring""#), "the third line rotates a key: {answers}");
+
+    let password = password_in(&shown);
+    assert_eq!(
+        shown.matches(&password).count(),
+        1 + lines.iter().filter(|line| line.contains(&password)).count()
+    );
+    logs_in(&public, &password).await;
+    first.type_ctrl_c();
+    let status = first.ended().await;
+    assert!(status.success(), "{status}\n{}", first.output());
+
+    let mut second = Run::on_terminal(&home, "second");
+    let public = second.listens().await;
+    logs_in(&public, &password).await;
+    let shown = second.output();
+    assert!(!shown.contains(&password), "{shown}");
+    assert!(!shown.to_lowercase().contains("password:"), "no other password either: {shown}");
+    second.type_ctrl_c();
+    assert!(second.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_start_without_a_terminal_keeps_the_password_out_of_the_log() {
+    let dir = Workdir::new();
+    let home = dir.folder("home");
+    let mut first = Run::plain(&home, "first");
+    let public = first.listens().await;
+    let shown = first.output();
+    // The path of a file is printed; the file is ours alone and holds the password.
+    let file = shown
+        .split(|c: char| c.is_whitespace() || "\"',`()".contains(c))
+        .map(|word| home.join(word.trim_end_matches(['.', ':'])))
+        .find(|path| path.is_file() && path.to_string_lossy().contains("password"))
+        .unwrap_or_else(|| panic!("the path of the password file: {shown}"));
+    assert_eq!(mode(&file), 0o600);
+    let password = fs::read_to_string(&file).expect("our own file").trim().to_owned();
+    assert!(!password.is_empty() && !shown.contains(&password), "{shown}");
+    logs_in(&public, &password).await;
+    process::signal(first.child.id(), Signal::INT);
+    let status = first.ended().await;
+    assert!(status.success(), "{status}\n{}", first.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_flight_are_answered_before_an_interrupted_service_exits() {
+    let dir = Workdir::new();
+    let home = dir.folder("home");
+    let mut run = Run::plain(&home, "run");
+    let client = Client::new(&run.listens().await);
+    client.get("/livez").await.expect("an answer").assert_status(StatusCode::OK);
+    // More passwords than can be checked at once: when the first answer is there, the others are being worked on.
+    let mut logins = JoinSet::new();
+    for number in 0..12 {
+        let client = client.clone();
+        logins.spawn(async move { client.login(&format!("nobody-{number}"), "not-the-password-49").await });
+    }
+    let first = logins.join_next().await.expect("twelve logins");
+    process::signal(run.child.id(), Signal::INT);
+    for answer in logins.join_all().await.into_iter().chain([first.expect("no panic")]) {
+        answer.expect("an answer").assert_status(StatusCode::UNAUTHORIZED);
+    }
+    assert!(run.ended().await.success());
+}
+
+/// One start of the service.
+struct Run {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Run {
+    /// As from a shell script: output goes to a file.
+    fn plain(home: &Path, name: &str) -> Self {
+        Self::start(Command::new(service()), home, name)
+    }
+
+    /// As from a person's terminal. `script` holds the other end of it, and types what we write to its input.
+    fn on_terminal(home: &Path, name: &str) -> Self {
+        let mut script = Command::new("script");
+        // A shell that stays in between would answer Ctrl-C itself, with status 130. Not every shell execs by itself.
+        let exec = format!("exec '{}'", service().display());
+        script
+            .args(["--quiet", "--return", "--flush", "--command", &exec, "/dev/null"])
+            .env("SHELL", "/bin/sh");
+        Self::start(script, home, name)
+    }
+
+    fn start(mut command: Command, home: &Path, name: &str) -> Self {
+        let output = home.with_file_name(format!("{name}.out"));
+        let file = File::create(&output).expect("a file for the output");
+        let child = command
+            .current_dir(home)
+            .env("AUTH_PUBLIC_ADDR", "127.0.0.1:0")
+            .env("AUTH_ADMIN_ADDR", "127.0.0.1:0")
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone().expect("another handle"))
+            .stderr(file)
+            .spawn()
+            .expect("it starts (the terminal needs `script`: apt-get install bsdutils)");
+        Self { child, output }
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    fn address(&self, listener: &str) -> Option<std::net::SocketAddr> {
+        find_address(&self.output(), listener)
+    }
+
+    /// Waits until it is ready, and returns the URL of the public listener.
+    async fn listens(&self) -> String {
+        let url = wait::until("it prints its addresses", TIMEOUT, async || {
+            self.address("admin")?;
+            Some(format!("http://{}", self.address("public")?))
+        })
+        .await;
+        wait::until("it is ready", TIMEOUT, async || {
+            let answer = Client::new(&url).get("/readyz").await.ok()?;
+            (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+        url
+    }
+
+    fn type_ctrl_c(&self) {
+        use std::io::Write as _;
+        self.child.stdin.as_ref().expect("a pipe").write_all(b"\x03").expect("the terminal is open");
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let Self { child, .. } = self;
+        wait::until("it exits", TIMEOUT, async || child.try_wait().expect("our own child")).await
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        process::end(&mut self.child);
+    }
+}
+
+async fn logs_in(public: &str, password: &str) {
+    let login = Client::new(public).login(ADMIN, password).await.expect("an answer");
+    login.assert_status(StatusCode::OK);
+}
+
+/// Runs the lines in one shell, as a person who pastes all of them.
+fn paste(home: &Path, lines: &[&str]) -> (ExitStatus, String) {
+    let script = format!("set -e\n{}\n", lines.join("\n"));
+    let output = Command::new("sh").args(["-c", &script]).current_dir(home).output().expect("a shell");
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status, text)
+}
+
+/// The word after "password".
+fn password_in(shown: &str) -> String {
+    let line = shown
+        .lines()
+        .find(|line| line.to_lowercase().contains("password"))
+        .expect("a line with the password");
+    let (_, rest) = line.rsplit_once("assword").expect("just seen");
+    let word = rest.split(|c: char| c.is_whitespace() || c == ':' || c == '"').find(|word| word.len() >= 12);
+    word.unwrap_or_else(|| panic!("the password: {line}")).to_owned()
+}
+
+fn mode(path: &Path) -> u32 {
+    let metadata = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    metadata.permissions().mode() & 0o777
+}
