@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::core::time::{Clock, Seconds, UnixTime};
 
-/// A clock that moves only when told to. Share it as `Arc<ManualClock>`.
+/// A clock that moves only on command. Share it as `Arc<ManualClock>`.
 #[derive(Debug)]
 pub struct ManualClock {
     now: AtomicI64,

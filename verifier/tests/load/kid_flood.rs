@@ -93,6 +93,6 @@ async fn flood() {
 
     // The last advance may have begun one more.
     let fetches = issuer.requests(JWKS) - before;
-    let nudged = 1;
-    assert!((2..=COOLDOWNS + 1 + nudged).contains(&fetches), "{fetches} fetches");
+    let refresh = 1;
+    assert!((2..=COOLDOWNS + 1 + refresh).contains(&fetches), "{fetches} fetches");
 }

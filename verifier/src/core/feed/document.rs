@@ -1,4 +1,4 @@
-//! A signed document about revocations, read as strictly as a token.
+//! A signed revocation document, checked as strictly as a token.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess};
@@ -14,15 +14,15 @@ use crate::core::revocation::{Revocations, SessionId};
 use crate::core::time::{Seconds, UnixTime};
 use crate::core::token;
 
-/// The longest document that is read, in bytes: room for half a million sessions.
+/// The largest accepted document, in bytes: enough for half a million sessions.
 pub(crate) const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
 
-/// How far ahead of us the issuer's clock may be beyond the leeway. Documents are checked the moment they are made:
-/// with no leeway, an issuer a few milliseconds ahead, or a clock of ours that has whole seconds only, would make us
-/// refuse each of them and connect again for ever.
+/// How far ahead the issuer's clock may be, in addition to the leeway. Documents are checked right after they are made: with
+/// a leeway of zero, an issuer a few milliseconds ahead, or a clock with whole seconds only, would cause every document to
+/// be refused.
 const TOLERANCE: Seconds = Seconds(2);
 
-/// What a document must fit to be believed.
+/// The requirements on a document.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) issuer: String,
@@ -32,9 +32,9 @@ pub(crate) struct Rules {
 /// A document that passed every check.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Document {
-    /// Everything committed before this instant, in Unix milliseconds, is known to the issuer's replica.
+    /// Every revocation before this instant, in Unix milliseconds, is known to the replica that made the document.
     pub(crate) as_of: i64,
-    /// A delta: has only what became known after this instant. `None`: has everything.
+    /// For a delta: it contains only revocations after this instant. `None` for a snapshot, which contains all.
     pub(crate) since: Option<i64>,
     pub(crate) keep_for: Seconds,
     pub(crate) sessions: Vec<SessionId>,
@@ -42,8 +42,8 @@ pub(crate) struct Document {
 }
 
 impl Rules {
-    /// Reads a document at `now_ms`, in Unix milliseconds. The order of checks is that of tokens, except that a
-    /// revoked key is noticed before its signature is looked at.
+    /// Checks a document at `now_ms`, in Unix milliseconds. The order of checks is that of tokens, except that a revoked key is
+    /// refused before its signature is verified.
     pub(crate) fn read(
         &self,
         document: &str,
@@ -91,7 +91,7 @@ impl Rules {
         if iat > now + ahead {
             return Err(Reason::IssuedInFuture { iat, now });
         }
-        // Believed, it would say for all that time that we are up to date.
+        // An `as_of` in the future would hide that the documents stop.
         if as_of > now_ms.saturating_add((ahead * 1000).0) {
             return Err(Reason::IssuedInFuture { iat: UnixTime(as_of.div_euclid(1000)), now });
         }
@@ -109,7 +109,7 @@ impl Rules {
     }
 }
 
-/// Ids of 16 bytes, one after another.
+/// Splits concatenated ids of 16 bytes.
 fn sessions(sids: &str) -> Option<Vec<SessionId>> {
     let bytes = base64url::decode(sids)?;
     let (ids, rest) = bytes.as_chunks();
@@ -147,12 +147,12 @@ impl<'de> Object<'de> for Found<'de> {
     }
 }
 
-/// A number without a fraction.
+/// An integer.
 struct Whole(i64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = serde_json::Number::deserialize(deserializer)?;
-        number.as_i64().map(Self).ok_or_else(|| D::Error::custom("not a whole number"))
+        number.as_i64().map(Self).ok_or_else(|| D::Error::custom("not an integer"))
     }
 }
