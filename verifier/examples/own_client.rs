@@ -1,5 +1,5 @@
-//! A key set fetched by a client of your own, here one that speaks just enough HTTP. With it the crate needs no
-//! feature `http`, and keys can come through a proxy, from a private authority or from a file.
+//! A key set fetched by a client of your own, here one that speaks just enough HTTP. With it the crate needs
+//! no feature `http`, and keys can come through a proxy, from a private authority or from a file.
 //!
 //! ```text
 //! cargo run -p access-token-verifier --example own_client --features testing

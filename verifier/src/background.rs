@@ -15,7 +15,8 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts the task unless it is running, if called inside a runtime. If it is running, this costs one atomic read.
+    /// Starts the task unless it is running, if called inside a runtime. If it is running, this costs one
+    /// atomic read.
     pub(crate) fn start<F>(&self, task: impl FnOnce() -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -44,7 +45,8 @@ impl Drop for Background {
     }
 }
 
-/// Held by the task. When the task ends, also because its runtime shuts down, the next caller can start another.
+/// Held by the task. When the task ends, also because its runtime shuts down, the next caller can start
+/// another.
 #[derive(Debug)]
 struct Running(Arc<AtomicBool>);
 

@@ -101,30 +101,32 @@ impl VerifierBuilder {
         }
     }
 
-    /// Adds an audience: the name of this service at the issuer. At least one is required; a token needs to have one of them in
-    /// `aud`.
+    /// Adds an audience: the name of this service at the issuer. At least one is required; a token needs to
+    /// have one of them in `aud`.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// Sets the tolerated difference between the clocks: 30 s by default, at most 120 s. See [`Expected::with_leeway`].
+    /// Sets the tolerated difference between the clocks: 30 s by default, at most 120 s. See
+    /// [`Expected::with_leeway`].
     pub fn leeway(self, leeway: Seconds) -> Self {
         Self { leeway: Some(leeway), ..self }
     }
 
-    /// Sets the longest accepted lifetime of a token: 1 h by default, which must be at least the maximum that the issuer
-    /// uses. See [`Expected::with_max_token_life`].
+    /// Sets the longest accepted lifetime of a token: 1 h by default, which must be at least the maximum that
+    /// the issuer uses. See [`Expected::with_max_token_life`].
     pub fn max_token_life(self, max_token_life: Seconds) -> Self {
         Self { max_token_life: Some(max_token_life), ..self }
     }
 
-    /// Caches the last `capacity` valid tokens, rounded up to a power of two, so that their signature is not verified again. Off
-    /// by default, and with 0.
+    /// Caches the last `capacity` valid tokens, rounded up to a power of two, so that their signature is not
+    /// verified again. Off by default, and with 0.
     ///
-    /// No token is accepted for longer: times, revocations and the key are checked each time, and a hit needs all bytes to be
-    /// equal. Useful if clients send the same token many times; a capacity of twice the number of active tokens keeps them from
-    /// displacing each other. An entry takes 1 to 4 KiB; tokens over 2 KiB are not cached.
+    /// No token is accepted for longer: times, revocations and the key are checked each time, and a hit needs
+    /// all bytes to be equal. Useful if clients send the same token many times; a capacity of twice the
+    /// number of active tokens keeps them from displacing each other. An entry takes 1 to 4 KiB; tokens over
+    /// 2 KiB are not cached.
     pub fn token_cache(self, capacity: usize) -> Self {
         Self { token_cache: Some(capacity), ..self }
     }
@@ -156,9 +158,9 @@ impl VerifierBuilder {
         Self { keys: Keys::Fixed(KeySet::parse(document.as_ref())), ..self }
     }
 
-    /// Sets how long keys are used without confirmation by the issuer: 24 h by default, at least a minute (or the freshness
-    /// that the issuer declares), at most seven days. This is the longest outage of the issuer that goes unnoticed, and the
-    /// longest time for which a key withdrawn meanwhile is still trusted.
+    /// Sets how long keys are used without confirmation by the issuer: 24 h by default, at least a minute (or
+    /// the freshness that the issuer declares), at most seven days. This is the longest outage of the issuer
+    /// that goes unnoticed, and the longest time for which a key withdrawn meanwhile is still trusted.
     pub fn allow_stale_for(self, limit: Seconds) -> Self {
         Self { allow_stale_for: Some(limit), ..self }
     }
@@ -166,7 +168,8 @@ impl VerifierBuilder {
     /// Follows the revocation feed at this URL. It must be `https`, or `http` on a loopback address.
     ///
     /// The default is `<issuer>/v1/revocations/stream`. With a [`jwks_url`](Self::jwks_url) that ends in
-    /// `/.well-known/jwks.json`, it is the same path below that base URL; with any other key source there is no feed.
+    /// `/.well-known/jwks.json`, it is the same path below that base URL; with any other key source there is
+    /// no feed.
     #[cfg(feature = "http")]
     pub fn feed_url(self, url: impl Into<String>) -> Self {
         Self { feed: Feed::Url(url.into()), ..self }
@@ -182,25 +185,28 @@ impl VerifierBuilder {
         Self { feed: Feed::None, ..self }
     }
 
-    /// Refuses valid tokens with [`VerifyError::Unavailable`](crate::VerifyError::Unavailable) while knowledge of revocations is
-    /// older than `limit`, or if there never was any. By default they are accepted. Up to three seconds are normal, and a
-    /// restart of an issuer's replica adds a few, so a limit below ten seconds can refuse tokens during an ordinary deployment.
+    /// Refuses valid tokens with [`VerifyError::Unavailable`](crate::VerifyError::Unavailable) while
+    /// knowledge of revocations is older than `limit`, or if there never was any. By default they are
+    /// accepted. Up to three seconds are normal, and a restart of an issuer's replica adds a few, so a limit
+    /// below ten seconds can refuse tokens during an ordinary deployment.
     pub fn deny_when_stale(self, limit: Seconds) -> Self {
         Self { deny_when_stale: Some(limit), ..self }
     }
 
-    /// Saves keys and revocations to this file, so that a process which starts while the issuer is unavailable can check tokens
-    /// immediately. Each verifier needs its own file, in an existing folder that other users cannot write.
+    /// Saves keys and revocations to this file, so that a process which starts while the issuer is
+    /// unavailable can check tokens immediately. Each verifier needs its own file, in an existing folder that
+    /// other users cannot write.
     ///
-    /// The file is replaced atomically, at most every 5 s, with access only for its owner: write access decides which keys are
-    /// trusted. A file that is damaged, has another issuer or owner, or is writable by others is ignored with a warning. Saving
-    /// does not make anything fresher: the age of keys counts from the last confirmation by the issuer, by the wall clock, and
-    /// that of revocations from their document.
+    /// The file is replaced atomically, at most every 5 s, with access only for its owner: write access
+    /// decides which keys are trusted. A file that is damaged, has another issuer or owner, or is writable by
+    /// others is ignored with a warning. Saving does not make anything fresher: the age of keys counts from
+    /// the last confirmation by the issuer, by the wall clock, and that of revocations from their document.
     pub fn snapshot_file(self, path: impl Into<PathBuf>) -> Self {
         Self { snapshot_file: Some(path.into()), ..self }
     }
 
-    /// Builds the verifier. Does no I/O, except to read the [`snapshot_file`](Self::snapshot_file) if one is set.
+    /// Builds the verifier. Does no I/O, except to read the [`snapshot_file`](Self::snapshot_file) if one is
+    /// set.
     ///
     /// # Errors
     /// [`BuildError`]: a setting is missing or invalid, or two contradict each other.

@@ -1,5 +1,5 @@
-//! Checks access tokens (RFC 9068) inside your own process: no network call per request, no shared store, and it keeps
-//! working while the issuer is down.
+//! Checks access tokens (RFC 9068) inside your own process: no network call per request, no shared store, and
+//! it keeps working while the issuer is down.
 //!
 //! # Quick start
 //!
@@ -28,45 +28,48 @@
 //!
 //! - [`Expected::verify`] is a pure function of token, keys and time. It makes every check.
 //! - [`KeySet`] holds public keys, each bound to one [`Algorithm`].
-//! - [`Verifier`] (feature `live`) adds a clock, a cache that keeps the key set current through a [`JwksSource`], and
-//!   the revocation feed.
+//! - [`Verifier`] (feature `live`) adds a clock, a cache that keeps the key set current through a
+//!   [`JwksSource`], and the revocation feed.
 //! - [`MultiVerifier`] combines several, one for each issuer. Adapters take either.
 //! - `VerifyLayer`, `RequirePermission` (feature `tower`), `Auth`, `Scoped` (feature `axum`), `Grpc` and
 //!   `VerifyInterceptor` (feature `tonic`) put it in front of handlers.
-//! - [`Guard`] ends a connection that outlives its request, a WebSocket or an event stream, together with the token.
+//! - [`Guard`] ends a connection that outlives its request, a WebSocket or an event stream, together with the
+//!   token.
 //!
 //! # What is checked
 //!
-//! In this order: size and shape; header; key by `kid` and algorithm; signature; types and presence of claims; issuer
-//! and audience; times; revocations; your own claims; permissions, where you require them. The first check that fails
-//! gives the [`Reason`]; its [`label`](Reason::label) is stable between releases. [`guide::checks`] lists all checks with
-//! their reasons. Unknown members of header and claims are ignored. Keys come only from the configured issuer, whatever
-//! the token contains (`jku`, `x5u`, `jwk`, `iss`).
+//! In this order: size and shape; header; key by `kid` and algorithm; signature; types and presence of
+//! claims; issuer and audience; times; revocations; your own claims; permissions, where you require them. The
+//! first check that fails gives the [`Reason`]; its [`label`](Reason::label) is stable between releases.
+//! [`guide::checks`] lists all checks with their reasons. Unknown members of header and claims are ignored.
+//! Keys come only from the configured issuer, whatever the token contains (`jku`, `x5u`, `jwk`, `iss`).
 //!
 //! # Revocation
 //!
-//! A signature stays valid until the token expires, so the issuer publishes which sessions have ended and which keys were
-//! stolen: a stream of signed documents, which the verifier follows in the background. A revocation takes effect within a
-//! second. While the feed is unavailable, revocations received before stay in effect, and [`Verifier::status`] returns
-//! their age. By default tokens are still accepted then; with [`VerifierBuilder::deny_when_stale`] they are refused.
+//! A signature stays valid until the token expires, so the issuer publishes which sessions have ended and
+//! which keys were stolen: a stream of signed documents, which the verifier follows in the background. A
+//! revocation takes effect within a second. While the feed is unavailable, revocations received before stay
+//! in effect, and [`Verifier::status`] returns their age. By default tokens are still accepted then; with
+//! [`VerifierBuilder::deny_when_stale`] they are refused.
 //!
 //! # When the issuer is unavailable
 //!
-//! The last key set is used for up to 24 h. After that, and before the first key set has arrived, checks return
-//! [`VerifyError::Unavailable`]: 503 and not 401, because a client that mistakes an outage for an invalid token discards its
-//! session. With [`VerifierBuilder::snapshot_file`], a process that starts during the outage uses the keys and revocations
-//! that the previous process saved.
+//! The last key set is used for up to 24 h. After that, and before the first key set has arrived, checks
+//! return [`VerifyError::Unavailable`]: 503 and not 401, because a client that mistakes an outage for an
+//! invalid token discards its session. With [`VerifierBuilder::snapshot_file`], a process that starts during
+//! the outage uses the keys and revocations that the previous process saved.
 //!
 //! # Monitoring
 //!
-//! [`Verifier::status`] returns the state of keys and feed; [`Verifier::ready`] waits for keys at start-up. The feature
-//! `metrics` reports the same figures, and the outcome of every check, to the recorder of the process. Log events go to
-//! `tracing` and contain no part of a token. Coming from another crate? See [`guide::migrating`].
+//! [`Verifier::status`] returns the state of keys and feed; [`Verifier::ready`] waits for keys at start-up.
+//! The feature `metrics` reports the same figures, and the outcome of every check, to the recorder of the
+//! process. Log events go to `tracing` and contain no part of a token. Coming from another crate? See
+//! [`guide::migrating`].
 //!
 //! # Without a runtime
 //!
-//! Without the feature `live` the crate has no tasks, no clock and no Tokio: call [`Expected::verify`] with a [`KeySet`] and a
-//! time of your own.
+//! Without the feature `live` the crate has no tasks, no clock and no Tokio: call [`Expected::verify`] with a
+//! [`KeySet`] and a time of your own.
 
 mod adapters;
 #[cfg(feature = "live")]

@@ -1,6 +1,7 @@
 //! Reports to the `metrics` facade, under names that begin with `verifier_`.
 //!
-//! Tokens are counted internally and reported every few seconds, so that the recorder does not slow down checks.
+//! Tokens are counted internally and reported every few seconds, so that the recorder does not slow down
+//! checks.
 
 use std::sync::Weak;
 use std::time::Duration;

@@ -19,9 +19,9 @@ use crate::verifier::Verifier;
 
 /// Checks the access tokens of several issuers.
 ///
-/// The `iss` of a token selects one of the verifiers, which then makes all checks, `iss` included. The verifiers share nothing:
-/// keys with the same `kid` at two issuers are two keys. A token of any other issuer is refused with [`Reason::WrongIssuer`],
-/// before anything is fetched.
+/// The `iss` of a token selects one of the verifiers, which then makes all checks, `iss` included. The
+/// verifiers share nothing: keys with the same `kid` at two issuers are two keys. A token of any other issuer
+/// is refused with [`Reason::WrongIssuer`], before anything is fetched.
 ///
 /// A [`Verifier`] converts into a `MultiVerifier` with [`From`]; it then checks all tokens as it would alone.
 ///
@@ -47,7 +47,8 @@ impl MultiVerifier {
     /// Combines `verifiers`, one for each issuer.
     ///
     /// # Errors
-    /// [`BuildError::NoIssuer`] if there are none. [`BuildError::DuplicateIssuer`] if two have the same issuer.
+    /// [`BuildError::NoIssuer`] if there are none. [`BuildError::DuplicateIssuer`] if two have the same
+    /// issuer.
     pub fn new(verifiers: impl IntoIterator<Item = Verifier>) -> Result<Self, BuildError> {
         let verifiers: Arc<[Verifier]> = verifiers.into_iter().collect();
         if verifiers.is_empty() {
@@ -136,8 +137,8 @@ impl From<Verifier> for MultiVerifier {
     }
 }
 
-/// The first `iss` of unverified claims. It only selects a verifier, which then refuses claims with a duplicate or wrong `iss`,
-/// and malformed JSON after this point.
+/// The first `iss` of unverified claims. It only selects a verifier, which then refuses claims with a
+/// duplicate or wrong `iss`, and malformed JSON after this point.
 fn claimed_issuer(claims: &[u8]) -> Option<Cow<'_, str>> {
     struct FirstIssuer<'f, 'de>(&'f mut Option<Cow<'de, str>>);
     impl<'de> Visitor<'de> for FirstIssuer<'_, 'de> {

@@ -32,8 +32,8 @@ pub struct KeysStatus {
     pub fetches: u64,
     /// The number of fetches that failed.
     pub failures: u64,
-    /// Whether a token with an unknown `kid` is refused without a fetch, because the last fetch for such a token was less
-    /// than 10 s ago.
+    /// Whether a token with an unknown `kid` is refused without a fetch, because the last fetch for such a
+    /// token was less than 10 s ago.
     pub is_cooling_down: bool,
 }
 
@@ -67,9 +67,9 @@ impl KeysState {
 pub struct FeedStatus {
     /// Whether documents arrive.
     pub state: FeedState,
-    /// How long ago all revocations were known, by the wall clock; `None` if they never were. Up to three seconds are
-    /// normal: the first document can be two seconds old, and the next arrives up to a second later. It is too small by the
-    /// difference if the issuer's clock is ahead of this one.
+    /// How long ago all revocations were known, by the wall clock; `None` if they never were. Up to three
+    /// seconds are normal: the first document can be two seconds old, and the next arrives up to a second
+    /// later. It is too small by the difference if the issuer's clock is ahead of this one.
     pub staleness: Option<Duration>,
     /// The number of revoked sessions in memory.
     pub sessions: usize,

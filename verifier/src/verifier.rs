@@ -20,9 +20,10 @@ const READY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Checks the access tokens of one issuer, and keeps its keys and revocations current.
 ///
-/// Clones share everything and are cheap. A background task fetches keys before they are needed, and another one follows the
-/// revocation feed. Both start with the first call inside a Tokio runtime (with time enabled) and end when the last clone is
-/// dropped. While the issuer is unavailable, the last keys are used for up to 24 h.
+/// Clones share everything and are cheap. A background task fetches keys before they are needed, and another
+/// one follows the revocation feed. Both start with the first call inside a Tokio runtime (with time enabled)
+/// and end when the last clone is dropped. While the issuer is unavailable, the last keys are used for up to
+/// 24 h.
 ///
 /// ```
 /// use verifier::{Verified, Verifier};
@@ -56,12 +57,13 @@ impl Verifier {
 
     /// Checks `token`. Does not wait if its key is in the key set.
     ///
-    /// A token with an unknown `kid`, and any token before the first key set has arrived, waits up to 2 s for a fetch. A flood of
-    /// made-up key ids causes one fetch in 10 s; other tokens with unknown keys are refused immediately.
+    /// A token with an unknown `kid`, and any token before the first key set has arrived, waits up to 2 s for
+    /// a fetch. A flood of made-up key ids causes one fetch in 10 s; other tokens with unknown keys are
+    /// refused immediately.
     ///
     /// # Errors
-    /// [`VerifyError::Invalid`]: the token is invalid. [`VerifyError::Unavailable`]: the token cannot be checked; try again
-    /// later.
+    /// [`VerifyError::Invalid`]: the token is invalid. [`VerifyError::Unavailable`]: the token cannot be
+    /// checked; try again later.
     pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
         self.keep_current();
         let result = self.check_or_wait(token).await;
@@ -70,8 +72,8 @@ impl Verifier {
         result
     }
 
-    /// Checks `token` with the current keys. Never waits or fetches, so it can be called outside async code. Call
-    /// [`ready`](Self::ready) once before.
+    /// Checks `token` with the current keys. Never waits or fetches, so it can be called outside async code.
+    /// Call [`ready`](Self::ready) once before.
     ///
     /// ```
     /// use verifier::testing::TestIssuer;
@@ -96,8 +98,8 @@ impl Verifier {
     }
 
     /// Waits until there are keys, for example at start-up; with
-    /// [`deny_when_stale`](crate::VerifierBuilder::deny_when_stale) also until the feed has sent a document. Not needed before
-    /// [`verify`](Self::verify).
+    /// [`deny_when_stale`](crate::VerifierBuilder::deny_when_stale) also until the feed has sent a document.
+    /// Not needed before [`verify`](Self::verify).
     ///
     /// # Errors
     /// After `timeout`, why the last attempt failed.
@@ -139,14 +141,14 @@ impl Verifier {
         self.parts.status()
     }
 
-    /// Adds the revocations of a document that did not come from the feed: the body of `GET /v1/revocations`, from a cache or a
-    /// message bus. It is checked like a document of the feed. Calling this again with the same document changes nothing. Does
-    /// not fetch.
+    /// Adds the revocations of a document that did not come from the feed: the body of `GET /v1/revocations`,
+    /// from a cache or a message bus. It is checked like a document of the feed. Calling this again with the
+    /// same document changes nothing. Does not fetch.
     ///
     /// # Errors
-    /// [`FeedError::Document`]: a check failed, and nothing was added. [`FeedError::Gap`]: the document is a delta, with `since`.
-    /// Its revocations were added, but outside a stream nothing shows whether an earlier delta is missing, so
-    /// [`staleness`](crate::FeedStatus::staleness) does not change.
+    /// [`FeedError::Document`]: a check failed, and nothing was added. [`FeedError::Gap`]: the document is a
+    /// delta, with `since`. Its revocations were added, but outside a stream nothing shows whether an earlier
+    /// delta is missing, so [`staleness`](crate::FeedStatus::staleness) does not change.
     pub fn merge_revocations(&self, document: &str) -> Result<(), FeedError> {
         self.parts.feed.merge(document)
     }

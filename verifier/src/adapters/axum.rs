@@ -35,8 +35,8 @@ use crate::guard::Guard;
 /// ```
 ///
 /// # Errors
-/// 401 if the request has no token, which the layer permits. 500 if there is no layer around the route, or one with other
-/// custom claims: a wrong setup refuses requests.
+/// 401 if the request has no token, which the layer permits. 500 if there is no layer around the route, or
+/// one with other custom claims: a wrong setup refuses requests.
 #[derive(Debug)]
 pub struct Auth<C = NoExtra>(pub Arc<Verified<C>>);
 
@@ -62,8 +62,8 @@ impl<C: Send + Sync + 'static, S: Sync> OptionalFromRequestParts<S> for Auth<C> 
     }
 }
 
-/// A token that grants the permissions of `P`: [`Auth`] and [`RequirePermission`](crate::RequirePermission) combined in the
-/// signature of the handler, with the same responses.
+/// A token that grants the permissions of `P`: [`Auth`] and [`RequirePermission`](crate::RequirePermission)
+/// combined in the signature of the handler, with the same responses.
 ///
 /// Dereferences to `Arc<Verified<C>>`.
 ///

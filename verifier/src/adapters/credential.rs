@@ -37,8 +37,8 @@ impl AuthError {
         }
     }
 
-    /// The stable `code` in the body of the response: `missing_token`, `invalid_request`, `internal_error`, or
-    /// that of the [`VerifyError`].
+    /// The stable `code` in the body of the response: `missing_token`, `invalid_request`, `internal_error`,
+    /// or that of the [`VerifyError`].
     pub fn code(&self) -> &'static str {
         match self {
             Self::MissingToken => "missing_token",
@@ -59,8 +59,8 @@ impl AuthError {
         }
     }
 
-    /// The complete response: status, challenge, `Retry-After`, and an RFC 9457 body with `code`. It does not contain the reason
-    /// why a token is invalid; log `self` for that.
+    /// The complete response: status, challenge, `Retry-After`, and an RFC 9457 body with `code`. It does not
+    /// contain the reason why a token is invalid; log `self` for that.
     pub fn into_response<B: From<String>>(self) -> Response<B> {
         let (status, title) = (self.status(), self.title());
         let body = serde_json::json!({
@@ -110,8 +110,9 @@ impl AuthError {
 /// ```
 ///
 /// # Errors
-/// [`AuthError::MissingToken`] without the header or with another scheme. [`AuthError::MalformedCredential`] if there are two
-/// such headers, since a proxy may have checked the other one, or if the value is not exactly one token.
+/// [`AuthError::MissingToken`] without the header or with another scheme. [`AuthError::MalformedCredential`]
+/// if there are two such headers, since a proxy may have checked the other one, or if the value is not
+/// exactly one token.
 pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
     let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
     let credential = credentials.next().ok_or(AuthError::MissingToken)?;
@@ -131,12 +132,12 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
     Ok(token)
 }
 
-/// The prefix of the entry of `Sec-WebSocket-Protocol` with the token. It is the one of Kubernetes, and not configurable, so
-/// that a client works with every server.
+/// The prefix of the entry of `Sec-WebSocket-Protocol` with the token. It is the one of Kubernetes, and not
+/// configurable, so that a client works with every server.
 const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Removes the token from the opening handshake of a WebSocket (RFC 6455 §4.1) and returns it. This is for browsers, which cannot
-/// send `Authorization` there.
+/// Removes the token from the opening handshake of a WebSocket (RFC 6455 §4.1) and returns it. This is for
+/// browsers, which cannot send `Authorization` there.
 ///
 /// The client offers two subprotocols or more: `base64url.bearer.authorization.k8s.io.` with the token in
 /// base64url without padding appended, and those it wants to speak. In a browser:
@@ -145,8 +146,8 @@ const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 /// new WebSocket(url, ["chat", "base64url.bearer.authorization.k8s.io." + base64url(token)])
 /// ```
 ///
-/// The entry is removed, so that a handler cannot select it and echo the token. Subprotocols can appear in logs, although less
-/// often than query strings: keep such tokens short-lived.
+/// The entry is removed, so that a handler cannot select it and echo the token. Subprotocols can appear in
+/// logs, although less often than query strings: keep such tokens short-lived.
 ///
 /// ```
 /// use http::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
@@ -161,9 +162,9 @@ const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 /// ```
 ///
 /// # Errors
-/// [`AuthError::MissingToken`] if there is no such entry, or if the request is not an opening handshake (it has no
-/// `Sec-WebSocket-Version`). [`AuthError::MalformedCredential`] if there are several entries, a malformed one, no other
-/// subprotocol, or also an `Authorization` header.
+/// [`AuthError::MissingToken`] if there is no such entry, or if the request is not an opening handshake (it
+/// has no `Sec-WebSocket-Version`). [`AuthError::MalformedCredential`] if there are several entries, a
+/// malformed one, no other subprotocol, or also an `Authorization` header.
 pub fn take_websocket_token(headers: &mut HeaderMap) -> Result<String, AuthError> {
     if !headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
         return Err(AuthError::MissingToken);

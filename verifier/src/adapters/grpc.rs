@@ -58,7 +58,8 @@ impl<R: Default> Answer<R> for Grpc {
 }
 
 /// `UNAUTHENTICATED` with the challenge as `www-authenticate`, `PERMISSION_DENIED`, `UNAVAILABLE` with
-/// `grpc-retry-pushback-ms` (gRFC A6), or `INTERNAL` for a missing layer. It does not contain the reason why a token is invalid.
+/// `grpc-retry-pushback-ms` (gRFC A6), or `INTERNAL` for a missing layer. It does not contain the reason why
+/// a token is invalid.
 impl From<AuthError> for Status {
     fn from(error: AuthError) -> Self {
         let code = match &error {
@@ -90,8 +91,8 @@ impl From<VerifyError> for Status {
 }
 
 /// Accepts requests with a valid token, for a single service: `MyServer::with_interceptor(service,
-/// VerifyInterceptor::<NoExtra>::new(verifier))`. Like [`Verifier::verify_now`] it never waits or fetches keys, so call
-/// [`ready`](Verifier::ready) before. [`VerifyLayer`](crate::VerifyLayer) can wait.
+/// VerifyInterceptor::<NoExtra>::new(verifier))`. Like [`Verifier::verify_now`] it never waits or fetches
+/// keys, so call [`ready`](Verifier::ready) before. [`VerifyLayer`](crate::VerifyLayer) can wait.
 #[derive(Debug)]
 pub struct VerifyInterceptor<C = NoExtra> {
     verifier: MultiVerifier,

@@ -10,12 +10,12 @@ use crate::core::verified::Verified;
 use crate::guard::Guard;
 use crate::verifier::Verifier;
 
-/// The token of the request, as verified by the [`VerifyLayer`](crate::VerifyLayer) or interceptor around the handler. For
-/// frameworks without an extractor here, such as tonic.
+/// The token of the request, as verified by the [`VerifyLayer`](crate::VerifyLayer) or interceptor around the
+/// handler. For frameworks without an extractor here, such as tonic.
 ///
 /// # Errors
-/// [`AuthError::MissingToken`] if the request has no token, which the layer permits. [`AuthError::NoLayer`] if there is no layer,
-/// or one that reads other custom claims.
+/// [`AuthError::MissingToken`] if the request has no token, which the layer permits. [`AuthError::NoLayer`]
+/// if there is no layer, or one that reads other custom claims.
 pub fn caller<C: Send + Sync + 'static>(extensions: &Extensions) -> Result<Arc<Verified<C>>, AuthError> {
     find_caller(extensions)?.ok_or(AuthError::MissingToken)
 }
@@ -64,7 +64,8 @@ impl<C: Send + Sync + 'static> Caller<C> {
     }
 }
 
-/// The result of the innermost layer, with any custom claims. `None`: the request has no token, which that layer permits.
+/// The result of the innermost layer, with any custom claims. `None`: the request has no token, which that
+/// layer permits.
 #[derive(Clone)]
 struct Identity(Option<Known>);
 

@@ -23,7 +23,8 @@ use crate::verifier::Verifier;
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Verifier {
-    /// Middleware that accepts requests with a valid token, and stores it as `Arc<Verified>` in their extensions.
+    /// Middleware that accepts requests with a valid token, and stores it as `Arc<Verified>` in their
+    /// extensions.
     ///
     /// Other requests get the response of [`AuthError`]. To require permissions, add
     /// [`RequirePermission`](crate::RequirePermission) inside this layer.
@@ -72,7 +73,8 @@ impl<C> VerifyLayer<C> {
 }
 
 impl<C, A> VerifyLayer<C, A> {
-    /// Responds to refused requests with `answer` instead of [`Problem`]: for another protocol, or an error format of your own.
+    /// Responds to refused requests with `answer` instead of [`Problem`]: for another protocol, or an error
+    /// format of your own.
     #[must_use]
     pub fn answering<B>(self, answer: B) -> VerifyLayer<C, B> {
         let Self { verifier, is_optional, takes_websocket_token, claims, .. } = self;
@@ -85,8 +87,8 @@ impl<C, A> VerifyLayer<C, A> {
         Self { is_optional: true, ..self }
     }
 
-    /// Accepts a token in `Sec-WebSocket-Protocol` of the opening handshake of a WebSocket as well, and removes it from there;
-    /// see [`take_websocket_token`]. Use it only for routes that open a WebSocket.
+    /// Accepts a token in `Sec-WebSocket-Protocol` of the opening handshake of a WebSocket as well, and
+    /// removes it from there; see [`take_websocket_token`]. Use it only for routes that open a WebSocket.
     #[must_use]
     pub fn with_websocket_token(self) -> Self {
         Self { takes_websocket_token: true, ..self }
@@ -119,7 +121,8 @@ impl<S, C, A: Clone> Layer<S> for VerifyLayer<C, A> {
 
 /// The response to refused requests.
 pub trait Answer<R>: Clone + Send + Sync + 'static {
-    /// The response to a refused request. It goes to the sender, so it must not contain the reason why a token is invalid.
+    /// The response to a refused request. It goes to the sender, so it must not contain the reason why a
+    /// token is invalid.
     fn answer(&self, error: AuthError) -> Response<R>;
 }
 

@@ -22,8 +22,9 @@ impl<const N: usize> Scratch<N> {
         Self { stack: [0; N], heap: Vec::new() }
     }
 
-    /// Decodes `text`; `None` for padding, white space, the other alphabet, or trailing bits that are not zero. A
-    /// second encoding of the same token would bypass every cache and deny list that is keyed on its text.
+    /// Decodes `text`; `None` for padding, white space, the other alphabet, or trailing bits that are not
+    /// zero. A second encoding of the same token would bypass every cache and deny list that is keyed on its
+    /// text.
     pub(crate) fn decode(&mut self, text: &str) -> Option<&[u8]> {
         // `decode_slice` requires this length, rounded up to whole groups of four.
         let room = text.len().div_ceil(4) * 3;

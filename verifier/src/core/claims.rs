@@ -11,7 +11,8 @@ use crate::core::time::UnixTime;
 
 /// The claims of RFC 9068 §2.2, with `sid`. Read other claims with a type of your own.
 ///
-/// Parsing is strict: a claim of the wrong type is an error and never counts as absent, and so is a duplicate claim.
+/// Parsing is strict: a claim of the wrong type is an error and never counts as absent, and so is a duplicate
+/// claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AccessClaims {
     /// The issuer, a URL.
@@ -148,8 +149,8 @@ impl Found {
     }
 }
 
-/// Seconds, possibly with a fraction (RFC 7519 §2), rounded up. Rounding does not change `t < exp` or `nbf <= t` for a whole
-/// second t.
+/// Seconds, possibly with a fraction (RFC 7519 §2), rounded up. Rounding does not change `t < exp` or `nbf <=
+/// t` for a whole second t.
 pub(crate) struct NumericDate(pub(crate) UnixTime);
 
 impl<'de> Deserialize<'de> for NumericDate {

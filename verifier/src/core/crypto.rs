@@ -1,5 +1,5 @@
-//! Verification of signatures, and the only use of a cryptographic library for them. A public key is prepared once, when
-//! its key set is loaded.
+//! Verification of signatures, and the only use of a cryptographic library for them. A public key is prepared
+//! once, when its key set is loaded.
 
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
@@ -52,9 +52,10 @@ const ED25519_ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
-/// Decides the cases in which Ed25519 libraries differ, so that the choice of a library cannot change what is accepted:
-/// S must be reduced (RFC 8032 §5.1.7), otherwise S + L is a second valid signature, and R must not have small order,
-/// which no signer produces. Keys of small order are refused in `weak.rs`, and all libraries compare R byte for byte.
+/// Decides the cases in which Ed25519 libraries differ, so that the choice of a library cannot change what is
+/// accepted: S must be reduced (RFC 8032 §5.1.7), otherwise S + L is a second valid signature, and R must not
+/// have small order, which no signer produces. Keys of small order are refused in `weak.rs`, and all
+/// libraries compare R byte for byte.
 fn is_strict(signature: &[u8]) -> bool {
     match signature.as_chunks() {
         ([r, s], []) => s.iter().rev().lt(ED25519_ORDER.iter().rev()) && !weak::has_small_order(r),
@@ -84,8 +85,8 @@ mod ed25519 {
 mod ed25519 {
     use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
 
-    /// The point, decompressed once. `None`: the bytes are not a point of the curve, so no signature is valid under
-    /// them; ring discovers that with each signature.
+    /// The point, decompressed once. `None`: the bytes are not a point of the curve, so no signature is valid
+    /// under them; ring discovers that with each signature.
     #[derive(Clone, Debug)]
     pub(crate) struct Key(Option<VerifyingKey>);
 
@@ -96,8 +97,8 @@ mod ed25519 {
 
         pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
             match (&self.0, Signature::from_slice(signature)) {
-                // `verify_strict` would decompress R to learn what `is_strict` has read from its bytes; that costs an
-                // eighth of the check.
+                // `verify_strict` would decompress R to learn what `is_strict` has read from its bytes; that
+                // costs an eighth of the check.
                 (Some(key), Ok(signature)) => key.verify(message, &signature).is_ok(),
                 _ => false,
             }
@@ -131,8 +132,8 @@ mod tests {
         assert!(!is_strict(&[7; 63]) && !is_strict(&[7; 65]) && !is_strict(&[]));
     }
 
-    /// Half of all numbers are not a coordinate of a point. One library notices earlier than the other; the result must
-    /// be the same.
+    /// Half of all numbers are not a coordinate of a point. One library notices earlier than the other; the
+    /// result must be the same.
     #[test]
     fn number_off_the_curve_is_kept_as_a_key_that_verifies_nothing() {
         for y in 2..40 {

@@ -13,8 +13,8 @@ pub(crate) const MAX_KID: usize = 256;
 
 /// The algorithm and key that a token names. The algorithm is only compared with that of the key.
 ///
-/// `jwk`, `jku`, `x5u` and `x5c` are ignored like any unknown member: keys come only from the configured issuer (RFC 8725
-/// §3.10).
+/// `jwk`, `jku`, `x5u` and `x5c` are ignored like any unknown member: keys come only from the configured
+/// issuer (RFC 8725 §3.10).
 #[derive(Debug)]
 pub(crate) struct Header<'a> {
     pub(crate) algorithm: Algorithm,

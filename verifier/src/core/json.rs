@@ -117,8 +117,8 @@ impl<'de, T: Object<'de>> Visitor<'de> for Members<'_, T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut object = T::default();
-        // Empty, and free, for most tokens. A tree, because a header is read before anything about its sender is known: an
-        // attacker who chooses the names must not be able to make lookups slow.
+        // Empty, and free, for most tokens. A tree, because a header is read before anything about its sender
+        // is known: an attacker who chooses the names must not be able to make lookups slow.
         let mut unknown = BTreeSet::new();
         while let Some(name) = map.next_key()? {
             object.take(Member { name, map: &mut map, fault: self.fault, unknown: &mut unknown })?;
@@ -127,8 +127,8 @@ impl<'de, T: Object<'de>> Visitor<'de> for Members<'_, T> {
     }
 }
 
-/// Any value, read and dropped. Unlike `serde::de::IgnoredAny` it observes the depth limit of `serde_json` (128) and
-/// validates escapes and numbers.
+/// Any value, read and dropped. Unlike `serde::de::IgnoredAny` it observes the depth limit of `serde_json`
+/// (128) and validates escapes and numbers.
 pub(crate) struct Skipped;
 
 impl<'de> Deserialize<'de> for Skipped {

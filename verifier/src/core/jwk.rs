@@ -33,8 +33,8 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of an `alg` value. Unlike `from_str`, it accepts `Ed25519`, the name that RFC 9864 gives to `EdDSA` over
-    /// Ed25519.
+    /// The algorithm of an `alg` value. Unlike `from_str`, it accepts `Ed25519`, the name that RFC 9864 gives
+    /// to `EdDSA` over Ed25519.
     pub(crate) fn from_wire(name: &str) -> Option<Self> {
         if name == "Ed25519" { Some(Self::EdDSA) } else { name.parse().ok() }
     }
@@ -132,7 +132,8 @@ impl Jwk {
         Self::named_by_thumbprint(PublicKey::Ed25519(*public_key))
     }
 
-    /// A P-256 key for `ES256`; its `kid` is the thumbprint. `point` is uncompressed: 0x04, then x and y, 65 bytes.
+    /// A P-256 key for `ES256`; its `kid` is the thumbprint. `point` is uncompressed: 0x04, then x and y, 65
+    /// bytes.
     pub fn p256(point: &[u8]) -> Result<Self, JwkError> {
         match <[u8; 65]>::try_from(point) {
             Ok(point @ [4, ..]) => Ok(Self::named_by_thumbprint(PublicKey::P256(point))),
@@ -140,7 +141,8 @@ impl Jwk {
         }
     }
 
-    /// An RSA key for `RS256`; its `kid` is the thumbprint. `n` and `e` are big-endian; leading zeros are dropped.
+    /// An RSA key for `RS256`; its `kid` is the thumbprint. `n` and `e` are big-endian; leading zeros are
+    /// dropped.
     pub fn rsa(n: &[u8], e: &[u8]) -> Result<Self, JwkError> {
         PublicKey::rsa(n, e).map(Self::named_by_thumbprint)
     }
@@ -175,12 +177,14 @@ impl Jwk {
 pub struct JwkSet {
     /// The published keys, in no particular order.
     pub keys: Vec<Jwk>,
-    /// The version of the key set, which grows with each change: a set with a lower one is an old copy from some cache.
+    /// The version of the key set, which grows with each change: a set with a lower one is an old copy from
+    /// some cache.
     pub keys_version: Option<u64>,
 }
 
-/// `auth_ring` is the name of `keys_version` in the release before. Written for the verifiers of that release, which
-/// refuse a set without it as older than the one they hold; read from its issuers. Goes with the next release.
+/// `auth_ring` is the name of `keys_version` in the release before. Written for the verifiers of that
+/// release, which refuse a set without it as older than the one they hold; read from its issuers. Goes with
+/// the next release.
 #[derive(Serialize, Deserialize)]
 struct JwkSetOnTheWire {
     keys: Vec<Jwk>,

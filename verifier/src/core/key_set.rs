@@ -1,7 +1,7 @@
 //! Key sets, and how they are read from a JWKS document.
 //!
-//! An unusable key does not fail the set: issuers publish keys for other uses and of future types (RFC 7517 §5). The set is
-//! refused when its meaning is ambiguous, as with two keys of one `kid`.
+//! An unusable key does not fail the set: issuers publish keys for other uses and of future types (RFC 7517
+//! §5). The set is refused when its meaning is ambiguous, as with two keys of one `kid`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,8 @@ impl VerifyingKey {
         &self.kid
     }
 
-    /// The SHA-256 thumbprint of the key, base64url (RFC 7638). It distinguishes keys that have the same `kid`.
+    /// The SHA-256 thumbprint of the key, base64url (RFC 7638). It distinguishes keys that have the same
+    /// `kid`.
     pub fn thumbprint(&self) -> &Kid {
         &self.thumbprint
     }
@@ -48,8 +49,8 @@ impl VerifyingKey {
         self.key.algorithm()
     }
 
-    /// Returns whether `signature` is a valid signature of `message` by this key. This is for documents that are not access
-    /// tokens; for tokens, [`Expected::verify`](crate::Expected::verify) makes all checks.
+    /// Returns whether `signature` is a valid signature of `message` by this key. This is for documents that
+    /// are not access tokens; for tokens, [`Expected::verify`](crate::Expected::verify) makes all checks.
     #[must_use]
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.has_signed(message, signature)
@@ -72,7 +73,8 @@ impl VerifyingKey {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerifyingKey>,
-    /// Encoded headers that valid tokens of these keys are likely to have, sorted, each with the index of its key.
+    /// Encoded headers that valid tokens of these keys are likely to have, sorted, each with the index of its
+    /// key.
     headers: Vec<(String, usize)>,
     keys_version: Option<u64>,
 }
@@ -129,7 +131,8 @@ impl KeySet {
         self.keys_version
     }
 
-    /// The key for an encoded header, if it is one of the likely headers. `None` means nothing: parse the header.
+    /// The key for an encoded header, if it is one of the likely headers. `None` means nothing: parse the
+    /// header.
     pub(crate) fn find_by_header(&self, encoded: &str) -> Option<&VerifyingKey> {
         let at = self.headers.binary_search_by(|(header, _)| header.as_str().cmp(encoded)).ok()?;
         Some(&self.keys[self.headers[at].1])
@@ -171,8 +174,8 @@ fn usable(kid: Option<Kid>, key: Result<PublicKey, JwkError>) -> Result<Verifyin
     Ok(VerifyingKey { kid, thumbprint: key.thumbprint(), key: key.into() })
 }
 
-/// The headers that most issuers write. One is kept only if the strict reader finds exactly this key in it, so a match
-/// here is equivalent to parsing the header.
+/// The headers that most issuers write. One is kept only if the strict reader finds exactly this key in it,
+/// so a match here is equivalent to parsing the header.
 fn likely_headers(keys: &[VerifyingKey]) -> Vec<(String, usize)> {
     let spell = |index: usize, order: [usize; 3]| {
         let key = &keys[index];

@@ -1,7 +1,7 @@
 //! A set of revocations: sessions until their tokens have expired, keys permanently.
 //!
-//! Entries are only added, and leave by time. Merging is idempotent and independent of order, so repeated, late or reordered
-//! documents cannot remove a revocation. A lookup neither locks nor allocates.
+//! Entries are only added, and leave by time. Merging is idempotent and independent of order, so repeated,
+//! late or reordered documents cannot remove a revocation. A lookup neither locks nor allocates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::core::jwk::Kid;
 /// The 16 bytes of a session's UUID.
 pub(crate) type SessionId = [u8; 16];
 
-/// New entries are collected in a small list of up to this many entries, or a sixteenth of the large list, so that adding one
-/// is cheap regardless of the size of the set.
+/// New entries are collected in a small list of up to this many entries, or a sixteenth of the large list, so
+/// that adding one is cheap regardless of the size of the set.
 const RECENT: usize = 512;
 /// An immutable set of revocations.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +68,8 @@ impl Revocations {
         self.settled.iter().chain(&*self.recent)
     }
 
-    /// The set with these additions; `None` if it has all of them. A session that is in the set is kept until the later time.
+    /// The set with these additions; `None` if it has all of them. A session that is in the set is kept until
+    /// the later time.
     pub(crate) fn merged(
         &self,
         sessions: Vec<SessionId>,
@@ -93,7 +94,8 @@ impl Revocations {
         if added.is_empty() && new_keys.is_empty() {
             return None;
         }
-        // An extended session must not be in both lists. Snapshots extend sessions, at most once a minute; deltas do not.
+        // An extended session must not be in both lists. Snapshots extend sessions, at most once a minute;
+        // deltas do not.
         let is_extended = added.iter().any(|one| self.has_session(&one.session));
         if is_extended || self.recent.len() + added.len() > RECENT.max(self.settled.len() / 16) {
             return Some(next.compacted(&added, now));
@@ -197,7 +199,8 @@ mod tests {
 
     #[test]
     fn live_entry_takes_at_most_24_bytes_with_any_history() {
-        // One snapshot; single additions; and the same snapshots repeatedly, so that entries move between the lists.
+        // One snapshot; single additions; and the same snapshots repeatedly, so that entries move between the
+        // lists.
         let histories: [Vec<(u64, u64)>; 3] = [
             vec![(0, 100_000)],
             (0..3000).map(|number| (number, number + 1)).collect(),

@@ -17,8 +17,8 @@ const P256: &[u8] = &[
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 impl Jwk {
-    /// The key for programs that do not read JWKs: `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) in DER. In base64 it is
-    /// the body of a PEM block `PUBLIC KEY`.
+    /// The key for programs that do not read JWKs: `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) in DER. In
+    /// base64 it is the body of a PEM block `PUBLIC KEY`.
     ///
     /// ```
     /// let der = verifier::Jwk::ed25519(&[9; 32]).to_spki();
@@ -36,8 +36,8 @@ impl Jwk {
     }
 }
 
-/// Encodes a big-endian number without leading zeros. An INTEGER is signed, so a number whose first bit is set gets a
-/// leading zero.
+/// Encodes a big-endian number without leading zeros. An INTEGER is signed, so a number whose first bit is
+/// set gets a leading zero.
 fn unsigned(number: &[u8]) -> Vec<u8> {
     let sign: &[u8] = if number.first().is_some_and(|first| first & 0x80 != 0) { &[0] } else { &[] };
     tlv(INTEGER, &[sign, number].concat())

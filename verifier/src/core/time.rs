@@ -77,13 +77,13 @@ impl From<Seconds> for Duration {
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The wall clock. It decides whether a token is valid.
     fn now(&self) -> UnixTime;
-    /// The wall clock in milliseconds since 1970. The default has whole seconds only; ages measured with it can be up to
-    /// a second too small.
+    /// The wall clock in milliseconds since 1970. The default has whole seconds only; ages measured with it
+    /// can be up to a second too small.
     fn unix_millis(&self) -> i64 {
         self.now().0.saturating_mul(1000)
     }
-    /// Monotonic time since an arbitrary instant in this process. It decides how old a key set is, because a jump of
-    /// the wall clock must neither freeze nor empty the cache.
+    /// Monotonic time since an arbitrary instant in this process. It decides how old a key set is, because a
+    /// jump of the wall clock must neither freeze nor empty the cache.
     fn monotonic(&self) -> Duration;
 }
 

@@ -1,7 +1,8 @@
 //! A cache of tokens whose signature was verified.
 //!
-//! A hit saves verifying the signature and parsing the claims, and nothing else: it needs the same bytes and the signing key
-//! in the key set, and times and revocations are checked as for a new token. A lookup neither locks nor allocates.
+//! A hit saves verifying the signature and parsing the claims, and nothing else: it needs the same bytes and
+//! the signing key in the key set, and times and revocations are checked as for a new token. A lookup neither
+//! locks nor allocates.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,8 +19,8 @@ use crate::core::key_set::{KeySet, VerifyingKey};
 
 /// Longer tokens are not cached, so the number of entries bounds the memory: 1 to 4 KiB for each.
 const MAX_TOKEN: usize = 2 * 1024;
-/// A token may be in either of two sets of this many slots. So hardly any token is displaced while half of the slots are
-/// free.
+/// A token may be in either of two sets of this many slots. So hardly any token is displaced while half of
+/// the slots are free.
 const WAYS: usize = 4;
 
 /// A cache of bounded size.
@@ -33,8 +34,8 @@ pub(crate) struct TokenCache {
 /// Holds at most one token.
 #[derive(Default)]
 struct Slot {
-    /// Part of the signature of the token that is or was here. A comparison with it avoids most reads of the entry, which
-    /// is elsewhere in memory.
+    /// Part of the signature of the token that is or was here. A comparison with it avoids most reads of the
+    /// entry, which is elsewhere in memory.
     letters: AtomicU64,
     entry: ArcSwapOption<Entry>,
 }
@@ -117,7 +118,8 @@ fn holds(entry: Option<&Arc<Entry>>, token: &str) -> bool {
     entry.is_some_and(|entry| *entry.token == *token)
 }
 
-/// Eight characters of the signature, which are practically random. `None`: tokens of this length are not cached.
+/// Eight characters of the signature, which are practically random. `None`: tokens of this length are not
+/// cached.
 fn letters(token: &str) -> Option<u64> {
     if token.len() > MAX_TOKEN {
         return None;
@@ -140,8 +142,8 @@ impl Entry {
     }
 }
 
-/// A `C` that does not read its input, such as `NoExtra`; `None` if it does. So a hit need not decode the claims, which would
-/// cost more than the rest of the lookup.
+/// A `C` that does not read its input, such as `NoExtra`; `None` for any other. With it a hit, the hot path
+/// of the cache, does not decode the claims for nothing.
 pub(crate) fn without_input<C: DeserializeOwned>() -> Option<C> {
     let was_asked = Cell::new(false);
     let made = C::deserialize(Untouched(&was_asked)).ok()?;

@@ -40,8 +40,8 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Requires tokens of `issuer`, compared as an exact string, for at least one of `audiences`. Without audiences no token is
-    /// accepted.
+    /// Requires tokens of `issuer`, compared as an exact string, for at least one of `audiences`. Without
+    /// audiences no token is accepted.
     pub fn new(issuer: impl Into<String>, audiences: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             issuer: issuer.into(),
@@ -61,9 +61,9 @@ impl Expected {
 
     /// Refuses tokens whose lifetime (`exp` − `iat`) exceeds this: 1 h by default.
     ///
-    /// It must be at least the maximum lifetime of the issuer's access tokens (`max_access_token_ttl` of `auth-service`, 1 h by
-    /// default), otherwise its longest tokens are refused with [`Reason::LivesTooLong`]. Unless it is raised here, 1 h is a
-    /// hard ceiling, whatever the issuer signs.
+    /// It must be at least the longest lifetime of the issuer's access tokens (1 h for `auth-service`),
+    /// otherwise those are refused with [`Reason::LivesTooLong`]. Unless it is raised here, 1 h is a hard
+    /// ceiling, whatever the issuer signs.
     #[must_use]
     pub fn with_max_token_life(self, max_token_life: Seconds) -> Self {
         Self { max_token_life, ..self }
@@ -75,8 +75,8 @@ impl Expected {
         Self { accepts_expired: true, ..self }
     }
 
-    /// Accepts tokens for any audience. For logging out of a session whose audience is no longer known, never for granting
-    /// access.
+    /// Accepts tokens for any audience. For logging out of a session whose audience is no longer known, never
+    /// for granting access.
     #[must_use]
     pub fn danger_accept_any_audience(self) -> Self {
         Self { accepts_any_audience: true, ..self }
@@ -86,10 +86,12 @@ impl Expected {
         &self.issuer
     }
 
-    /// Checks `token` with `keys` at `now`. Revocations are not checked here; a [`Verifier`](crate::Verifier) knows them.
+    /// Checks `token` with `keys` at `now`. Revocations are not checked here; a [`Verifier`](crate::Verifier)
+    /// knows them.
     ///
-    /// The order is fixed: size and shape, header, key by `kid` and algorithm, signature, types and presence of claims,
-    /// issuer, audience, times, and last the custom claims `C`. Claims are not parsed before the signature was verified.
+    /// The order is fixed: size and shape, header, key by `kid` and algorithm, signature, types and presence
+    /// of claims, issuer, audience, times, and last the custom claims `C`. Claims are not parsed before the
+    /// signature was verified.
     ///
     /// # Errors
     /// Always [`VerifyError::Invalid`], with the [`Reason`] of the first check that failed.

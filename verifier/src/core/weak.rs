@@ -21,8 +21,8 @@ const ED25519_PRIME: [u8; 32] = {
     prime
 };
 
-/// The y coordinates, little-endian, of the eight points whose order divides the cofactor. Anyone can make signatures
-/// that are valid under such a key.
+/// The y coordinates, little-endian, of the eight points whose order divides the cofactor. Anyone can make
+/// signatures that are valid under such a key.
 const ED25519_SMALL_ORDER: [[u8; 32]; 5] = {
     let (zero, mut one, mut minus_one) = ([0; 32], [0; 32], ED25519_PRIME);
     one[0] = 1;
@@ -55,14 +55,16 @@ fn check_ed25519(point: &[u8; 32]) -> Result<(), JwkError> {
     Ok(())
 }
 
-/// Returns whether these bytes are the canonical encoding, with either sign, of a point whose order divides the cofactor.
+/// Returns whether these bytes are the canonical encoding, with either sign, of a point whose order divides
+/// the cofactor.
 pub(crate) fn has_small_order(point: &[u8; 32]) -> bool {
     let mut y = *point;
     y[31] &= 0x7f;
     ED25519_SMALL_ORDER.contains(&y)
 }
 
-/// ring validates a point only when it is used. A key agreement uses it without a signature; its result is discarded.
+/// ring validates a point only when it is used. A key agreement uses it without a signature; its result is
+/// discarded.
 fn check_p256(point: &[u8; 65]) -> Result<(), JwkError> {
     use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
     #[expect(
@@ -92,8 +94,8 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), JwkError> {
     Ok(())
 }
 
-/// Detects moduli of the flawed generator of CVE-2017-15361: they are powers of 65537 modulo each of the 126 small primes
-/// that it uses for keys of this size. A random modulus practically never is.
+/// Detects moduli of the flawed generator of CVE-2017-15361: they are powers of 65537 modulo each of the 126
+/// small primes that it uses for keys of this size. A random modulus practically never is.
 fn is_roca(n: &[u8]) -> bool {
     let is_prime =
         |number: u32| (2..number).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d));

@@ -14,18 +14,18 @@ use crate::keys::freshness::spread;
 
 /// The timeout from connecting to the head of the response.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The timeout for the next verified document; a replica sends one every 2 s. Comments and unverified events do not count,
-/// because anyone on the way can make them.
+/// The timeout for the next verified document; a replica sends one every 2 s. Comments and unverified events
+/// do not count, because anyone on the way can make them.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A large document may take longer if it arrives at this rate, in bytes per millisecond (1 Mbit/s).
 const MIN_RATE: usize = 128;
-/// The timeout for a document with a later `as_of`. It doubles from the first value to the second, so that an issuer without its
-/// database is not asked for snapshots all the time.
+/// The timeout for a document with a later `as_of`. It doubles from the first value to the second, so that an
+/// issuer without its database is not asked for snapshots all the time.
 const ADVANCE_TIMEOUT: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(240));
 /// After a stream that lasted this long, the back-off starts from the beginning.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
-/// This many streams in a row may end sooner without back-off, because a rolling restart ends the stream of every replica.
-/// If there are more, something on the way cuts streams, and each new one costs a snapshot.
+/// This many streams in a row may end sooner without back-off, because a rolling restart ends the stream of
+/// every replica. If there are more, something on the way cuts streams, and each new one costs a snapshot.
 const SHORT_LIVES: u32 = 6;
 /// The polling interval after a 404, while no document ever arrived.
 const OFF_INTERVAL: Duration = Duration::from_secs(300);
@@ -51,8 +51,8 @@ pub(super) async fn follow(listener: Arc<Listener>, source: Arc<dyn FeedSource>)
             FeedError::StandsStill => (advance_timeout * 2).min(ADVANCE_TIMEOUT.1),
             _ => advance_timeout,
         };
-        // If a document ever arrived, the issuer has a feed: the 404 comes from a replica of an older version, or from a balancer
-        // without a replica.
+        // If a document ever arrived, the issuer has a feed: the 404 comes from a replica of an older
+        // version, or from a balancer without a replica.
         let error = match error {
             FeedError::NoFeed if listener.revoked.as_of().is_some() => FeedError::Status(404),
             other => other,
@@ -71,8 +71,8 @@ pub(super) async fn follow(listener: Arc<Listener>, source: Arc<dyn FeedSource>)
     }
 }
 
-/// Full jitter: any time up to a bound that doubles. When a replica stops, its verifiers must not reconnect to the next one at
-/// the same moment.
+/// Full jitter: any time up to a bound that doubles. When a replica stops, its verifiers must not reconnect
+/// to the next one at the same moment.
 fn backoff(failures: u32, random: f64) -> Duration {
     let most = BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(BACKOFF.1);
     most.mul_f64(random)
@@ -81,8 +81,8 @@ fn backoff(failures: u32, random: f64) -> Duration {
 struct Connection<'l> {
     listener: &'l Arc<Listener>,
     advance_timeout: Duration,
-    /// The `as_of` of the last document of this connection, which a delta must continue. Those of other replicas do not count,
-    /// because their clocks differ.
+    /// The `as_of` of the last document of this connection, which a delta must continue. Those of other
+    /// replicas do not count, because their clocks differ.
     last_as_of: Option<i64>,
     /// Whether a document had a later `as_of` than all before.
     has_advanced: bool,

@@ -90,8 +90,8 @@ impl Listener {
         }
     }
 
-    /// Merges a document if it passes every check. `last_as_of` is the `as_of` of the last document of its stream, which a delta must
-    /// continue.
+    /// Merges a document if it passes every check. `last_as_of` is the `as_of` of the last document of its
+    /// stream, which a delta must continue.
     pub(super) fn merge(&self, document: &str, last_as_of: Option<i64>) -> Result<Merged, FeedError> {
         if document.len() > MAX_DOCUMENT {
             return Err(FeedError::TooLarge);

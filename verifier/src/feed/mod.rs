@@ -57,8 +57,8 @@ impl Feed {
         }
     }
 
-    /// Merges a document that did not come from the stream. A delta never continues another one here: its replica is unknown, and
-    /// the times of two replicas cannot be compared.
+    /// Merges a document that did not come from the stream. A delta never continues another one here: its
+    /// replica is unknown, and the times of two replicas cannot be compared.
     pub(crate) fn merge(&self, document: &str) -> Result<(), FeedError> {
         self.listener.merge(document, None).map(drop)
     }

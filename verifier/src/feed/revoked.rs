@@ -69,13 +69,14 @@ impl Revoked {
         self.as_of.fetch_max(as_of, Ordering::AcqRel) < as_of
     }
 
-    /// How long ago all revocations were known, in milliseconds of the wall clock. Not negative, although the clock of the issuer
-    /// may be ahead.
+    /// How long ago all revocations were known, in milliseconds of the wall clock. Not negative, although the
+    /// clock of the issuer may be ahead.
     pub(crate) fn staleness(&self, now_ms: i64) -> Option<i64> {
         self.as_of().map(|as_of| now_ms.saturating_sub(as_of).max(0))
     }
 
-    /// Adds saved revocations. An `as_of` in the future is ignored: a clock was set back, so the age is unknown.
+    /// Adds saved revocations. An `as_of` in the future is ignored: a clock was set back, so the age is
+    /// unknown.
     pub(crate) fn restore(&self, saved: SavedRevocations, clock: &dyn Clock) {
         let (now, wall) = (clock.monotonic(), clock.now());
         // Times are rounded, so there are few different ones.

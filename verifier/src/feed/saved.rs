@@ -11,10 +11,11 @@ use crate::core::time::UnixTime;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedRevocations {
-    /// All revocations before this instant, in Unix milliseconds, are contained. `None`: no document ever arrived.
+    /// All revocations before this instant, in Unix milliseconds, are contained. `None`: no document ever
+    /// arrived.
     pub(crate) as_of: Option<i64>,
-    /// Each with the second from which it may be forgotten. That is a time of the wall clock, like the expiry of its tokens: a clock
-    /// that was set forward has expired both.
+    /// Each with the second from which it may be forgotten. That is a time of the wall clock, like the expiry
+    /// of its tokens: a clock that was set forward has expired both.
     #[serde(with = "packed")]
     pub(crate) sessions: Vec<(SessionId, UnixTime)>,
     pub(crate) keys: Vec<Kid>,

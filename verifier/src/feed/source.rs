@@ -15,9 +15,10 @@ pub type ChunkFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, F
 
 /// Opens the stream of revocations of one issuer: a GET with `Accept: text/event-stream`.
 ///
-/// The verifier decides when to connect, drops an attempt after 5 s, and detects a stream that stops sending. So a source needs
-/// no retries or timeouts of its own. It must not follow redirects or decompress, should use a new connection each time so
-/// that a balancer can choose another replica, and returns [`FeedError::NoFeed`] for status 404.
+/// The verifier decides when to connect, drops an attempt after 5 s, and detects a stream that stops sending.
+/// So a source needs no retries or timeouts of its own. It must not follow redirects or decompress, should
+/// use a new connection each time so that a balancer can choose another replica, and returns
+/// [`FeedError::NoFeed`] for status 404.
 ///
 /// ```
 /// use verifier::{ChunkFuture, ConnectFuture, FeedBody, FeedError, FeedSource};

@@ -1,4 +1,5 @@
-//! Ends a connection that outlives its request, such as a WebSocket or an event stream, together with its token.
+//! Ends a connection that outlives its request, such as a WebSocket or an event stream, together with its
+//! token.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +16,15 @@ use crate::verifier::Verifier;
 
 /// The polling interval of the clock, which may jump.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
-/// After an addition that does not concern this token, further ones are collected for this long, so that a burst of
-/// revocations does not wake every connection for each of them.
+/// After an addition that does not concern this token, further ones are collected for this long, so that a
+/// burst of revocations does not wake every connection for each of them.
 const BURST: Duration = Duration::from_millis(50);
 
 impl Verifier {
     /// Watches a connection that was opened with `verified`.
     ///
-    /// Use the verifier that checked the token; with another one, the guard ends immediately.
-    /// In axum, take a [`Guard`] as an argument of the handler.
+    /// Use the verifier that checked the token; with another one, the guard ends immediately. In axum, take a
+    /// [`Guard`] as an argument of the handler.
     pub fn guard<C>(&self, verified: &Verified<C>) -> Guard {
         Guard::new(self.clone(), Arc::clone(verified.shared()), verified.kid().clone())
     }
@@ -31,8 +32,8 @@ impl Verifier {
 
 /// Ends a connection as soon as its token would be refused.
 ///
-/// All methods take `&self`, so one task can wait for the end while another renews. A process can have tens of thousands of
-/// guards: each costs a timer and a subscription to revocations.
+/// All methods take `&self`, so one task can wait for the end while another renews. A process can have tens
+/// of thousands of guards: each costs a timer and a subscription to revocations.
 ///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
@@ -90,13 +91,14 @@ impl Guard {
         Self { verifier, watched: Mutex::new(Watched { claims, kid }), renewed: Notify::new() }
     }
 
-    /// Waits until the connection must end, and returns why: the token has expired, its session or key was revoked, or its key
-    /// was withdrawn.
+    /// Waits until the connection must end, and returns why: the token has expired, its session or key was
+    /// revoked, or its key was withdrawn.
     ///
-    /// Returns within 50 ms after a revocation arrives in this process, and within a second after `exp` plus leeway. A jump of
-    /// the clock is noticed within 5 s. An outage of the issuer does not end connections.
+    /// Returns within 50 ms after a revocation arrives in this process, and within a second after `exp` plus
+    /// leeway. A jump of the clock is noticed within 5 s. An outage of the issuer does not end connections.
     ///
-    /// Cancel safe: can be dropped and called again, for example in `select!`. Needs a Tokio runtime with time enabled.
+    /// Cancel safe: can be dropped and called again, for example in `select!`. Needs a Tokio runtime with
+    /// time enabled.
     pub async fn ended(&self) -> Reason {
         let mut changes = self.verifier.parts.revoked.changes();
         loop {
@@ -121,8 +123,8 @@ impl Guard {
 
     /// Replaces the token of the connection with `token`, which the client sent over it.
     ///
-    /// The token is checked like any other, and must have the same subject and session. Its permissions may differ, so use
-    /// those of the returned token from now on.
+    /// The token is checked like any other, and must have the same subject and session. Its permissions may
+    /// differ, so use those of the returned token from now on.
     ///
     /// # Errors
     /// The connection keeps its old token.

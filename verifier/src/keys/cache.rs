@@ -9,8 +9,8 @@
 //!      └──────────────── 24 h without a good response ────┘
 //! ```
 //!
-//! The feed can request a refresh. Only a fetch that begins after the request serves it: one in progress may have been
-//! answered before the key set changed.
+//! The feed can request a refresh. Only a fetch that begins after the request serves it: one in progress may
+//! have been answered before the key set changed.
 //!
 //! Checking a token reads an `ArcSwap` and two numbers. The mutex is only for fetches.
 
@@ -171,8 +171,8 @@ impl JwksCache {
         }
     }
 
-    /// Makes the background task fetch the key set past all caches, at most once a second. Returns a number for
-    /// [`refreshed`](Self::refreshed).
+    /// Makes the background task fetch the key set past all caches, at most once a second. Returns a number
+    /// for [`refreshed`](Self::refreshed).
     pub(crate) fn request_refresh(&self) -> u64 {
         let mut schedule = self.schedule();
         schedule.requested += 1;
@@ -186,7 +186,8 @@ impl JwksCache {
         (*self.completed.borrow() < requested).then_some(requested)
     }
 
-    /// Waits until the refresh has ended, successfully or not, with a timeout. Returns immediately if there is no source.
+    /// Waits until the refresh has ended, successfully or not, with a timeout. Returns immediately if there
+    /// is no source.
     pub(crate) async fn refreshed(&self, request: u64) {
         if self.source.is_some() {
             let mut completed = self.completed.subscribe();

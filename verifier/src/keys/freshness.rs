@@ -1,7 +1,7 @@
 //! When a key set is fetched again, as functions of durations.
 //!
-//! `spread` is a random number in [-1, 1), drawn for each use, so that processes that started together do not fetch at the
-//! same time.
+//! `spread` is a random number in [-1, 1), drawn for each use, so that processes that started together do not
+//! fetch at the same time.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::core::time::Seconds;
 
 /// How long a key set is trusted without confirmation by the issuer, by default.
 pub(crate) const KEPT_ON_ERRORS: Duration = Duration::from_secs(24 * 3600);
-/// The bounds of that setting. A verifier without a connection may trust a stolen and withdrawn key for this long.
+/// The bounds of that setting. A verifier without a connection may trust a stolen and withdrawn key for this
+/// long.
 pub(crate) const KEPT_ON_ERRORS_BOUNDS: (Seconds, Seconds) = (Seconds(60), Seconds(7 * 24 * 3600));
 /// The minimum time between fetches for unknown keys, from start to start, whether they succeed or not.
 pub(crate) const FORCED_COOLDOWN: Duration = Duration::from_secs(10);
@@ -35,8 +36,8 @@ pub(crate) fn refresh_after(fresh: Duration, spread: f64) -> Duration {
     fresh.mul_f64(0.8 * (1.0 + 0.1 * spread)).max(BETWEEN_FETCHES)
 }
 
-/// The time from the `failures`-th failure in a row to the next fetch. It is shorter without keys, because then every request
-/// waits for them.
+/// The time from the `failures`-th failure in a row to the next fetch. It is shorter without keys, because
+/// then every request waits for them.
 pub(crate) fn retry_after(failures: u32, has_keys: bool, spread: f64) -> Duration {
     let (first, most) = if has_keys { (10.0, 60.0) } else { (1.0, 4.0) };
     let doubled = f64::min(first * f64::from(1_u32 << failures.saturating_sub(1).min(10)), most);

@@ -35,7 +35,8 @@ impl Held {
         Err(self.last_error.clone().unwrap_or(FetchError::NotFetched))
     }
 
-    /// The state after `response` to a request sent at `asked_at`. The whole response is parsed before it replaces anything.
+    /// The state after `response` to a request sent at `asked_at`. The whole response is parsed before it
+    /// replaces anything.
     pub(super) fn after(
         &self,
         response: Fetched,

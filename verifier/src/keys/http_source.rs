@@ -41,7 +41,8 @@ impl HttpSource {
         };
         match head.status {
             StatusCode::NOT_MODIFIED if ask.etag.is_some() => Ok(fetched),
-            // The request does not accept compression. Nothing is decompressed, so the limit counts decoded bytes.
+            // The request does not accept compression. Nothing is decompressed, so the limit counts decoded
+            // bytes.
             StatusCode::OK if head.headers.contains_key(header::CONTENT_ENCODING) => {
                 Err(FetchError::Unexpected)
             }
@@ -66,8 +67,8 @@ impl JwksSource for HttpSource {
     }
 }
 
-/// The smallest `max-age` (RFC 9111 §4.2.1 leaves the choice if there are several). One that is not a number means stale, as
-/// that section recommends.
+/// The smallest `max-age` (RFC 9111 §4.2.1 leaves the choice if there are several). One that is not a number
+/// means stale, as that section recommends.
 fn max_age(headers: &HeaderMap) -> Option<Seconds> {
     headers
         .get_all(header::CACHE_CONTROL)

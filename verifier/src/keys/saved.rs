@@ -17,8 +17,8 @@ pub(crate) struct SavedKeys {
 }
 
 impl SavedKeys {
-    /// The time since the issuer confirmed the keys. A confirmation in the future means that the clock was set back: the age is
-    /// unknown and counts as the maximum.
+    /// The time since the issuer confirmed the keys. A confirmation in the future means that the clock was
+    /// set back: the age is unknown and counts as the maximum.
     pub(crate) fn age(&self, now: UnixTime) -> Duration {
         if self.confirmed_at > now { Duration::MAX } else { (now - self.confirmed_at).into() }
     }

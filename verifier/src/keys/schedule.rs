@@ -11,15 +11,15 @@ use crate::keys::freshness::{FORCED_COOLDOWN, REFRESH_COOLDOWN};
 pub(crate) enum Why {
     /// The schedule: the first fetch, a refresh before the keys become stale, or a retry.
     Due,
-    /// A token names a key that is not in the set. These fetches have a limit of their own, so a flood of made-up key
-    /// ids neither delays nor multiplies the scheduled ones.
+    /// A token names a key that is not in the set. These fetches have a limit of their own, so a flood of
+    /// made-up key ids neither delays nor multiplies the scheduled ones.
     UnknownKey,
     /// The revocation feed says that the key set has changed.
     Changed,
 }
 
-/// A fetch in progress. Its task holds the sender and drops it at its end, however it ends: neither a panic nor a runtime
-/// that shuts down leaves a fetch behind that seems to be in progress.
+/// A fetch in progress. Its task holds the sender and drops it at its end, however it ends: neither a panic
+/// nor a runtime that shuts down leaves a fetch behind that seems to be in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetch(watch::Receiver<()>);
 

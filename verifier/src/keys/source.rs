@@ -13,8 +13,9 @@ pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchErro
 
 /// Fetches the key set of one issuer, once per call.
 ///
-/// The cache decides when to call, never makes two calls at the same time, and drops a call after 5 s. So a source needs
-/// no retries, cache or timeout of its own. It must not follow redirects, and should stop reading after 256 KiB.
+/// The cache decides when to call, never makes two calls at the same time, and drops a call after 5 s. So a
+/// source needs no retries, cache or timeout of its own. It must not follow redirects, and should stop
+/// reading after 256 KiB.
 ///
 /// ```
 /// use verifier::{FetchFuture, Fetched, JwksRequest, JwksSource};
@@ -49,8 +50,8 @@ impl<S: JwksSource + ?Sized> JwksSource for Arc<S> {
 pub struct JwksRequest {
     /// The `ETag` of the set in use, for `If-None-Match`.
     pub etag: Option<String>,
-    /// Whether caches on the way must revalidate (`Cache-Control: no-cache`): a token or a revocation document names a key
-    /// that is not in the set, or the feed says that the set has changed.
+    /// Whether caches on the way must revalidate (`Cache-Control: no-cache`): a token or a revocation
+    /// document names a key that is not in the set, or the feed says that the set has changed.
     pub no_cache: bool,
 }
 

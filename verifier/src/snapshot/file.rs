@@ -1,7 +1,7 @@
 //! The format of the file, and how it is read and replaced.
 //!
-//! Write access to the file decides which keys are trusted. So only the user of the process may have it; a file that other users
-//! can write is not read.
+//! Write access to the file decides which keys are trusted. So only the user of the process may have it; a
+//! file that other users can write is not read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -94,13 +94,15 @@ impl SnapshotFile {
         Ok(Some(snapshot))
     }
 
-    /// Replaces the file atomically, with access only for its owner. After a crash there is the old or the new file.
+    /// Replaces the file atomically, with access only for its owner. After a crash there is the old or the
+    /// new file.
     pub(crate) fn write(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
         let bytes = serde_json::to_vec(snapshot).map_err(io::Error::other)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(SnapshotError::TooLarge);
         }
-        // In the same folder, because a rename is atomic only within one file system; one file for each writer.
+        // In the same folder, because a rename is atomic only within one file system; one file for each
+        // writer.
         let (process, draft) = (std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed));
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{process}.{draft}.new"));

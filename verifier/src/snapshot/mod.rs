@@ -1,5 +1,5 @@
-//! Saves keys and revocations to a file, so that a process which starts while its issuer is unavailable can check tokens
-//! immediately, within the same age limits as one that kept running.
+//! Saves keys and revocations to a file, so that a process which starts while its issuer is unavailable can
+//! check tokens immediately, within the same age limits as one that kept running.
 
 mod file;
 
@@ -51,7 +51,8 @@ impl Mark {
 }
 
 impl Keeper {
-    /// Reads the file and takes over what is not too old. A file that cannot be used is ignored, with a warning.
+    /// Reads the file and takes over what is not too old. A file that cannot be used is ignored, with a
+    /// warning.
     pub(crate) fn open(
         path: PathBuf,
         issuer: &str,

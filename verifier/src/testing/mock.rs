@@ -100,7 +100,8 @@ enum Mode {
 }
 
 impl MockIssuer {
-    /// Starts an issuer of `EdDSA` tokens for `audience`, with the clock of the operating system, on the current runtime.
+    /// Starts an issuer of `EdDSA` tokens for `audience`, with the clock of the operating system, on the
+    /// current runtime.
     ///
     /// # Errors
     /// No port on 127.0.0.1 is available.
@@ -142,8 +143,8 @@ impl MockIssuer {
         &self.url
     }
 
-    /// A builder for a verifier of these tokens, with the same clock. It fetches over HTTP; without the feature `http`, set another
-    /// source of keys.
+    /// A builder for a verifier of these tokens, with the same clock. It fetches over HTTP; without the
+    /// feature `http`, set another source of keys.
     pub fn verifier(&self) -> VerifierBuilder {
         Verifier::builder(&self.url).audience(&self.shared.audience).clock(Arc::clone(&self.shared.clock))
     }
@@ -179,7 +180,8 @@ impl MockIssuer {
         })
     }
 
-    /// Removes this key from the key set. If it is the current one it still signs, so tests can check what happens to its tokens.
+    /// Removes this key from the key set. If it is the current one it still signs, so tests can check what
+    /// happens to its tokens.
     pub fn withdraw(&self, kid: &Kid) {
         self.change(|state| {
             state.withdrawn.push(kid.clone());
@@ -205,8 +207,8 @@ impl MockIssuer {
         });
     }
 
-    /// Revokes a key, and removes it from the key set. Rotate first: a document that is signed by the revoked key itself is
-    /// refused.
+    /// Revokes a key, and removes it from the key set. Rotate first: a document that is signed by the revoked
+    /// key itself is refused.
     pub fn revoke_key(&self, kid: &Kid) {
         let now = self.shared.clock.unix_millis();
         self.change(|state| {

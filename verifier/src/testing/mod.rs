@@ -1,8 +1,8 @@
 //! An issuer with fresh keys, for the tests of services that check tokens.
 //!
-//! [`TestIssuer`] makes keys and tokens without a network: its [`verifier`](TestIssuer::verifier) has the keys. [`MockIssuer`]
-//! serves key set and revocation feed on loopback, and rotates, revokes and fails on command. Both make [`TestToken`]s, valid
-//! ones and ones with exactly one fault.
+//! [`TestIssuer`] makes keys and tokens without a network: its [`verifier`](TestIssuer::verifier) has the
+//! keys. [`MockIssuer`] serves key set and revocation feed on loopback, and rotates, revokes and fails on
+//! command. Both make [`TestToken`]s, valid ones and ones with exactly one fault.
 //!
 //! ```
 //! use verifier::testing::TestIssuer;

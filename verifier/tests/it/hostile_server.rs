@@ -4,10 +4,10 @@
 //!
 //! | row | what the server does | test |
 //! |---|---|---|
-//! | J1 | poisoned key set | `jwks_cache::answer_that_is_no_key_set_replaces_nothing`, `http_source::truncated_answer_is_an_error` |
+//! | J1 | poisoned key set | `jwks_cache::response_that_is_not_a_key_set_replaces_nothing`, `http_source::truncated_answer_is_an_error` |
 //! | J2 | oversize, endless, compressed | `http_source::answer_larger_than_256_kib_is_not_read`, `http_source::nothing_is_unpacked`; feed: `endless_event_is_cut_off_at_16_mib`, `response_that_is_not_a_stream_is_not_read` |
 //! | J3 | a byte now and then | `http_source::trickling_server_is_given_up_on`; feed: `head_that_does_not_end_is_given_up_on`, `dripping_server_slows_nobody_down` |
-//! | J4 | one name twice | `jwks_cache::answer_that_is_no_key_set_replaces_nothing`, `key_set` |
+//! | J4 | one name twice | `jwks_cache::response_that_is_not_a_key_set_replaces_nothing`, `key_set` |
 //! | J5–J8 | keys of other kinds, for other uses, weak, private | `key_set`, unit tests of `weak` |
 //! | J9 | redirects | `http_source::redirect_is_not_followed`; feed: `response_that_is_not_a_stream_is_not_read` |
 //! | J10 | addresses inside a token | `nothing_in_a_token_makes_us_connect` |

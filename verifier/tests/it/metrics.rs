@@ -21,7 +21,7 @@ impl FeedSource for NoFeed {
     }
 }
 
-/// Answers once.
+/// Responds once.
 #[derive(Debug)]
 struct Once(std::sync::Mutex<Option<Vec<u8>>>);
 

@@ -151,7 +151,7 @@ async fn saving_makes_nothing_younger() {
     // Each process lives for a third of a day without the issuer, and saves what it has.
     for third in 1..3 {
         let now = NOW + DAY / 3 * third;
-        // A replaced file is another one.
+        // A replaced file has another inode.
         let inode = || fs::metadata(machine.file()).unwrap().ino();
         let before = inode();
         let verifier = machine.process(&Source::away(), now).build().unwrap();

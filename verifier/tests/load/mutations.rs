@@ -279,7 +279,8 @@ fn no_changed_claims_are_accepted_unless_they_are_complete() {
     assert!(accepted > CLAIMS / 50, "only {accepted} of {CLAIMS} were still accepted");
 }
 
-/// With a good signature, too. What happens to documents of which the signature is not good, `feed_properties.rs` asks.
+/// With a good signature, too. What happens to documents of which the signature is not good,
+/// `feed_properties.rs` asks.
 #[test]
 fn changed_revocations_revoke_what_they_list_or_nothing() {
     let _cpus = all_cpus();

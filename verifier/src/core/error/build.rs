@@ -12,7 +12,8 @@ pub enum BuildError {
     /// Two verifiers of a [`MultiVerifier`](crate::MultiVerifier) have this issuer.
     #[error("two verifiers for issuer {0:?}")]
     DuplicateIssuer(String),
-    /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068 §4).
+    /// No audience was given, or an empty one. A token for another service must not be accepted (RFC 9068
+    /// §4).
     #[error("missing audience: set the name of this service with `audience`")]
     NoAudience,
     /// The URL of the key set or of the feed cannot be used.

@@ -89,8 +89,8 @@ fn age(staleness: Option<Seconds>) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// The issuer has no feed: it responded with 404, and no document was ever received. After the first document, a 404
-    /// is a [`Status`](Self::Status).
+    /// The issuer has no feed: it responded with 404, and no document was ever received. After the first
+    /// document, a 404 is a [`Status`](Self::Status).
     #[error("issuer has no revocation feed")]
     NoFeed,
     /// The issuer did not respond in time.

@@ -4,7 +4,8 @@ use crate::core::time::{Seconds, UnixTime};
 
 /// Why a token is not valid here, in the order of the checks.
 ///
-/// [`label`](Self::label) is stable between releases, the message is not. No message contains any part of a token.
+/// [`label`](Self::label) is stable between releases, the message is not. No message contains any part of a
+/// token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -23,7 +24,8 @@ pub enum Reason {
     /// The header requires an extension (RFC 7515 §4.1.11, RFC 7797); none is supported.
     #[error("unsupported critical header extension")]
     CriticalHeader,
-    /// `typ` is not `at+jwt` (RFC 9068 §4): this may be another token of the issuer, but it is not an access token.
+    /// `typ` is not `at+jwt` (RFC 9068 §4): this may be another token of the issuer, but it is not an access
+    /// token.
     #[error("unexpected typ: not an access token")]
     WrongType,
     /// `alg` is not one of [`Algorithm::ALL`](crate::Algorithm::ALL).
@@ -91,7 +93,8 @@ pub enum Reason {
     /// The issuer has revoked the signing key: somebody else may have it.
     #[error("revoked key")]
     RevokedKey,
-    /// The session of the token was ended: by logout, by an administrator, or because a credential was stolen.
+    /// The session of the token was ended: by logout, by an administrator, or because a credential was
+    /// stolen.
     #[error("revoked session")]
     RevokedSession,
     /// The custom claims do not deserialize into the type that the caller asked for.

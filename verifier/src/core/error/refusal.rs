@@ -12,8 +12,8 @@ use crate::core::time::Seconds;
 
 /// Why a request is refused.
 ///
-/// The variants lead to three different responses: the token is invalid, the token is valid but lacks a permission, or
-/// the token cannot be checked. No message contains any part of a token.
+/// The variants lead to three different responses: the token is invalid, the token is valid but lacks a
+/// permission, or the token cannot be checked. No message contains any part of a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
@@ -23,8 +23,8 @@ pub enum VerifyError {
     /// 403: the token is valid but does not grant the permission.
     #[error("{0}")]
     Forbidden(Missing),
-    /// 503: the token cannot be checked, because there is no usable key set or because knowledge of revocations is
-    /// too old. The client may retry.
+    /// 503: the token cannot be checked, because there is no usable key set or because knowledge of
+    /// revocations is too old. The client may retry.
     #[error("cannot check the token: {0}")]
     Unavailable(#[from] FetchError),
 }
@@ -96,8 +96,8 @@ impl Missing {
         self.any
     }
 
-    /// `scope` lists the required permissions (RFC 6750 §3). Its grammar excludes quotes and control characters; if a
-    /// permission contains one, the list is left out.
+    /// `scope` lists the required permissions (RFC 6750 §3). Its grammar excludes quotes and control
+    /// characters; if a permission contains one, the list is left out.
     fn challenge(&self) -> Cow<'static, str> {
         let scope = self.permissions.join(" ");
         if !scope.is_empty()

@@ -17,9 +17,9 @@ use crate::core::token;
 /// The largest accepted document, in bytes: enough for half a million sessions.
 pub(crate) const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
 
-/// How far ahead the issuer's clock may be, in addition to the leeway. Documents are checked right after they are made: with
-/// a leeway of zero, an issuer a few milliseconds ahead, or a clock with whole seconds only, would cause every document to
-/// be refused.
+/// How far ahead the issuer's clock may be, in addition to the leeway. Documents are checked right after they
+/// are made: with a leeway of zero, an issuer a few milliseconds ahead, or a clock with whole seconds only,
+/// would cause every document to be refused.
 const TOLERANCE: Seconds = Seconds(2);
 
 /// The requirements on a document.
@@ -32,9 +32,11 @@ pub(crate) struct Rules {
 /// A document that passed every check.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Document {
-    /// Every revocation before this instant, in Unix milliseconds, is known to the replica that made the document.
+    /// Every revocation before this instant, in Unix milliseconds, is known to the replica that made the
+    /// document.
     pub(crate) as_of: i64,
-    /// For a delta: it contains only revocations after this instant. `None` for a snapshot, which contains all.
+    /// For a delta: it contains only revocations after this instant. `None` for a snapshot, which contains
+    /// all.
     pub(crate) since: Option<i64>,
     pub(crate) keep_for: Seconds,
     pub(crate) sessions: Vec<SessionId>,
@@ -42,8 +44,8 @@ pub(crate) struct Document {
 }
 
 impl Rules {
-    /// Checks a document at `now_ms`, in Unix milliseconds. The order of checks is that of tokens, except that a revoked key is
-    /// refused before its signature is verified.
+    /// Checks a document at `now_ms`, in Unix milliseconds. The order of checks is that of tokens, except
+    /// that a revoked key is refused before its signature is verified.
     pub(crate) fn read(
         &self,
         document: &str,

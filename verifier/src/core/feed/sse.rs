@@ -51,7 +51,8 @@ impl Reader {
         self.line.len() + self.event.data.len()
     }
 
-    /// Parses the next bytes of the stream and appends the complete events to `events`. They are valid even if a fault follows.
+    /// Parses the next bytes of the stream and appends the complete events to `events`. They are valid even
+    /// if a fault follows.
     pub(crate) fn push(&mut self, mut chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
         while let Some(first) = chunk.first() {
             if std::mem::take(&mut self.after_cr) && *first == b'\n' {
