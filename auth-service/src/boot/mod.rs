@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use verifier::Clock;
 
-use crate::config::{Layers, Loaded};
+use crate::config::{Layers, Loaded, rotation_policy};
 use crate::domain::key::{Chain, RotationPolicy};
 use crate::entropy::Entropy;
 use crate::flows::rotate_keys::{continue_chain, make_key};
 use crate::keys::keyring::KeyRing;
 use crate::keys::sealing::MasterKeys;
-use crate::runtime::app::{App, rotation_policy};
+use crate::runtime::app::App;
 use crate::runtime::clock_guard::ClockGuard;
 use crate::runtime::drain::Drain;
 use crate::runtime::feed::{Feed, FeedParts};

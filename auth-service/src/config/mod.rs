@@ -17,6 +17,7 @@
 mod check;
 mod duration;
 mod layers;
+mod policies;
 mod print;
 mod setting;
 mod source;
@@ -38,6 +39,7 @@ use crate::domain::password::HashPolicy;
 use crate::domain::revocation;
 
 pub use self::layers::{Checked, Layers, NewValue, Stored, is_live, known, read_toml, to_be_stored};
+pub use self::policies::rotation_policy;
 
 /// The audience of tokens for the admin API. It always exists and is never listed.
 pub const ADMIN_AUDIENCE: &str = "auth-admin";

@@ -36,12 +36,12 @@ pub fn granted(held: &PermissionSet, asked_for: Option<&PermissionSet>) -> Permi
     asked_for.map_or_else(|| held.clone(), |asked_for| held.intersection(asked_for))
 }
 
-/// When a token issued at `iat` ends: after `ttl`, or the life that is promised for its key if that is less, and in any case while
-/// verifiers still know that key.
+/// When a token issued at `iat` ends: after `ttl`, and in any case while verifiers still know its key. The key's end leaves room for
+/// every `ttl` (rule K2), unless the release before announced it.
 ///
 /// `margin` is the leeway and twice the clock bound.
 pub fn expiry(iat: UnixTime, ttl: Seconds, key: &KeySchedule, margin: Seconds) -> UnixTime {
-    let exp = iat + key.life_of(ttl);
+    let exp = iat + ttl;
     key.end.map_or(exp, |end| exp.min(end.expires_at - margin))
 }
 
@@ -51,16 +51,12 @@ mod tests {
     use crate::domain::key::KeyEnd;
 
     #[test]
-    fn no_token_outlives_what_its_key_promises() {
+    fn no_token_outlives_its_key() {
         let (iat, ttl, margin) = (UnixTime(1_000), Seconds(300), Seconds(40));
-        let ends = |life, expires_at: Option<i64>| {
+        let ends = |expires_at: Option<i64>| {
             let end = expires_at.map(|at| KeyEnd { retires_at: iat, expires_at: UnixTime(at) });
-            (expiry(iat, ttl, &KeySchedule { activates_at: iat, end, life }, margin) - iat).0
+            (expiry(iat, ttl, &KeySchedule { activates_at: iat, end }, margin) - iat).0
         };
-        assert_eq!(ends(Some(Seconds(300)), None), 300);
-        assert_eq!(ends(Some(Seconds(60)), None), 60, "the replica knows of a longer life than the key");
-        assert_eq!(ends(Some(Seconds(900)), None), 300);
-        assert_eq!(ends(None, None), 300);
-        assert_eq!((ends(Some(ttl), Some(1_340)), ends(Some(ttl), Some(1_339))), (300, 299));
+        assert_eq!((ends(None), ends(Some(1_340)), ends(Some(1_339))), (300, 300, 299));
     }
 }

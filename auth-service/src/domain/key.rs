@@ -5,9 +5,7 @@
 
 use std::fmt;
 
-use verifier::{Algorithm, Kid, Seconds, UnixTime};
-
-use super::revocation::LONGEST_ACCESS_TOKEN;
+use verifier::{Algorithm, Jwk, Kid, Seconds, UnixTime};
 
 /// What a key may be used for at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +49,6 @@ pub struct KeySchedule {
     pub activates_at: UnixTime,
     /// Empty until a successor is announced: a key never retires without one.
     pub end: Option<KeyEnd>,
-    /// The longest life that anything it signs may have. It only grows, so that whoever sets the end knows what may still be out.
-    /// Empty: announced by the release before, which does not say. During a rolling upgrade its replicas still sign, with a token life of
-    /// their own: only the longest that is allowed is sure to be no less.
-    pub life: Option<Seconds>,
 }
 
 /// The end of a key's life; `retires_at <= expires_at`.
@@ -67,9 +61,9 @@ pub struct KeyEnd {
 }
 
 impl KeySchedule {
-    /// A key that signs from `activates_at` until a successor is announced; what it signs lives for `life` at most.
-    pub fn starting(activates_at: UnixTime, life: Seconds) -> Self {
-        Self { activates_at, end: None, life: Some(life) }
+    /// A key that signs from `activates_at` until a successor is announced.
+    pub fn starting(activates_at: UnixTime) -> Self {
+        Self { activates_at, end: None }
     }
 
     /// Pending `..activates_at`, Active until a successor activates, Retiring `..expires_at`, then Expired.
@@ -88,29 +82,13 @@ impl KeySchedule {
         std::iter::once(self.activates_at).chain(end.into_iter().flatten()).filter(|at| *at > now).min()
     }
 
-    /// The successor signs from `at`: this key retires then, and stays published until the last of what it signed is over (rule K2).
+    /// The successor signs from `at`: this key retires then, and is kept until the last of what it signed has expired (rule K2).
     #[must_use]
     pub fn succeeded(self, at: UnixTime, policy: &RotationPolicy) -> Self {
-        // An end that was announced before is not taken back: tokens were dated by it.
-        let expires_at = self.end.map_or(at, |end| end.expires_at.max(at));
-        Self { end: Some(KeyEnd { retires_at: at, expires_at }), ..self }.covering(policy)
-    }
-
-    /// What the key signs may live for the life of `policy` as well; its end, if it has one, leaves room for that.
-    #[must_use]
-    pub fn covering(self, policy: &RotationPolicy) -> Self {
-        let life = self.life.unwrap_or(LONGEST_ACCESS_TOKEN).max(policy.life);
-        let end = self.end.map(|end| KeyEnd {
-            expires_at: end.expires_at.max(end.retires_at + life + policy.margin),
-            ..end
-        });
-        Self { life: Some(life), end, ..self }
-    }
-
-    /// `wanted`, or what is promised for this key if that is less. Whoever announces the key's end goes by that promise, and knows
-    /// nothing of a replica that was told of a longer life.
-    pub fn life_of(&self, wanted: Seconds) -> Seconds {
-        self.life.map_or(wanted, |promised| promised.min(wanted))
+        let expires_at = at + policy.tail;
+        // An end that was announced before is not withdrawn: tokens were dated by it.
+        let expires_at = self.end.map_or(expires_at, |end| end.expires_at.max(expires_at));
+        Self { end: Some(KeyEnd { retires_at: at, expires_at }), ..self }
     }
 
     /// Compromise: every later boundary moves to `now`. There is no fifth phase.
@@ -120,7 +98,6 @@ impl KeySchedule {
         Self {
             activates_at: self.activates_at.min(now),
             end: Some(KeyEnd { retires_at: end.retires_at.min(now), expires_at: end.expires_at.min(now) }),
-            ..self
         }
     }
 }
@@ -132,10 +109,8 @@ pub struct RotationPolicy {
     pub period: Seconds,
     /// How long a key is published before it signs: longer than any cache may hold a key set.
     pub publish_ahead: Seconds,
-    /// How long what a key signs may live.
-    pub life: Seconds,
-    /// How much longer than that a key stays published after it retired.
-    pub margin: Seconds,
+    /// How long a key is kept after it retired (rule K2): no shorter than the life of anything it signed.
+    pub tail: Seconds,
 }
 
 /// A sequence of keys of one kind, of which exactly one signs at a time.
@@ -191,6 +166,17 @@ pub struct ChainKey {
     pub compromised_at: Option<UnixTime>,
 }
 
+/// A new key that is in no chain yet.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// The thumbprint of a signing key; a random name for a MAC key, which is never published.
+    pub kid: Kid,
+    /// The public half of a signing key.
+    pub public_jwk: Option<Jwk>,
+    /// The private half, sealed under the master key.
+    pub sealed: String,
+}
+
 /// One change of a chain. All changes proposed together are applied in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -239,7 +225,7 @@ pub fn successor_if_due(
 ) -> Vec<Change> {
     let Some(newest) = newest(chain) else {
         let wait = if founding { Seconds(0) } else { policy.publish_ahead };
-        let schedule = KeySchedule::starting(now + wait, policy.life);
+        let schedule = KeySchedule::starting(now + wait);
         return vec![Change::Announce { generation: next_generation(chain), schedule }];
     };
     if is_due(newest, policy, now) { announce(chain, policy, now).unwrap_or_default() } else { Vec::new() }
@@ -257,7 +243,7 @@ pub fn announce(
         return Err(RotationError::Pending { earliest_at: newest.schedule.activates_at });
     }
     let at = now + policy.publish_ahead;
-    let schedule = KeySchedule::starting(at, policy.life);
+    let schedule = KeySchedule::starting(at);
     let mut changes = vec![Change::Announce { generation: next_generation(chain), schedule }];
     // Also a key that was wound down, if it still signs: it goes on until the new one may.
     if newest.schedule.phase(now) == KeyPhase::Active {
@@ -281,19 +267,6 @@ pub fn wind_down(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> 
         }
         _ => Vec::new(),
     }
-}
-
-/// Makes room for the life of `policy` on every key that has not expired (rule K2): a replica may give what it signs so long a life
-/// once its key says so, and not before. Empty when there is room already; less is never taken back.
-pub fn cover(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Vec<Change> {
-    let in_use = chain
-        .iter()
-        .filter(|key| key.compromised_at.is_none() && key.schedule.phase(now) != KeyPhase::Expired);
-    in_use
-        .map(|key| (key, key.schedule.covering(policy)))
-        .filter(|(key, schedule)| *schedule != key.schedule)
-        .map(|(key, schedule)| Change::Reschedule { generation: key.generation, schedule })
-        .collect()
 }
 
 /// Takes a key out of use at once (rule K6), keeping a signer at every instant.
@@ -324,17 +297,13 @@ pub fn compromise(
                 generation: pending.generation,
                 schedule: KeySchedule { activates_at: now, ..pending.schedule },
             }),
-            None => changes.push(Change::Announce {
-                generation: next_generation,
-                schedule: KeySchedule::starting(now, policy.life),
-            }),
+            None => changes
+                .push(Change::Announce { generation: next_generation, schedule: KeySchedule::starting(now) }),
         },
         KeyPhase::Pending => {
             let at = now + policy.publish_ahead;
-            changes.push(Change::Announce {
-                generation: next_generation,
-                schedule: KeySchedule::starting(at, policy.life),
-            });
+            changes
+                .push(Change::Announce { generation: next_generation, schedule: KeySchedule::starting(at) });
             if let Some(active) = in_phase(chain, KeyPhase::Active, now) {
                 changes.push(Change::Reschedule {
                     generation: active.generation,
@@ -373,13 +342,8 @@ mod tests {
     use super::*;
     use KeyPhase::{Active, Expired, Pending, Retiring};
 
-    const POLICY: RotationPolicy = RotationPolicy {
-        period: Seconds(1_000),
-        publish_ahead: Seconds(100),
-        life: Seconds(300),
-        margin: Seconds(100),
-    };
-    const LONGER: RotationPolicy = RotationPolicy { life: Seconds(900), ..POLICY };
+    const POLICY: RotationPolicy =
+        RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(400) };
     const NOW: UnixTime = UnixTime(50_000);
 
     /// Applies changes as the store does.
@@ -430,7 +394,7 @@ mod tests {
 
     #[test]
     fn next_change_is_the_nearest_boundary_ahead() {
-        let schedule = KeySchedule::starting(NOW, POLICY.life).succeeded(NOW + Seconds(100), &POLICY);
+        let schedule = KeySchedule::starting(NOW).succeeded(NOW + Seconds(100), &POLICY);
         let next = |offset: i64| schedule.next_change(NOW + Seconds(offset)).map(|at| (at - NOW).0);
         assert_eq!((next(-1), next(0), next(99)), (Some(0), Some(100), Some(100)));
         assert_eq!((next(100), next(499), next(500)), (Some(500), Some(500), None));
@@ -510,68 +474,12 @@ mod tests {
     }
 
     #[test]
-    fn longer_life_moves_every_end_and_shorter_life_none() {
-        let mut chain = founded();
-        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
-        let now = NOW + Seconds(499);
-        chain = apply(&chain, cover(&chain, &LONGER, now), now);
-        let end = chain[0].schedule.end.unwrap();
-        assert_eq!((end.retires_at - NOW, end.expires_at - NOW), (Seconds(100), Seconds(1_100)));
-        assert!(chain.iter().all(|key| key.schedule.life == Some(LONGER.life)));
-        assert!(cover(&chain, &LONGER, now).is_empty(), "repeating it changes nothing");
-        assert!(cover(&chain, &POLICY, now).is_empty(), "less is never taken back");
-        assert!(cover(&founded(), &POLICY, now).is_empty());
-    }
-
-    #[test]
-    fn expired_and_compromised_keys_are_left_alone() {
-        let mut chain = founded();
-        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
-        let changed = |chain: &[ChainKey], now| {
-            let generation = |change: &Change| match change {
-                Change::Reschedule { generation, .. } => *generation,
-                other => panic!("{other:?}"),
-            };
-            cover(chain, &LONGER, now).iter().map(generation).collect::<Vec<_>>()
-        };
-        assert_eq!(changed(&chain, NOW + Seconds(499)), [1, 2]);
-        assert_eq!(changed(&chain, NOW + Seconds(500)), [2]);
-        chain = apply(&chain, compromise(&chain, 1, &POLICY, NOW + Seconds(50)), NOW + Seconds(50));
-        // Also by the clock of a replica that is behind.
-        assert_eq!(changed(&chain, NOW + Seconds(49)), [2]);
-    }
-
-    #[test]
-    fn key_that_signed_longer_lives_is_published_for_them_after_life_was_cut() {
-        let mut chain = apply(&[], successor_if_due(&[], &LONGER, true, NOW), NOW);
-        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
-        let tail = |chain: &[ChainKey]| chain[0].schedule.end.map(|end| end.expires_at - end.retires_at);
-        assert_eq!(tail(&chain), Some(LONGER.life + LONGER.margin));
-        assert_eq!(chain[1].schedule.life, Some(POLICY.life));
-        // The successor takes over at once: what was announced for its predecessor stays.
-        let wide = RotationPolicy { margin: Seconds(5_000), ..LONGER };
+    fn an_end_that_was_announced_is_not_withdrawn() {
+        let wide = RotationPolicy { tail: Seconds(5_000), ..POLICY };
         let chain = apply(&founded(), announce(&founded(), &wide, NOW).unwrap(), NOW);
         let now = NOW + Seconds(10);
         let again = apply(&chain, compromise(&chain, 2, &POLICY, now), now);
         assert_eq!(again[0].schedule.end.unwrap().expires_at, chain[0].schedule.end.unwrap().expires_at);
-    }
-
-    #[test]
-    fn key_of_the_release_before_says_nothing_of_lives_until_it_is_covered() {
-        let mut chain = founded();
-        chain[0].schedule.life = None;
-        assert_eq!(chain[0].schedule.life_of(LONGER.life), LONGER.life);
-        chain = apply(&chain, cover(&chain, &POLICY, NOW), NOW);
-        assert_eq!(chain[0].schedule.life, Some(LONGEST_ACCESS_TOKEN));
-    }
-
-    #[test]
-    fn key_of_the_release_before_stays_published_for_the_longest_token_of_a_replica_of_that_release() {
-        let mut chain = founded();
-        chain[0].schedule.life = None;
-        chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
-        let end = chain[0].schedule.end.unwrap();
-        assert_eq!(end.expires_at - end.retires_at, LONGEST_ACCESS_TOKEN + POLICY.margin);
     }
 
     /// An algorithm that is no longer configured: its last key was wound down, at the given time.

@@ -8,10 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use secrecy::SecretString;
 
-use super::session::SessionId;
-
-/// How often a session's refresh token was exchanged; the token issued at login is generation 1.
-pub type Generation = u32;
+use super::session::{Generation, SessionId};
 
 const PREFIX: &str = "rt1.";
 const BODY: usize = 4 + 16 + 4;

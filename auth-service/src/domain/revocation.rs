@@ -4,7 +4,9 @@ use verifier::{Kid, Seconds, UnixTime};
 
 use super::session::SessionId;
 
-/// No access token lives longer, whatever `access_token_ttl` says; verifiers refuse longer ones.
+/// No access token lives longer: the largest `access_token_ttl`, and the `max_token_life` of verifiers unless they set another. Keys are
+/// published, and revocations remembered, for tokens of this life, because nobody knows which replica issued one and with which
+/// `access_token_ttl` (rule K2).
 pub const LONGEST_ACCESS_TOKEN: Seconds = Seconds(3600);
 /// The largest clock difference that a verifier may tolerate.
 pub const LARGEST_LEEWAY: Seconds = Seconds(120);

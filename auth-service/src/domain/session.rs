@@ -5,7 +5,6 @@ use std::fmt;
 use uuid::Uuid;
 use verifier::{Seconds, UnixTime};
 
-use super::refresh::Generation;
 use super::user::UserId;
 
 /// Names a session; the claim `sid`.
@@ -39,6 +38,9 @@ impl fmt::Display for SessionId {
         self.0.hyphenated().fmt(f)
     }
 }
+
+/// How often a session's refresh token was exchanged; the token issued at login is generation 1.
+pub type Generation = u32;
 
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,25 +1,23 @@
 //! Exchanges a password for a session.
 
-use std::net::IpAddr;
-
-use ring::digest;
 use serde::Deserialize;
 use verifier::Seconds;
 
 use super::issue::{IssueError, TokenPair, issue, may_issue};
+use super::throttle::{FailureKeys, Origin, wait};
 use crate::config::{ADMIN_AUDIENCE, Settings};
 use crate::domain::access::FIRST_PARTY;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::AdminPermission;
-use crate::domain::login::{FORGET_AFTER, FREE_BY_ADDRESS, FREE_BY_NAME};
+use crate::domain::login::FORGET_AFTER;
 use crate::domain::password::Password;
 use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, Username};
-use crate::domain::{hex, not_null, random_16, user::UserId};
+use crate::domain::{not_null, random_16, user::UserId};
 use crate::entropy::EntropyError;
 use crate::runtime::app::App;
 use crate::runtime::hashing::HashError;
-use crate::store::{LoginAttempt, LoginSubject, NewSession, StoreError};
+use crate::store::{LoginSubject, NewSession, StoreError};
 
 /// What a client presents to log in; all but `origin` is the body of the request.
 #[derive(Debug, Deserialize)]
@@ -38,15 +36,6 @@ pub struct LoginRequest {
     /// Where it comes from.
     #[serde(skip)]
     pub origin: Origin,
-}
-
-/// Where a request comes from.
-#[derive(Clone, Debug, Default)]
-pub struct Origin {
-    /// The client's address; `None` when a balancer that is not trusted hides it.
-    pub address: Option<IpAddr>,
-    /// The `User-Agent` header.
-    pub user_agent: Option<String>,
 }
 
 /// Why a login was refused.
@@ -121,7 +110,7 @@ async fn start_session(
     let (audience, scope) = target(app, &settings, &request, subject.id).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
     let address = request.origin.address.map(|address| address.to_string());
-    let (mac_key_id, mac_key) = app
+    let mac_key_id = app
         .keyring
         .current_mac_key(app.clock.now())
         .ok_or(crate::keys::keyring::LeaseError::NoMacKey)
@@ -135,7 +124,7 @@ async fn start_session(
         audience: audience.clone(),
         scope,
         mac_key_id,
-        idle_ttl: mac_key.life_of(settings.refresh_idle_ttl),
+        idle_ttl: settings.refresh_idle_ttl,
         absolute_ttl: settings.refresh_absolute_ttl,
         max_sessions: settings.max_sessions_per_user,
         user_agent: request.origin.user_agent,
@@ -177,44 +166,4 @@ async fn target(
         return Err(LoginError::InvalidScope);
     }
     Ok((audience, Some(asked_for.to_string())))
-}
-
-fn wait(attempt: &LoginAttempt) -> Option<Seconds> {
-    let by_name = attempt.name_failures.and_then(|failures| failures.wait(FREE_BY_NAME, attempt.now));
-    let by_address =
-        attempt.address_failures.and_then(|failures| failures.wait(FREE_BY_ADDRESS, attempt.now));
-    by_name.max(by_address)
-}
-
-/// Names of the counters: hashed, because people type passwords into the name field.
-pub(super) struct FailureKeys {
-    name: String,
-    /// Empty when the address is not known.
-    address: String,
-}
-
-impl FailureKeys {
-    pub(super) fn new(name: &str, address: Option<IpAddr>) -> Self {
-        Self {
-            name: hashed("name", name.as_bytes()),
-            address: address.map(|address| hashed("address", &network_of(address))).unwrap_or_default(),
-        }
-    }
-
-    pub(super) fn all(&self) -> Vec<String> {
-        [&self.name, &self.address].into_iter().filter(|key| !key.is_empty()).cloned().collect()
-    }
-}
-
-/// An IPv6 client owns its /64, and can use any address in it.
-fn network_of(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets()[..8].to_vec(),
-    }
-}
-
-fn hashed(kind: &str, value: &[u8]) -> String {
-    let hash = digest::digest(&digest::SHA256, &[kind.as_bytes(), b"\0", value].concat());
-    hex(hash.as_ref())
 }

@@ -13,12 +13,14 @@ pub mod roles;
 pub mod rotate_keys;
 pub mod sessions;
 pub mod settings;
+mod throttle;
 pub mod users;
 
 pub use authenticate::{AuthError, Caller, authenticate};
 pub use forward_auth::{Admitted, ForwardAuthError, Needed, forward_auth};
 pub use issue::{IssueError, TokenPair};
-pub use login::{LoginError, LoginRequest, Origin, login};
+pub use login::{LoginError, LoginRequest, login};
 pub use logout::{LogoutCredential, LogoutError, logout};
 pub use password::{PasswordChangeError, change_own_password};
 pub use refresh::{RefreshError, refresh};
+pub use throttle::Origin;

@@ -1,7 +1,7 @@
 //! Users change their own password.
 
 use super::authenticate::Caller;
-use super::login::{FailureKeys, Origin};
+use super::throttle::{FailureKeys, Origin};
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};

@@ -107,10 +107,9 @@ async fn advance(
     shown: &RefreshClaims,
     step: Advance,
 ) -> Result<Option<LiveSession>, RefreshError> {
-    let (mac_key_id, mac_key) =
+    let mac_key_id =
         app.keyring.current_mac_key(app.clock.now()).ok_or(LeaseError::NoMacKey).map_err(IssueError::from)?;
-    let idle_ttl = mac_key.life_of(settings.refresh_idle_ttl);
-    Ok(app.store.advance_session(shown.session_id, step, mac_key_id, idle_ttl).await?)
+    Ok(app.store.advance_session(shown.session_id, step, mac_key_id, settings.refresh_idle_ttl).await?)
 }
 
 /// The normal step is not recorded: it happens every few minutes for every client.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use verifier::{Algorithm, UnixTime};
 
-use crate::config::Settings;
-use crate::domain::key::{self, Chain, ChainKey, Change, RotationError, RotationPolicy};
+use crate::config::{Settings, rotation_policy};
+use crate::domain::key::{self, Chain, ChainKey, Change, NewKey, RotationError, RotationPolicy};
 use crate::entropy::{Entropy, EntropyError};
 use crate::keys::keyring::RingError;
-use crate::keys::material::{self, KeyMaterialError, NewKey};
+use crate::keys::material::{self, KeyMaterialError};
 use crate::keys::sealing::MasterKeys;
-use crate::runtime::app::{App, rotation_policy};
+use crate::runtime::app::App;
 use crate::store::{KeyRow, Resealed, SqlStore, StoreError};
 
 /// Why a key was not rotated.
@@ -113,8 +113,7 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<(KeyRow, Op
     Ok((key, successor.cloned()))
 }
 
-/// Announces every successor that is due, winds down chains that are no longer configured, and makes room on the keys for the lives
-/// that this replica is configured with. Cheap when nothing is due.
+/// Announces every successor that is due, and winds down chains that are no longer configured. Cheap when nothing is due.
 pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
     let (now, settings) = (app.clock.now(), app.settings());
     let kept = &settings.signing_algorithms;
@@ -128,28 +127,19 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
         read_back(app).await?;
     }
     for algorithm in Algorithm::ALL.into_iter().filter(|one| !kept.contains(one)) {
-        reschedule(app, &settings, Chain::Signing(algorithm), key::wind_down).await?;
-    }
-    // A file or variable of this replica alone may have made its tokens live longer.
-    for chain in Chain::ALL {
-        reschedule(app, &settings, chain, key::cover).await?;
+        wind_down(app, &settings, Chain::Signing(algorithm)).await?;
     }
     Ok(())
 }
 
-/// Moves the schedules of a chain as `rule` says, if it says anything.
-async fn reschedule(
-    app: &App,
-    settings: &Settings,
-    chain: Chain,
-    rule: fn(&[ChainKey], &RotationPolicy, UnixTime) -> Vec<Change>,
-) -> Result<(), RotateError> {
+/// Retires the last key of a chain that is no longer configured, when it would have been due for rotation.
+async fn wind_down(app: &App, settings: &Settings, chain: Chain) -> Result<(), RotateError> {
     let policy = rotation_policy(&app.config, settings, chain);
-    if rule(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now()).is_empty() {
+    if key::wind_down(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now()).is_empty() {
         return Ok(());
     }
-    let decide = move |keys: &[ChainKey], _: bool, now| Ok(rule(keys, &policy, now));
-    // These rules have nothing to wait for, so none of them answers "pending".
+    let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::wind_down(keys, &policy, now));
+    // There is no successor to wait for, so this is never "pending".
     let _ = app.store.change_keys(chain, None, "system".to_owned(), decide).await?;
     read_back(app).await
 }

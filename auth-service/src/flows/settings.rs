@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{self, Checked, ConfigError, NewValue, Source, Stored};
-use crate::domain::key::Chain;
-use crate::runtime::app::{App, rotation_policy};
+use crate::config::{self, ConfigError, NewValue, Source, Stored};
+use crate::runtime::app::App;
 use crate::store::{SettingRow, SettingsChange, SettingsWrite, StoreError};
 
 /// All settings, as this replica has them.
@@ -86,7 +85,7 @@ pub async fn list(app: &App) -> Result<SettingsView, StoreError> {
 /// operator saw.
 ///
 /// The result is checked as a whole, as at start, under the lock of the transaction that stores it: two changes that fit alone but not
-/// together do not both succeed. Keys are given room for longer lives in the same transaction (rule K2).
+/// together do not both succeed.
 pub async fn change(
     app: &App,
     actor: &str,
@@ -95,12 +94,8 @@ pub async fn change(
 ) -> Result<SettingsView, SettingsError> {
     let values = read(patch).map_err(SettingsError::Refused)?;
     let names: BTreeSet<String> = values.keys().cloned().collect();
-    let (config, layers) = (app.config.clone(), app.settings.layers().clone());
-    let decide = move |stored: &Stored| -> Result<_, ConfigError> {
-        let Checked { here, elsewhere } = layers.check(stored, &names)?;
-        let policies = |settings| Chain::ALL.map(|chain| (chain, rotation_policy(&config, settings, chain)));
-        Ok([policies(&here), policies(&elsewhere)].concat())
-    };
+    let layers = app.settings.layers().clone();
+    let decide = move |stored: &Stored| layers.check(stored, &names).map(drop);
     let change = SettingsChange { values, expected, actor: actor.to_owned() };
     match app.store.change_settings(change, decide).await? {
         SettingsWrite::Done => {}

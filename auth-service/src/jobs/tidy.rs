@@ -59,6 +59,7 @@ impl Tidy {
         let store = &self.store;
         store.erase_expired_keys().await?;
         store.adopt_revoked_keys().await?;
+        store.adopt_announced_keys().await?;
         while store.purge_revocations(BATCH).await? == u64::from(BATCH) {}
         while store.purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
         while store.purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}

@@ -266,16 +266,15 @@ impl KeyRing {
         Ok(())
     }
 
-    /// The id of the MAC key for new refresh tokens, and its schedule, which bounds how long they may be good. Any published key would
-    /// do: all replicas know it, or look for it.
-    pub fn current_mac_key(&self, now: UnixTime) -> Option<(u32, KeySchedule)> {
+    /// The id of the MAC key for new refresh tokens. Any published key would do: every replica knows it, or reads it.
+    pub fn current_mac_key(&self, now: UnixTime) -> Option<u32> {
         let snapshot = self.snapshot.load();
         let newest_in = |phase| {
             snapshot
                 .chain(Chain::RefreshMac)
                 .filter(|key| key.row.key.schedule.phase(now) == phase)
-                .filter_map(|key| Some((u32::try_from(key.row.key.generation).ok()?, key.row.key.schedule)))
-                .max_by_key(|(id, _)| *id)
+                .filter_map(|key| u32::try_from(key.row.key.generation).ok())
+                .max()
         };
         [KeyPhase::Active, KeyPhase::Pending, KeyPhase::Retiring].into_iter().find_map(newest_in)
     }

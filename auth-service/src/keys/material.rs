@@ -10,22 +10,11 @@ use verifier::{Algorithm, Jwk, Kid};
 use zeroize::Zeroizing;
 
 use super::sealing::MasterKeys;
-use crate::domain::key::Chain;
+use crate::domain::key::{Chain, NewKey};
 use crate::entropy::{Entropy, EntropyError};
 
 /// RFC 7518 §3.3 asks for at least 2048 bits; 3072 give 128-bit security.
 const RSA_BITS: usize = 3072;
-
-/// A key that does not stand in its chain yet: sealed, and with the public half of a signing key.
-#[derive(Clone, Debug)]
-pub struct NewKey {
-    /// The thumbprint of a signing key; a random name for a MAC key, which is never published.
-    pub kid: Kid,
-    /// The public half, for signing keys.
-    pub public_jwk: Option<Jwk>,
-    /// The private half, sealed.
-    pub sealed: String,
-}
 
 /// Why no key could be made.
 #[derive(Debug, thiserror::Error)]

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use verifier::{Clock, Expected, Seconds};
+use verifier::{Clock, Expected};
 
 use crate::config::{ADMIN_AUDIENCE, Config, Settings};
-use crate::domain::key::{Chain, RotationPolicy};
 use crate::domain::listener::Listener;
 use crate::entropy::Entropy;
 use crate::keys::keyring::KeyRing;
@@ -15,11 +14,6 @@ use crate::runtime::feed::Feed;
 use crate::runtime::hashing::HashPool;
 use crate::runtime::settings::LiveSettings;
 use crate::store::{Deadline, SqlStore};
-
-/// A token may become visible this late after it was dated: a commit that waited (rule K2).
-const LATE_COMMIT: Seconds = Seconds(60);
-/// MAC keys outlive the last session that may hold their tokens by this much.
-const MAC_KEY_TAIL: Seconds = Seconds(86_400);
 
 /// The parts of a running replica.
 #[derive(Clone, Debug)]
@@ -94,21 +88,5 @@ impl App {
             reasons.push("no signing key is active".to_owned());
         }
         reasons
-    }
-}
-
-/// The durations of a chain under a configuration.
-pub fn rotation_policy(config: &Config, settings: &Settings, chain: Chain) -> RotationPolicy {
-    let (life, margin) = match chain {
-        Chain::Signing(_) => {
-            (settings.access_token_ttl, config.leeway + config.clock_bound * 2 + LATE_COMMIT)
-        }
-        Chain::RefreshMac => (settings.refresh_idle_ttl, MAC_KEY_TAIL),
-    };
-    RotationPolicy {
-        period: settings.key_rotation_period,
-        publish_ahead: config.key_publish_ahead,
-        life,
-        margin,
     }
 }

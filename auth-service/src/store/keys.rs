@@ -1,15 +1,16 @@
 //! The key table. Every change of it happens under the lock of the one row of `key_ring`, which holds the table's version.
 
-use verifier::{Jwk, Kid, Seconds, UnixTime};
+use verifier::{Jwk, Kid, UnixTime};
 
 use super::engine::database::Transaction;
 use super::engine::row::{Row, arguments, only};
 use super::revocations::revoke_key;
+use super::sessions::ALIVE;
 use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, RotationError};
-use crate::keys::material::NewKey;
+use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, NewKey, RotationError};
+use crate::domain::revocation::{LARGEST_LEEWAY, LONGEST_ACCESS_TOKEN};
 
 /// All keys, and the confirmation of the statement that read them.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ pub struct Resealed {
 const RAISE_KEYS_VERSION: &str =
     "UPDATE key_ring SET changes = CASE WHEN changes < {now} THEN {now} ELSE changes + 1 END";
 
-const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at, life";
+const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at";
 
 impl SqlStore {
     /// All keys in one snapshot.
@@ -111,10 +112,29 @@ impl SqlStore {
     }
 
     /// Erases the private halves of keys that have expired. Returns how many.
+    ///
+    /// A MAC key is kept while a session that began before it retired is alive: a refresh token of that session may be its own
+    /// (rule K2). A replica whose clock is behind may use the key for a little longer.
     pub async fn erase_expired_keys(&self) -> Result<u64, StoreError> {
-        let sql = "UPDATE keys SET sealed_key = NULL
-                    WHERE sealed_key IS NOT NULL AND expires_at <= {now} RETURNING kid";
+        let sql = format!(
+            "UPDATE keys SET sealed_key = NULL
+              WHERE sealed_key IS NOT NULL AND expires_at <= {{now}}
+                AND NOT (chain = '{}' AND EXISTS
+                    (SELECT 1 FROM sessions WHERE {ALIVE} AND sessions.created_at < keys.retires_at + {}))
+             RETURNING kid",
+            Chain::RefreshMac,
+            LARGEST_LEEWAY.0,
+        );
         self.write_and_count(sql, Vec::new()).await
+    }
+
+    /// Corrects keys of the release before, which stores the life of its own tokens with a key and computes the key's end from it:
+    /// empty is the longest life. Returns how many.
+    ///
+    /// TODO: remove when the release before need no longer run beside this one.
+    pub async fn adopt_announced_keys(&self) -> Result<u64, StoreError> {
+        let sql = "UPDATE keys SET life = NULL WHERE life < $1 AND chain <> 'refresh-mac' RETURNING kid";
+        self.write_and_count(sql, arguments![LONGEST_ACCESS_TOKEN.0]).await
     }
 
     /// Replaces sealed values that still are as the caller saw them. Returns how many were replaced.
@@ -136,12 +156,12 @@ impl SqlStore {
 }
 
 /// Raises the version of the key table, and takes its lock.
-pub(super) async fn raise_keys_version(tx: &mut Transaction) -> Result<(), StoreError> {
+async fn raise_keys_version(tx: &mut Transaction) -> Result<(), StoreError> {
     tx.fetch(RAISE_KEYS_VERSION, Vec::new()).await.map(drop)
 }
 
 /// The keys of a chain, by generation. The caller holds the lock.
-pub(super) async fn chain_keys(tx: &mut Transaction, chain: Chain) -> Result<Vec<ChainKey>, StoreError> {
+async fn chain_keys(tx: &mut Transaction, chain: Chain) -> Result<Vec<ChainKey>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM keys WHERE chain = $1 ORDER BY generation");
     let rows = tx.fetch(&sql, arguments![chain.as_str()]).await?;
     rows.iter().map(|row| read_key(row).map(|row| row.key)).collect()
@@ -155,7 +175,7 @@ async fn is_founding(tx: &mut Transaction) -> Result<bool, StoreError> {
 }
 
 /// Makes one change of a chain that is as in `before`. The caller holds the lock.
-pub(super) async fn apply(
+async fn apply(
     tx: &mut Transaction,
     chain: Chain,
     before: &[ChainKey],
@@ -168,7 +188,7 @@ pub(super) async fn apply(
             let candidate = candidate.ok_or_else(|| unreadable("a key was announced, but none was made"))?;
             let public_jwk = candidate.public_jwk.as_ref().map(serde_json::to_string).transpose();
             let sql = format!(
-                "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, $10)
+                "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)
                  ON CONFLICT DO NOTHING RETURNING kid"
             );
             let arguments = arguments![
@@ -181,15 +201,14 @@ pub(super) async fn apply(
                 schedule.activates_at,
                 schedule.end.map(|end| end.retires_at),
                 schedule.end.map(|end| end.expires_at),
-                schedule.life.map(|life| life.0),
             ];
             tx.first(&sql, arguments).await?
         }
         Change::Reschedule { generation, schedule } => {
             // Names the schedule that it expects: a change made in between must not be overwritten.
             let expected = before.iter().find(|key| key.generation == *generation);
-            let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5, life = $6
-                        WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $7 RETURNING kid";
+            let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5
+                        WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $6 RETURNING kid";
             let retires_at = expected.and_then(|key| key.schedule.end).map_or(-1, |end| end.retires_at.0);
             let arguments = arguments![
                 chain.as_str(),
@@ -197,7 +216,6 @@ pub(super) async fn apply(
                 schedule.activates_at,
                 schedule.end.map(|end| end.retires_at),
                 schedule.end.map(|end| end.expires_at),
-                schedule.life.map(|life| life.0),
                 retires_at,
             ];
             tx.first(sql, arguments).await?
@@ -246,11 +264,7 @@ fn read_key(row: &Row) -> Result<KeyRow, StoreError> {
         key: ChainKey {
             kid: Kid::from(row.text("kid")?),
             generation: row.int("generation")?,
-            schedule: KeySchedule {
-                activates_at: row.time("activates_at")?,
-                end,
-                life: row.int_if_any("life")?.map(Seconds),
-            },
+            schedule: KeySchedule { activates_at: row.time("activates_at")?, end },
             compromised_at: row.time_if_any("compromised_at")?,
         },
         public_jwk: public_jwk.map_err(|error| unreadable(&error.to_string()))?,

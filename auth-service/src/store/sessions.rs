@@ -9,8 +9,7 @@ use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::authority::permissions_of;
-use crate::domain::refresh::Generation;
-use crate::domain::session::{EndReason, RefreshState, Session, SessionId};
+use crate::domain::session::{EndReason, Generation, RefreshState, Session, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
 
 /// A session together with its user's present rights, read in one statement.
@@ -104,7 +103,7 @@ const LIVE: &str =
 ' || claims FROM users WHERE users.id = sessions.user_id) AS user_lines,
     {now} AS now, {keys_version} AS keys_version";
 
-const ALIVE: &str = "ended_at IS NULL AND expires_at > {now} AND idle_expires_at > {now}";
+pub(super) const ALIVE: &str = "ended_at IS NULL AND expires_at > {now} AND idle_expires_at > {now}";
 
 impl SqlStore {
     /// Creates a session and records the login, in one transaction that first locks the user.

@@ -1,5 +1,5 @@
-//! Settings that operators changed. Every change happens under the lock of the one row of `key_ring`, which also counts them, because
-//! a longer life of tokens moves the ends of keys in the same transaction (rule K2).
+//! Settings that operators changed. Every change happens under the lock of the one row of `key_ring`, which also holds their version:
+//! one statement tells a replica whether keys or settings changed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,6 @@ use super::revocations::CHANNEL;
 use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::key::{Chain, RotationPolicy, cover};
 
 /// All stored settings, in one snapshot.
 #[derive(Clone, Debug)]
@@ -76,14 +75,14 @@ impl SqlStore {
 
     /// Changes settings in one transaction that no other change of settings or keys overlaps.
     ///
-    /// `decide` gets all values as they would be. It refuses them, or returns what the keys of each chain must leave room for.
+    /// `decide` gets all values as they would be. It accepts or refuses them.
     pub async fn change_settings<D, E>(
         &self,
         change: SettingsChange,
         decide: D,
     ) -> Result<SettingsWrite<E>, StoreError>
     where
-        D: Fn(&BTreeMap<String, String>) -> Result<Vec<(Chain, RotationPolicy)>, E> + Send + Sync + 'static,
+        D: Fn(&BTreeMap<String, String>) -> Result<(), E> + Send + Sync + 'static,
         E: Send + 'static,
     {
         self.transaction(async move |tx| {
@@ -102,10 +101,9 @@ impl SqlStore {
             if change.expected.is_some_and(|expected| expected != before.version) {
                 return Ok(Undo(SettingsWrite::Stale));
             }
-            let lives = match decide(&values) {
-                Ok(lives) => lives,
-                Err(refusal) => return Ok(Undo(SettingsWrite::Refused(refusal))),
-            };
+            if let Err(refusal) = decide(&values) {
+                return Ok(Undo(SettingsWrite::Refused(refusal)));
+            }
             let mut entries = Vec::new();
             for Changed { name, before, after } in &changed {
                 write(tx, name, after.as_deref(), &change.actor).await?;
@@ -120,7 +118,6 @@ impl SqlStore {
             let sql = "UPDATE key_ring SET settings_version =
                 CASE WHEN settings_version < {now} THEN {now} ELSE settings_version + 1 END";
             tx.fetch(sql, Vec::new()).await?;
-            make_room(tx, &lives, now).await?;
             tx.notify(CHANNEL).await?;
             Ok(Keep(SettingsWrite::Done, entries))
         })
@@ -156,26 +153,6 @@ async fn write(tx: &mut Transaction, name: &str, value: Option<&str>, actor: &st
     let sql = "INSERT INTO settings (name, value, changed_at, changed_by) VALUES ($2, $3, {now}, $4)
         ON CONFLICT (name) DO UPDATE SET value = $3, changed_at = {now}, changed_by = $4";
     tx.fetch(sql, arguments![name, value, actor]).await.map(drop)
-}
-
-/// Rule K2: what is signed from now on may live longer than what the keys were announced for.
-async fn make_room(
-    tx: &mut Transaction,
-    lives: &[(Chain, RotationPolicy)],
-    now: UnixTime,
-) -> Result<(), StoreError> {
-    let mut moved = false;
-    for (chain, policy) in lives {
-        let keys = super::keys::chain_keys(tx, *chain).await?;
-        for change in cover(&keys, policy, now) {
-            super::keys::apply(tx, *chain, &keys, &change, None, now).await?;
-            moved = true;
-        }
-    }
-    if moved {
-        super::keys::raise_keys_version(tx).await?;
-    }
-    Ok(())
 }
 
 fn read(rows: &[Row]) -> Result<SettingsTable, StoreError> {

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::Authority;
-use auth_service::domain::key::{Chain, Change, KeySchedule};
+use auth_service::domain::key::{Chain, Change, KeySchedule, NewKey};
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::user::{PermissionSet, UserId};
-use auth_service::keys::material::NewKey;
 use auth_service::store::{CopyError, NewUser, SqlStore, UserWrite};
 use e2e::postgres::Postgres;
 use sqlx::{Connection as _, SqliteConnection};
@@ -30,7 +29,7 @@ impl Source {
         store.migrate().await.unwrap();
         let key =
             NewKey { kid: Kid::from(first_key.to_owned()), public_jwk: None, sealed: "sealed".to_owned() };
-        let schedule = KeySchedule::starting(UnixTime(0), Seconds(3600));
+        let schedule = KeySchedule::starting(UnixTime(0));
         let announce = move |_: &[_], _, _| Ok(vec![Change::Announce { generation: 1, schedule }]);
         store.change_keys(Chain::RefreshMac, Some(key), "test".to_owned(), announce).await.unwrap().unwrap();
         // Capitals and signs, which databases sort in another order than bytes.

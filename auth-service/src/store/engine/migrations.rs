@@ -51,6 +51,8 @@ const MIGRATIONS: &[Migration] = migrations![
     "0006_replicas" tolerates 4,
     // The release before follows its own configuration, whatever is stored here.
     "0007_settings" tolerates 4,
+    // The release before starts sessions with passwords only, and reads an empty life of a key as the longest.
+    "0008_proof" tolerates 4,
 ];
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version();
 

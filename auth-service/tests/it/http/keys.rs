@@ -144,11 +144,23 @@ async fn a_key_is_published_before_it_signs_and_until_its_tokens_have_expired() 
     assert_eq!(&kid(&replica.admin_token().await), old);
     replica.advance(1).await;
     assert_eq!(&kid(&replica.admin_token().await), new);
-    // 5 min of token + 30 s leeway + 2 × 5 s of clock + 60 s.
-    replica.advance(399).await;
+    // 1 h of token + 30 s leeway + 2 × 5 s of clock + 60 s.
+    replica.advance(3_699).await;
     assert!(published().await.contains(old));
     replica.advance(1).await;
     assert!(!published().await.contains(old));
+}
+
+#[tokio::test]
+async fn lives_that_the_release_before_stores_with_keys_are_removed() {
+    let replica = Replica::start().await;
+    let adopted = async || replica.app.store.adopt_announced_keys().await.unwrap();
+    assert_eq!(adopted().await, 0, "this release stores none");
+    replica.execute("UPDATE keys SET life = 300").await;
+    assert_eq!(adopted().await, 1, "MAC keys keep theirs");
+    // What the release before reads from an empty life.
+    replica.execute("UPDATE keys SET life = 3600").await;
+    assert_eq!(adopted().await, 0);
 }
 
 #[tokio::test]

@@ -24,9 +24,9 @@ fn schedules(plan: &Plan, now: UnixTime) -> [KeySchedule; 3] {
     let ahead = plan.config.key_publish_ahead;
     let (second, third) = (now + ahead / 3, now + ahead * 2);
     [
-        KeySchedule::starting(now - ahead, plan.policy.life).succeeded(second, &plan.policy),
-        KeySchedule::starting(second, plan.policy.life).succeeded(third, &plan.policy),
-        KeySchedule::starting(third, plan.policy.life),
+        KeySchedule::starting(now - ahead).succeeded(second, &plan.policy),
+        KeySchedule::starting(second).succeeded(third, &plan.policy),
+        KeySchedule::starting(third),
     ]
 }
 
@@ -113,15 +113,14 @@ fn key_is_not_withdrawn_by_a_replica_that_missed_its_second_term() {
     let mut rows = rows(&plan, start, &master);
     rows.truncate(2);
     // The second key is announced; the first one will retire and, later, no longer be published.
-    rows[0].key.schedule =
-        KeySchedule::starting(start, plan.policy.life).succeeded(start + Seconds(100), &plan.policy);
-    rows[1].key.schedule = KeySchedule::starting(start + Seconds(100), plan.policy.life);
+    rows[0].key.schedule = KeySchedule::starting(start).succeeded(start + Seconds(100), &plan.policy);
+    rows[1].key.schedule = KeySchedule::starting(start + Seconds(100));
     let first = rows[0].key.kid.clone();
     let seen = Confirmation { now: start, keys_version: 3, asked_at: clock.monotonic() };
     let ring =
         KeyRing::new(&KeyTable { rows, seen }, master, clock.clone(), plan.config.key_publish_ahead).unwrap();
     // From here on the database is away. The second key is compromised, and the first one signs on.
-    clock.advance(Seconds(100) + (plan.policy.life + plan.policy.margin) * 2);
+    clock.advance(Seconds(100) + plan.policy.tail * 2);
     let jwks: JwkSet = serde_json::from_slice(&ring.document().body).unwrap();
     assert!(jwks.keys.iter().any(|jwk| *jwk.kid() == first));
 }

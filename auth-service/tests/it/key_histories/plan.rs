@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use auth_service::config::{Config, Settings};
+use auth_service::config::{Config, Settings, rotation_policy};
 use auth_service::domain::key::{Chain, RotationPolicy};
-use auth_service::runtime::app::rotation_policy;
+use auth_service::domain::revocation::LONGEST_ACCESS_TOKEN;
 use verifier::{Algorithm, Seconds, UnixTime};
 
 use crate::dice::Dice;
@@ -40,8 +40,8 @@ pub(crate) enum Without {
     K2,
     /// As before, and nobody cuts them short.
     K2AndExpiry,
-    /// A key does not say how long what it signs may live: its end goes by what is configured when that is announced.
-    K2Lives,
+    /// The end of a key goes by the life of tokens that is configured when the end is announced, not by the longest.
+    K2Longest,
     /// A signer that was paused does not ask how long.
     K4Pause,
     /// A replica signs with what it knows, by its own clock, without asking the database.
@@ -163,11 +163,13 @@ impl Plan {
 
     /// The durations as a replica has them whose tokens live for `ttl`.
     pub(crate) fn policy_for(&self, ttl: Seconds) -> RotationPolicy {
-        let margin = match self.without {
-            Without::K2 | Without::K2AndExpiry => Seconds(-ttl.0),
-            _ => self.policy.margin,
+        let longest = self.policy.tail;
+        let tail = match self.without {
+            Without::K2 | Without::K2AndExpiry => Seconds(0),
+            Without::K2Longest => longest - LONGEST_ACCESS_TOKEN + ttl,
+            _ => longest,
         };
-        RotationPolicy { life: ttl, margin, ..self.policy }
+        RotationPolicy { tail, ..self.policy }
     }
 
     pub(crate) fn publish_ahead(&self) -> Millis {

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use auth_service::domain::access::expiry;
-use auth_service::domain::key::KeySchedule;
 use verifier::{Seconds, UnixTime};
 
 use super::plan::{Fate, Millis, Plan, Without, millis, second};
@@ -33,7 +32,7 @@ pub(crate) struct Token {
     pub(crate) iat: UnixTime,
     pub(crate) exp: UnixTime,
     pub(crate) signed_at: Millis,
-    /// How long it should live: the setting, as far as its key had room for it.
+    /// How long it should live.
     pub(crate) ttl: Seconds,
 }
 
@@ -89,17 +88,13 @@ impl Ring {
     }
 
     pub(crate) fn sign(&self, key: Name, iat: UnixTime, at: Millis, ttl: Seconds, plan: &Plan) -> Token {
-        let mut schedule: KeySchedule =
-            self.table.find(key).expect("it was found in this table").place.schedule;
-        if plan.without == Without::K2Lives {
-            schedule.life = None;
-        }
-        let exp = if plan.without == Without::K2AndExpiry {
+        let schedule = self.table.find(key).expect("it was found in this table").place.schedule;
+        let exp = if matches!(plan.without, Without::K2AndExpiry | Without::K2Longest) {
             iat + ttl
         } else {
             expiry(iat, ttl, &schedule, plan.margin())
         };
-        Token { key, iat, exp, signed_at: at, ttl: schedule.life_of(ttl) }
+        Token { key, iat, exp, signed_at: at, ttl }
     }
 
     pub(crate) fn is_ready(&self, at: Millis, publish_ahead: Millis) -> bool {

@@ -55,16 +55,6 @@ impl Table {
         self.chains[chain].iter().filter(|key| key.place.schedule.phase(now).may_sign()).count()
     }
 
-    /// The same table if keys did not say how long what they sign may live: nobody makes room for more than their own
-    /// configuration says. See `Ring::sign` for the other half.
-    pub(crate) fn without_lives(&self) -> Rc<Self> {
-        let mut other = self.clone();
-        for key in other.chains.iter_mut().flatten() {
-            key.place.schedule.life = Some(Seconds(0));
-        }
-        Rc::new(other)
-    }
-
     /// The table after one transaction at `now`. With a waiver, keys that have to
     /// sign sooner may be unknown for that long after their announcement.
     /// `None` when the store would refuse it.

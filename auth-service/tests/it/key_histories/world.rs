@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use auth_service::domain::key::{Change, KeyPhase, announce, compromise, cover, successor_if_due, wind_down};
+use auth_service::domain::key::{Change, KeyPhase, announce, compromise, successor_if_due, wind_down};
 use verifier::{Seconds, UnixTime};
 
 use super::cache::{Habit, Route, Verifier};
@@ -21,8 +21,6 @@ pub(crate) struct Counts {
     pub(crate) compromises: u64,
     pub(crate) late_commits: u64,
     pub(crate) tokens: u64,
-    /// They live as long as their key had room for, which was less than what was configured by then.
-    pub(crate) held_back: u64,
     pub(crate) new_lives: u64,
     pub(crate) lease_refusals: u64,
     pub(crate) verifications: u64,
@@ -39,7 +37,6 @@ impl std::ops::AddAssign for Counts {
         self.compromises += other.compromises;
         self.late_commits += other.late_commits;
         self.tokens += other.tokens;
-        self.held_back += other.held_back;
         self.new_lives += other.new_lives;
         self.lease_refusals += other.lease_refusals;
         self.verifications += other.verifications;
@@ -384,7 +381,7 @@ impl<'a> World<'a> {
         let is_compromise = changes.iter().any(|change| matches!(change, Change::Compromise { .. }));
         let is_waived = is_compromise || matches!(by, By::FirstStart(_));
         let waiver = is_waived.then_some(self.plan.config.key_publish_ahead);
-        let Some(table) = self.changed(&self.table, chain, &changes, now, waiver) else {
+        let Some(table) = self.table.with(chain, &changes, now, waiver) else {
             return self.violation(Broken::ChangeRefused, format!("{changes:?} of chain {chain} at {now:?}"));
         };
         if let Some(commits_at) = self.commits_at(fate, at) {
@@ -392,33 +389,13 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One transaction stores the new life and makes room for it on the keys of every chain.
+    /// One transaction stores the new life. It leaves the keys alone.
     fn change_life(&mut self, ttl: Seconds, at: Millis) {
-        let (policy, now) = (self.plan.policy_for(ttl), second(at));
-        let mut table = Rc::clone(&self.table);
-        for chain in 0..CHAINS.len() {
-            let changes = cover(&table.places(chain), &policy, now);
-            let Some(next) = self.changed(&table, chain, &changes, now, None) else {
-                return self.violation(Broken::ChangeRefused, format!("{changes:?} for {ttl:?} at {now:?}"));
-            };
-            table = next;
-        }
+        let table = Rc::clone(&self.table);
         if let Some(commits_at) = self.commits_at(None, at) {
             self.counts.new_lives += 1;
             self.schedule(commits_at, Event::Commit { chain: 0, table, ttl: Some(ttl) });
         }
-    }
-
-    fn changed(
-        &self,
-        table: &Table,
-        chain: usize,
-        changes: &[Change],
-        now: UnixTime,
-        waiver: Option<Seconds>,
-    ) -> Option<Rc<Table>> {
-        let next = table.with(chain, changes, now, waiver)?;
-        Some(if self.plan.without == Without::K2Lives { next.without_lives() } else { next })
     }
 
     /// When a transaction is committed, if it is; the lock is held until then.
@@ -451,15 +428,13 @@ impl<'a> World<'a> {
     /// What the job of a replica does to a chain.
     fn job(&self, chain: usize, replica: usize, at: Millis, now: UnixTime) -> Vec<Change> {
         let (keys, policy) = (self.table.places(chain), self.plan.policy_for(self.replicas[replica].ttl));
-        let changes = if self.plan.is_configured(chain, at) {
+        if self.plan.is_configured(chain, at) {
             successor_if_due(&keys, &policy, false, now)
         } else if self.plan.is_removed(chain, at) {
             wind_down(&keys, &policy, now)
         } else {
             Vec::new()
-        };
-        let covers = changes.is_empty() && self.plan.without != Without::K2Lives;
-        if covers { cover(&keys, &policy, now) } else { changes }
+        }
     }
 
     fn decide(&self, chain: usize, by: By, at: Millis) -> Vec<Change> {

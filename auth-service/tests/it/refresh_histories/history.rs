@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use auth_service::domain::refresh::Generation;
+use auth_service::domain::session::Generation;
 use auth_service::domain::session::{RefreshPolicy, Session};
 use verifier::Seconds;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use auth_service::domain::refresh::Generation;
+use auth_service::domain::session::Generation;
 use auth_service::domain::session::{Session, Verdict};
 use auth_service::store::Advance;
 

@@ -15,7 +15,7 @@ mod history;
 mod ledger;
 mod server;
 
-use auth_service::domain::refresh::Generation;
+use auth_service::domain::session::Generation;
 use auth_service::domain::session::{RefreshPolicy, SessionId, Verdict};
 use auth_service::store::{Advance, SqlStore};
 use verifier::Seconds;

@@ -1,7 +1,7 @@
 //! What a replica does with a refresh token: `flows/refresh.rs`, one statement at a time, so that other requests come in
 //! between.
 
-use auth_service::domain::refresh::Generation;
+use auth_service::domain::session::Generation;
 use auth_service::domain::session::{RefreshPolicy, Verdict};
 use auth_service::store::Advance;
 

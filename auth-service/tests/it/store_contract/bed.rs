@@ -119,6 +119,12 @@ impl Bed {
             .expect("the user may log in")
     }
 
+    /// A session that may be idle for `ttl`, and lives no longer.
+    pub(crate) async fn session_for(&self, user: UserId, ttl: Seconds) -> LiveSession {
+        let new = NewSession { idle_ttl: ttl, absolute_ttl: ttl, ..self.new_session(user) };
+        self.store.create_session(new, event()).await.unwrap().expect("the user may log in")
+    }
+
     /// How many audit entries of this kind there are.
     pub(crate) async fn recorded(&self, kind: EventKind) -> usize {
         let rows = self.store.audit_page(None, 10_000).await.unwrap();

@@ -2,9 +2,10 @@
 
 use auth_service::domain::audit::EventKind;
 use auth_service::domain::hex;
-use auth_service::domain::key::{self, Chain, ChainKey, Change, KeyPhase, RotationError, RotationPolicy};
-use auth_service::domain::session::SessionId;
-use auth_service::keys::material::NewKey;
+use auth_service::domain::key::{
+    self, Chain, ChainKey, Change, KeyPhase, NewKey, RotationError, RotationPolicy,
+};
+use auth_service::domain::session::{EndReason, SessionId};
 use auth_service::store::{KeyRow, KeyTable, SqlStore, StoreError};
 use e2e::postgres::Postgres;
 use futures_util::TryFutureExt as _;
@@ -12,15 +13,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::Duration;
 use verifier::{Algorithm, Kid, ManualClock, Seconds, UnixTime};
 
-use super::bed::{Bed, KEEP_FOR, race};
+use super::bed::{Bed, KEEP_FOR, event, race};
 
 pub(crate) const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
-pub(crate) const POLICY: RotationPolicy = RotationPolicy {
-    period: Seconds(1_000),
-    publish_ahead: Seconds(100),
-    life: Seconds(30),
-    margin: Seconds(20),
-};
+pub(crate) const POLICY: RotationPolicy =
+    RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(50) };
 
 pub(crate) type Decision = Result<Vec<Change>, RotationError>;
 
@@ -72,7 +69,7 @@ pub(crate) async fn one_of_64_rotations_wins(bed: Bed) {
     let [old, new] = &table.rows[..] else { panic!("two keys") };
     let end = old.key.schedule.end.expect("it has a successor");
     assert_eq!(end.retires_at, new.key.schedule.activates_at);
-    assert_eq!(end.expires_at, end.retires_at + POLICY.life + POLICY.margin);
+    assert_eq!(end.expires_at, end.retires_at + POLICY.tail);
     assert_eq!(winners(&bed, rotate).await, 0, "a second successor has to wait");
     assert_eq!(bed.recorded(EventKind::KeyAnnounced).await, 2);
 }
@@ -103,13 +100,27 @@ pub(crate) async fn first_chains_start_immediately_and_later_ones_with_notice(be
 pub(crate) async fn expired_private_keys_are_erased(bed: Bed) {
     change(&bed, CHAIN, "old", go_on).await.unwrap();
     change(&bed, CHAIN, "new", rotate).await.unwrap();
-    bed.advance(POLICY.publish_ahead.0 + POLICY.life.0 + POLICY.margin.0 - 2);
+    bed.advance(POLICY.publish_ahead.0 + POLICY.tail.0 - 2);
     assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 0);
     bed.advance(2);
     assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 1);
     let table = bed.store.key_table().await.unwrap();
     let sealed: Vec<_> = table.rows.iter().map(|row| (row.key.kid.as_str(), row.sealed.is_some())).collect();
     assert_eq!(sealed, [("old", false), ("new", true)]);
+}
+
+pub(crate) async fn a_mac_key_is_kept_while_a_session_that_may_hold_its_token_is_alive(bed: Bed) {
+    change(&bed, Chain::RefreshMac, "old", go_on).await.unwrap();
+    let user = bed.user("ann", &[]).await;
+    let session = bed.session_for(user.id, Seconds(10_000)).await;
+    change(&bed, Chain::RefreshMac, "new", rotate).await.unwrap();
+    bed.advance(POLICY.publish_ahead.0 + POLICY.tail.0);
+    assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 0);
+    // One that began after the key retired holds no token of it.
+    bed.advance(300);
+    bed.session_for(user.id, Seconds(10_000)).await;
+    bed.store.end_session(session.session.id, EndReason::Logout, event()).await.unwrap();
+    assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 1);
 }
 
 pub(crate) async fn every_change_is_counted(bed: Bed) {

@@ -1,0 +1,60 @@
+//! Limits on failed logins: who is counted, and how long the next attempt has to wait.
+
+use std::net::IpAddr;
+
+use ring::digest;
+use verifier::Seconds;
+
+use crate::domain::hex;
+use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME};
+use crate::store::LoginAttempt;
+
+/// Where a request comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The client's address; `None` when a balancer that is not trusted hides it.
+    pub address: Option<IpAddr>,
+    /// The `User-Agent` header.
+    pub user_agent: Option<String>,
+}
+
+/// How long the next attempt of this name from this address has to wait. `None`: not at all.
+pub(super) fn wait(attempt: &LoginAttempt) -> Option<Seconds> {
+    let by_name = attempt.name_failures.and_then(|failures| failures.wait(FREE_BY_NAME, attempt.now));
+    let by_address =
+        attempt.address_failures.and_then(|failures| failures.wait(FREE_BY_ADDRESS, attempt.now));
+    by_name.max(by_address)
+}
+
+/// Names of the counters: hashed, because people type passwords into the name field.
+pub(super) struct FailureKeys {
+    pub(super) name: String,
+    /// Empty when the address is not known.
+    pub(super) address: String,
+}
+
+impl FailureKeys {
+    pub(super) fn new(name: &str, address: Option<IpAddr>) -> Self {
+        Self {
+            name: hashed("name", name.as_bytes()),
+            address: address.map(|address| hashed("address", &network_of(address))).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        [&self.name, &self.address].into_iter().filter(|key| !key.is_empty()).cloned().collect()
+    }
+}
+
+/// An IPv6 client owns its /64, and can use any address in it.
+fn network_of(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets()[..8].to_vec(),
+    }
+}
+
+fn hashed(kind: &str, value: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, &[kind.as_bytes(), b"\0", value].concat());
+    hex(hash.as_ref())
+}
