@@ -1,5 +1,5 @@
-//! A key set fetched by a client of your own, here one that speaks just enough HTTP. With it the crate needs no
-//! feature `http`, and keys can come through a proxy, from a private authority or from a file.
+//! A key set fetched by a client of your own, here one that speaks just enough HTTP. With it the crate needs
+//! no feature `http`, and keys can come through a proxy, from a private authority or from a file.
 //!
 //! ```text
 //! cargo run -p access-token-verifier --example own_client --features testing
@@ -25,7 +25,7 @@ impl PlainHttp {
         let request = format!("GET {path} HTTP/1.0\r\nhost: {}\r\n{caching}\r\n", self.address);
         connection.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
-        // Whoever answers may be anyone: bound what is read. How long it may take is bounded by the caller.
+        // The peer is not trusted, so the size is bounded. The caller bounds the time.
         connection.take(300 * 1024).read_to_string(&mut answer).await?;
         Ok(answer)
     }

@@ -1,4 +1,5 @@
-//! How to test a service that checks tokens: no network, no secrets in the repository, any second of the clock.
+//! How to test a service that checks tokens: no network, no secrets in the repository, any second of the
+//! clock.
 //!
 //! ```text
 //! cargo run -p access-token-verifier --example testing --features testing

@@ -23,7 +23,7 @@ const TOKEN_ENDED: u16 = 4401;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 async fn open(upgrade: WebSocketUpgrade, Auth(user): Auth, guard: Guard) -> Response {
-    // The token is no longer among the subprotocols that were offered.
+    // The token was removed from the offered subprotocols.
     upgrade.protocols(["chat"]).on_upgrade(move |socket| talk(socket, user, guard))
 }
 
@@ -72,7 +72,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let mut client = Client::connect(&format!("ws://{address}/chat"), &token).await?;
     assert_eq!(client.ask("hello").await?, "you may only listen");
     let others = issuer.token().subject("bob").permission("chat:write").sign();
-    assert_eq!(client.ask(&format!("renew {others}")).await?, "not renewed: token is of another subject");
+    assert_eq!(client.ask(&format!("renew {others}")).await?, "not renewed: token has another subject");
     clock.advance(Seconds(200));
     let renewed = issuer.token().permission("chat:write").sign();
     assert_eq!(client.ask(&format!("renew {renewed}")).await?, "renewed");

@@ -1,4 +1,4 @@
-//! A background task that ends with its owner, and starts anew when its runtime is gone.
+//! A background task that ends with its owner, and can be restarted when its runtime is gone.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-/// At most one task at a time. Dropping this aborts it.
+/// A handle to at most one task. Dropping it aborts the task.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
     is_running: Arc<AtomicBool>,
@@ -15,8 +15,8 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts the task unless it runs already, if called inside a runtime. Costs one atomic read when there is
-    /// nothing to do.
+    /// Starts the task unless it is running, if called inside a runtime. If it is running, this costs one
+    /// atomic read.
     pub(crate) fn start<F>(&self, task: impl FnOnce() -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -45,7 +45,8 @@ impl Drop for Background {
     }
 }
 
-/// Held by the task. When the task ends, be it with its runtime, the next caller may start another.
+/// Held by the task. When the task ends, also because its runtime shuts down, the next caller can start
+/// another.
 #[derive(Debug)]
 struct Running(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! How a `Verifier` is described, and what is refused before it exists.
+//! The builder of a `Verifier`, and the checks of its settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,20 @@ use crate::parts::Parts;
 use crate::snapshot::Keeper;
 use crate::verifier::Verifier;
 
-/// Describes a [`Verifier`]. Start with [`Verifier::builder`].
+/// Builds a [`Verifier`]. Start with [`Verifier::builder`].
+///
+/// ```
+/// use verifier::{Seconds, Verifier};
+/// # let jwks = verifier::testing::TestIssuer::new("https://auth.example.com", "orders-api").jwks();
+///
+/// let verifier = Verifier::builder("https://auth.example.com")
+///     .audience("orders-api")
+///     .leeway(Seconds(10))
+///     .token_cache(1000)
+/// #   .static_jwks(&jwks)
+///     .build()?;
+/// # Ok::<(), verifier::BuildError>(())
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct VerifierBuilder {
@@ -40,7 +53,7 @@ pub struct VerifierBuilder {
 
 #[derive(Debug)]
 enum Keys {
-    /// The issuer's URL and `/.well-known/jwks.json`.
+    /// `<issuer>/.well-known/jwks.json`.
     ByConvention,
     #[cfg(feature = "http")]
     Url(String),
@@ -50,7 +63,7 @@ enum Keys {
 
 #[derive(Debug)]
 enum Feed {
-    /// Beside the key set, if that is where it is by convention.
+    /// Derived from the URL of the key set, if that ends in the usual path.
     ByConvention,
     #[cfg(feature = "http")]
     Url(String),
@@ -58,14 +71,14 @@ enum Feed {
     None,
 }
 
-/// What follows the issuer's URL.
+/// The paths below the URL of the issuer.
 #[cfg(feature = "http")]
 const JWKS_PATH: &str = "/.well-known/jwks.json";
 #[cfg(feature = "http")]
 const FEED_PATH: &str = "/v1/revocations/stream";
 
 impl Verifier {
-    /// Starts to describe a verifier for the tokens of `issuer`, compared as an exact string with `iss`.
+    /// A builder for a verifier of the tokens of `issuer`, which is compared with `iss` as an exact string.
     pub fn builder(issuer: impl Into<String>) -> VerifierBuilder {
         VerifierBuilder::new(issuer.into())
     }
@@ -88,41 +101,43 @@ impl VerifierBuilder {
         }
     }
 
-    /// The name under which the issuer knows this service. Required; call it again for a service with several
-    /// names.
+    /// Adds an audience: the name of this service at the issuer. At least one is required; a token needs to
+    /// have one of them in `aud`.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// See [`Expected::with_leeway`].
+    /// Sets the tolerated difference between the clocks: 30 s by default, at most 120 s. See
+    /// [`Expected::with_leeway`].
     pub fn leeway(self, leeway: Seconds) -> Self {
         Self { leeway: Some(leeway), ..self }
     }
 
-    /// See [`Expected::with_max_token_life`].
+    /// Sets the longest accepted lifetime of a token: 1 h by default, which must be at least the maximum that
+    /// the issuer uses. See [`Expected::with_max_token_life`].
     pub fn max_token_life(self, max_token_life: Seconds) -> Self {
         Self { max_token_life: Some(max_token_life), ..self }
     }
 
-    /// Remembers the last `capacity` good tokens, rounded up to a power of two: whoever shows one of them again
-    /// is spared the signature. Off by default, and with 0.
+    /// Caches the last `capacity` valid tokens, rounded up to a power of two, so that their signature is not
+    /// verified again. Off by default, and with 0.
     ///
-    /// Nothing is accepted longer for it: times, revocations and the key are looked at each time, and a token is
-    /// only ever found by all of its bytes. Worth it where clients send the same token many times; room for
-    /// twice as many tokens as are in use keeps them from displacing each other. An entry takes 1 to 4 KiB;
-    /// tokens over 2 KiB are not remembered.
+    /// No token is accepted for longer: times, revocations and the key are checked each time, and a hit needs
+    /// all bytes to be equal. Useful if clients send the same token many times; a capacity of twice the
+    /// number of active tokens keeps them from displacing each other. An entry takes 1 to 4 KiB; tokens over
+    /// 2 KiB are not cached.
     pub fn token_cache(self, capacity: usize) -> Self {
         Self { token_cache: Some(capacity), ..self }
     }
 
-    /// Takes the time from `clock` instead of the operating system.
+    /// Uses `clock` instead of the clock of the operating system.
     pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
     /// Fetches keys from this URL instead of `<issuer>/.well-known/jwks.json`. It must be `https`, or `http`
-    /// to the machine itself.
+    /// on a loopback address.
     #[cfg(feature = "http")]
     pub fn jwks_url(self, url: impl Into<String>) -> Self {
         Self { keys: Keys::Url(url.into()), ..self }
@@ -133,7 +148,7 @@ impl VerifierBuilder {
         Self { keys: Keys::Source(Arc::new(source)), ..self }
     }
 
-    /// Uses these keys for ever and fetches nothing. When the issuer rotates its keys, build a new verifier.
+    /// Uses only these keys and fetches nothing. When the issuer rotates its keys, build a new verifier.
     pub fn static_jwks(self, jwks: &JwkSet) -> Self {
         Self { keys: Keys::Fixed(KeySet::from_jwks(jwks)), ..self }
     }
@@ -143,18 +158,18 @@ impl VerifierBuilder {
         Self { keys: Keys::Fixed(KeySet::parse(document.as_ref())), ..self }
     }
 
-    /// Uses the keys in hand for this long without the issuer confirming them: 24 h by default, at least a minute
-    /// (or what the issuer calls fresh), at most seven days. It is how long an outage of the issuer may last, and
-    /// how long a key that was withdrawn meanwhile goes on being trusted.
+    /// Sets how long keys are used without confirmation by the issuer: 24 h by default, at least a minute (or
+    /// the freshness that the issuer declares), at most seven days. This is the longest outage of the issuer
+    /// that goes unnoticed, and the longest time for which a key withdrawn meanwhile is still trusted.
     pub fn allow_stale_for(self, limit: Seconds) -> Self {
         Self { allow_stale_for: Some(limit), ..self }
     }
 
-    /// Follows the revocation feed at this URL. It must be `https`, or `http` to the machine itself.
+    /// Follows the revocation feed at this URL. It must be `https`, or `http` on a loopback address.
     ///
-    /// Without this, the feed is at `<issuer>/v1/revocations/stream`; with [`jwks_url`](Self::jwks_url), beside
-    /// the key set if that URL ends in `/.well-known/jwks.json`, else nowhere; with
-    /// [`source`](Self::source) or static keys nowhere.
+    /// The default is `<issuer>/v1/revocations/stream`. With a [`jwks_url`](Self::jwks_url) that ends in
+    /// `/.well-known/jwks.json`, it is the same path below that base URL; with any other key source there is
+    /// no feed.
     #[cfg(feature = "http")]
     pub fn feed_url(self, url: impl Into<String>) -> Self {
         Self { feed: Feed::Url(url.into()), ..self }
@@ -165,34 +180,36 @@ impl VerifierBuilder {
         Self { feed: Feed::Source(Arc::new(source)), ..self }
     }
 
-    /// Follows no revocation feed: a session that was ended goes on until its tokens expire.
+    /// Follows no revocation feed: tokens of an ended session are accepted until they expire.
     pub fn without_feed(self) -> Self {
         Self { feed: Feed::None, ..self }
     }
 
-    /// Refuses good tokens with [`VerifyError::Unavailable`](crate::VerifyError::Unavailable) while it is longer
-    /// ago than `limit` that everything about revocations was known, or if it never was. By default nothing is
-    /// refused for that. Up to three seconds are normal; a replica of the issuer that is stopped may cost a few
-    /// more, so below ten seconds an ordinary deploy may show.
+    /// Refuses valid tokens with [`VerifyError::Unavailable`](crate::VerifyError::Unavailable) while
+    /// knowledge of revocations is older than `limit`, or if there never was any. By default they are
+    /// accepted. Up to three seconds are normal, and a restart of an issuer's replica adds a few, so a limit
+    /// below ten seconds can refuse tokens during an ordinary deployment.
     pub fn deny_when_stale(self, limit: Seconds) -> Self {
         Self { deny_when_stale: Some(limit), ..self }
     }
 
-    /// Keeps keys and revocations in this file, so that a process which starts while the issuer is away can check
-    /// tokens at once. Each verifier needs a file of its own, in a folder that exists and is not shared with others.
+    /// Saves keys and revocations to this file, so that a process which starts while the issuer is
+    /// unavailable can check tokens immediately. Each verifier needs its own file, in an existing folder that
+    /// other users cannot write.
     ///
-    /// The file is replaced as a whole, at most every 5 s, and readable by its owner only: whoever may write it
-    /// decides which keys are trusted. One that is damaged, of another issuer, of another owner, or writable by others is not
-    /// used, and a warning says so. What it holds is no younger for having been saved: keys count from the moment at which the
-    /// issuer last confirmed them, by the wall clock, and revocations are as stale as they are.
+    /// The file is replaced atomically, at most every 5 s, with access only for its owner: write access
+    /// decides which keys are trusted. A file that is damaged, has another issuer or owner, or is writable by
+    /// others is ignored with a warning. Saving does not make anything fresher: the age of keys counts from
+    /// the last confirmation by the issuer, by the wall clock, and that of revocations from their document.
     pub fn snapshot_file(self, path: impl Into<PathBuf>) -> Self {
         Self { snapshot_file: Some(path.into()), ..self }
     }
 
-    /// The verifier. Does no I/O, except that it reads the [`snapshot_file`](Self::snapshot_file) if one is named.
+    /// Builds the verifier. Does no I/O, except to read the [`snapshot_file`](Self::snapshot_file) if one is
+    /// set.
     ///
     /// # Errors
-    /// The description is incomplete or contradicts itself; see [`BuildError`].
+    /// [`BuildError`]: a setting is missing or invalid, or two contradict each other.
     pub fn build(self) -> Result<Verifier, BuildError> {
         if self.issuer.is_empty() {
             return Err(BuildError::NoIssuer);
@@ -271,7 +288,7 @@ impl Feed {
     }
 }
 
-/// The issuer's URL, which may end in a slash.
+/// The URL of the issuer without a trailing slash.
 #[cfg(feature = "http")]
 fn base(issuer: &str) -> &str {
     issuer.strip_suffix('/').unwrap_or(issuer)

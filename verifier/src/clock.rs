@@ -11,11 +11,8 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose monotonic time starts at zero now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the Clock that everyone else takes monotonic time from"
-    )]
+    /// A clock whose monotonic time starts at zero.
+    #[expect(clippy::disallowed_methods, reason = "this is the Clock that provides monotonic time")]
     pub fn new() -> Self {
         Self { started_at: std::time::Instant::now() }
     }
@@ -41,8 +38,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock before 1970 is broken; at 0 every token is issued in the future, so nothing is accepted.
-#[expect(clippy::disallowed_methods, reason = "this is the Clock that everyone else takes the time from")]
+/// A clock before 1970 is broken. It counts as 0, when every token is issued in the future and so refused.
+#[expect(clippy::disallowed_methods, reason = "this is the Clock that provides the time")]
 fn since_epoch() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Pages to read. There is no code in here.
+//! Guides. This module contains no code.
 
 #[doc = include_str!("../docs/checks.md")]
 pub mod checks {}

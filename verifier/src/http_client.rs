@@ -1,4 +1,4 @@
-//! One GET, no redirects: what the key set and the feed have in common.
+//! The HTTP client for the key set and the feed: one GET, no redirects.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::core::error::BuildError;
 
-/// A client for one URL, with certificates checked against the bundled Mozilla roots.
+/// A client for one URL, with certificates verified against the bundled Mozilla roots.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
     url: Uri,
@@ -23,38 +23,38 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client for `url`, which must be `https`, or `http` to the machine itself. Does not connect.
+    /// A client for `url`, which must be `https`, or `http` on a loopback address. Does not connect.
     pub(crate) fn new(url: &str) -> Result<Self, BuildError> {
-        // What stands before an `@` may be a password, and errors end up in logs.
+        // The part before an `@` may contain a password, and errors are logged.
         let shown = url.rsplit_once('@').map_or(url, |(_, host)| host);
         let refuse = |cause| BuildError::BadUrl { url: shown.to_owned(), cause };
         let uri = url.parse().map_err(|_| refuse("not a URL"))?;
         check_url(&uri).map_err(refuse)?;
-        // The provider is named, so that nothing depends on what the rest of the process has installed.
+        // An explicit provider, so that the client does not depend on the one that the process has installed.
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
             .map_err(|_| refuse("TLS cannot be set up"))?
             .https_or_http()
             .enable_http1()
             .build();
-        // A connection of its own for each request lets a balancer choose another replica.
+        // A new connection for each request lets a balancer choose another replica.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Ok(Self { url: uri, client })
     }
 
-    /// A GET that headers can be added to.
+    /// A GET request, to which headers can be added.
     pub(crate) fn request(&self) -> request::Builder {
         Request::get(&self.url)
     }
 
-    /// Sends it. The error says in words why there is no answer.
+    /// Sends the request. The error describes why there is no response.
     pub(crate) async fn send(&self, request: request::Builder) -> Result<Response<Incoming>, Arc<str>> {
         let request = request.body(Empty::new()).map_err(|error| describe(&error))?;
         self.client.request(request).await.map_err(|error| describe(&error))
     }
 }
 
-/// What comes over a plain connection could be anyone's; from the machine itself they are as good as the machine.
+/// Requires TLS, because anyone on the way can change a plain connection, except on loopback.
 fn check_url(url: &Uri) -> Result<(), &'static str> {
     let authority = url.authority().ok_or("not an absolute URL")?;
     if authority.as_str().contains('@') {
@@ -63,7 +63,7 @@ fn check_url(url: &Uri) -> Result<(), &'static str> {
     match url.scheme_str() {
         Some("https") => Ok(()),
         Some("http") if is_loopback(authority.host()) => Ok(()),
-        _ => Err("neither https nor http to the machine itself"),
+        _ => Err("neither https nor http on a loopback address"),
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h 
     headers.get(name)?.to_str().ok()
 }
 
-/// The whole chain: hyper's own words for a refused connection are only "client error (Connect)".
+/// The message with its whole chain of causes: hyper alone says only "client error (Connect)".
 pub(crate) fn describe(error: &dyn std::error::Error) -> Arc<str> {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ").into()
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_and_the_machine_itself() {
+    fn only_https_and_loopback() {
         let check = |url: &str| url.parse::<Uri>().map_err(|_| "not a URL").and_then(|url| check_url(&url));
         for good in [
             "https://auth.example.com/jwks",

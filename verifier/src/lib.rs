@@ -1,5 +1,5 @@
-//! Checks access tokens (RFC 9068) inside your own process: no call per request, no shared store, and no
-//! outage of the issuer in the way.
+//! Checks access tokens (RFC 9068) inside your own process: no network call per request, no shared store, and
+//! it keeps working while the issuer is down.
 //!
 //! # Quick start
 //!
@@ -22,45 +22,54 @@
 //! # }
 //! ```
 //!
-//! Without a framework, [`Verifier::verify`] takes the token and answers [`Verified`] or [`VerifyError`].
+//! Without a framework, call [`Verifier::verify`] with the token; it returns [`Verified`] or [`VerifyError`].
 //!
 //! # From the inside out
 //!
-//! - [`Expected::verify`] is a pure function of token, keys and time. Every check is there.
-//! - [`KeySet`] holds public keys that are ready to use, each bound to one [`Algorithm`].
-//! - [`Verifier`] adds a clock and a cache that keeps the key set current through a [`JwksSource`].
-//! - [`MultiVerifier`] is several of them, for several issuers. Adapters take either.
+//! - [`Expected::verify`] is a pure function of token, keys and time. It makes every check.
+//! - [`KeySet`] holds public keys, each bound to one [`Algorithm`].
+//! - [`Verifier`] (feature `live`) adds a clock, a cache that keeps the key set current through a
+//!   [`JwksSource`], and the revocation feed.
+//! - [`MultiVerifier`] combines several, one for each issuer. Adapters take either.
 //! - `VerifyLayer`, `RequirePermission` (feature `tower`), `Auth`, `Scoped` (feature `axum`), `Grpc` and
 //!   `VerifyInterceptor` (feature `tonic`) put it in front of handlers.
-//! - [`Guard`] ends what outlives a request, a WebSocket or an event stream, together with the token.
+//! - [`Guard`] ends a connection that outlives its request, a WebSocket or an event stream, together with the
+//!   token.
 //!
 //! # What is checked
 //!
-//! In this order: size and shape; header; key by `kid`, for this algorithm; signature; claims typed and complete;
-//! issuer and audience; times; what has been revoked; your own claims; permissions, where you ask for them. The
-//! first check that fails is the [`Reason`], and its [`label`](Reason::label) stays the same from release to release.
-//! [`guide::checks`] is the whole list with its reasons. Unknown names in header and claims are accepted. Whatever a
-//! token names (`jku`, `x5u`, `jwk`, `iss`), keys come from the configured issuer alone.
+//! In this order: size and shape; header; key by `kid` and algorithm; signature; types and presence of
+//! claims; issuer and audience; times; revocations; your own claims; permissions, where you require them. The
+//! first check that fails gives the [`Reason`]; its [`label`](Reason::label) is stable between releases.
+//! [`guide::checks`] lists all checks with their reasons. Unknown members of header and claims are ignored.
+//! Keys come only from the configured issuer, whatever the token contains (`jku`, `x5u`, `jwk`, `iss`).
 //!
-//! # What has been revoked
+//! # Revocation
 //!
-//! A signed token stays good until it expires, so the issuer tells which sessions have ended and which keys were
-//! stolen: a stream of signed documents that the verifier follows in the background. What it says acts within a
-//! second; when it is away, what was heard stays known, and [`Verifier::status`] says how old that is. By
-//! default no token is refused for that; with [`VerifierBuilder::deny_when_stale`] all of them are.
+//! A signature stays valid until the token expires, so the issuer publishes which sessions have ended and
+//! which keys were stolen: a stream of signed documents, which the verifier follows in the background. A
+//! revocation takes effect within a second. While the feed is unavailable, revocations received before stay
+//! in effect, and [`Verifier::status`] returns their age. By default tokens are still accepted then; with
+//! [`VerifierBuilder::deny_when_stale`] they are refused.
 //!
-//! # When the issuer is away
+//! # When the issuer is unavailable
 //!
-//! Keys in hand are used for up to 24 h. Only then, or before the first key set has arrived, the answer is
-//! [`VerifyError::Unavailable`]: 503, never 401, because a client that takes an outage for a bad token throws its session
-//! away. With [`VerifierBuilder::snapshot_file`], a process that starts during the outage takes over what the one before
-//! it knew.
+//! The last key set is used for up to 24 h. After that, and before the first key set has arrived, checks
+//! return [`VerifyError::Unavailable`]: 503 and not 401, because a client that mistakes an outage for an
+//! invalid token discards its session. With [`VerifierBuilder::snapshot_file`], a process that starts during
+//! the outage uses the keys and revocations that the previous process saved.
 //!
-//! # Watching it
+//! # Monitoring
 //!
-//! [`Verifier::status`] tells the state of keys and feed; [`Verifier::ready`] is a gate for start-up. With the feature
-//! `metrics` the same figures, and the outcome of every check, go to the recorder of the process. Events go to `tracing`,
-//! and contain no part of a token. Coming from another crate? See [`guide::migrating`].
+//! [`Verifier::status`] returns the state of keys and feed; [`Verifier::ready`] waits for keys at start-up.
+//! The feature `metrics` reports the same figures, and the outcome of every check, to the recorder of the
+//! process. Log events go to `tracing` and contain no part of a token. Coming from another crate? See
+//! [`guide::migrating`].
+//!
+//! # Without a runtime
+//!
+//! Without the feature `live` the crate has no tasks, no clock and no Tokio: call [`Expected::verify`] with a
+//! [`KeySet`] and a time of your own.
 
 mod adapters;
 #[cfg(feature = "live")]
@@ -68,10 +77,7 @@ mod background;
 #[cfg(feature = "live")]
 mod builder;
 mod clock;
-#[cfg_attr(
-    not(feature = "live"),
-    expect(dead_code, reason = "the rest serves what keeps a verifier current")
-)]
+#[cfg_attr(not(feature = "live"), expect(dead_code, reason = "the feature uses the rest"))]
 mod core;
 #[cfg(feature = "live")]
 mod feed;

@@ -1,7 +1,7 @@
-//! Figures for the `metrics` facade, under names that begin with `verifier_`.
+//! Reports to the `metrics` facade, under names that begin with `verifier_`.
 //!
-//! Tokens are counted in two numbers of our own and handed over every few seconds, so that checking a token
-//! costs the same whatever the recorder does.
+//! Tokens are counted internally and reported every few seconds, so that the recorder does not slow down
+//! checks.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::status::{FeedState, Status};
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Hands the figures over for as long as the verifier exists.
+/// Reports until the verifier is dropped.
 pub(crate) async fn report(parts: Weak<Parts>) {
     describe();
     while let Some(parts) = parts.upgrade() {
@@ -26,7 +26,7 @@ pub(crate) async fn report(parts: Weak<Parts>) {
     }
 }
 
-/// Counts a token that no verifier was chosen for: its issuer is none of ours, or it is no token.
+/// Counts a token for which there is no verifier: it has another issuer, or is malformed.
 pub(crate) fn count_unchosen(reason: &Reason) {
     metrics::counter!("verifier_tokens_total", "issuer" => "", "audience" => "", "outcome" => reason.label())
         .increment(1);
@@ -45,14 +45,14 @@ fn publish(expected: &Expected, outcomes: &Outcomes, status: &Status) {
     let keys = &status.keys;
     gauge("verifier_keys_usable", f64::from(u8::from(keys.state.is_usable())));
     gauge("verifier_keys", number(keys.count));
-    // What was never there has no age.
+    // Keys that never arrived have no age.
     if let Some(age) = keys.age {
         gauge("verifier_keys_age_seconds", age.as_secs_f64());
     }
     counter("verifier_jwks_fetches_total", keys.fetches);
     counter("verifier_jwks_fetch_failures_total", keys.failures);
     let feed = &status.feed;
-    // One that was not to be found is a loss, too; only a verifier that looks for none has no figures.
+    // A feed that was not found counts as lost; a verifier without a feed reports nothing.
     if feed.state != FeedState::Off || feed.losses > 0 {
         gauge("verifier_feed_live", f64::from(u8::from(feed.state == FeedState::Live)));
         counter("verifier_feed_losses_total", feed.losses);
@@ -64,7 +64,7 @@ fn publish(expected: &Expected, outcomes: &Outcomes, status: &Status) {
     gauge("verifier_revoked_keys", number(feed.keys));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nobody holds 2^53 of them")]
+#[expect(clippy::cast_precision_loss, reason = "less than 2^53")]
 fn number(count: usize) -> f64 {
     count as f64
 }
@@ -75,21 +75,25 @@ fn describe() {
         "verifier_tokens_total",
         "Tokens checked, by outcome: accepted, or the label of the refusal"
     );
-    describe_gauge!("verifier_keys_usable", "1 while there are keys that may be used");
-    describe_gauge!("verifier_keys", "Keys in hand");
-    describe_gauge!("verifier_keys_age_seconds", Unit::Seconds, "Since the issuer last confirmed the keys");
-    describe_counter!("verifier_jwks_fetches_total", "Fetches of the key set that ended");
-    describe_counter!(
-        "verifier_jwks_fetch_failures_total",
-        "Fetches of the key set that brought nothing usable"
+    describe_gauge!("verifier_keys_usable", "1 while there are usable keys");
+    describe_gauge!("verifier_keys", "Keys in the key set");
+    describe_gauge!(
+        "verifier_keys_age_seconds",
+        Unit::Seconds,
+        "Time since the issuer last confirmed the keys"
     );
-    describe_gauge!("verifier_feed_live", "1 while news of revocations arrive");
-    describe_counter!("verifier_feed_losses_total", "Times that the feed was lost or could not be opened");
+    describe_counter!("verifier_jwks_fetches_total", "Fetches of the key set that have ended");
+    describe_counter!("verifier_jwks_fetch_failures_total", "Fetches of the key set that failed");
+    describe_gauge!("verifier_feed_live", "1 while documents of the revocation feed arrive");
+    describe_counter!(
+        "verifier_feed_losses_total",
+        "Times that the revocation feed was lost or could not be opened"
+    );
     describe_gauge!(
         "verifier_feed_staleness_seconds",
         Unit::Seconds,
-        "How long ago everything about revocations was known"
+        "How long ago all revocations were known"
     );
-    describe_gauge!("verifier_revoked_sessions", "Revoked sessions remembered");
-    describe_gauge!("verifier_revoked_keys", "Revoked keys remembered");
+    describe_gauge!("verifier_revoked_sessions", "Revoked sessions in memory");
+    describe_gauge!("verifier_revoked_keys", "Revoked keys in memory");
 }

@@ -1,4 +1,4 @@
-//! Several issuers in one process, each with audiences, keys and revocations of its own.
+//! Several issuers in one process, each with its own audiences, keys and revocations.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,12 +19,11 @@ use crate::verifier::Verifier;
 
 /// Checks the access tokens of several issuers.
 ///
-/// The `iss` that a token claims chooses one of the verifiers, which then checks everything, `iss` included.
-/// Nothing is shared between them: keys of the same name at two issuers stay two keys. A token that claims none
-/// of the issuers is refused with [`Reason::WrongIssuer`], before anything is fetched.
+/// The `iss` of a token selects one of the verifiers, which then makes all checks, `iss` included. The
+/// verifiers share nothing: keys with the same `kid` at two issuers are two keys. A token of any other issuer
+/// is refused with [`Reason::WrongIssuer`], before anything is fetched.
 ///
-/// A [`Verifier`] turns into one by [`From`]; its tokens are then checked as if it stood alone, without the
-/// look at `iss` beforehand.
+/// A [`Verifier`] converts into a `MultiVerifier` with [`From`]; it then checks all tokens as it would alone.
 ///
 /// ```
 /// use verifier::{MultiVerifier, Verifier};
@@ -40,16 +39,16 @@ use crate::verifier::Verifier;
 /// ```
 #[derive(Clone, Debug)]
 pub struct MultiVerifier {
-    /// Never empty, and no issuer twice.
+    /// Not empty, with distinct issuers.
     verifiers: Arc<[Verifier]>,
 }
 
 impl MultiVerifier {
-    /// One verifier for the issuers of all `verifiers`.
+    /// Combines `verifiers`, one for each issuer.
     ///
     /// # Errors
-    /// [`BuildError::NoIssuer`] if there are none. [`BuildError::DuplicateIssuer`] if two are for one issuer:
-    /// which of them should decide cannot be told.
+    /// [`BuildError::NoIssuer`] if there are none. [`BuildError::DuplicateIssuer`] if two have the same
+    /// issuer.
     pub fn new(verifiers: impl IntoIterator<Item = Verifier>) -> Result<Self, BuildError> {
         let verifiers: Arc<[Verifier]> = verifiers.into_iter().collect();
         if verifiers.is_empty() {
@@ -63,13 +62,13 @@ impl MultiVerifier {
         Ok(Self { verifiers })
     }
 
-    /// The verifier for tokens of `issuer`, compared exactly.
+    /// The verifier for tokens of `issuer`, compared as an exact string.
     pub fn find(&self, issuer: &str) -> Option<&Verifier> {
-        // A handful: comparing is faster than hashing.
+        // A few: comparing is faster than hashing.
         self.verifiers.iter().find(|verifier| verifier.issuer() == issuer)
     }
 
-    /// As [`Verifier::verify`], by the verifier for the token's issuer.
+    /// As [`Verifier::verify`], with the verifier for the issuer of the token.
     ///
     /// # Errors
     /// As [`Verifier::verify`].
@@ -80,7 +79,7 @@ impl MultiVerifier {
         self.choose(token)?.verify(token).await
     }
 
-    /// As [`Verifier::verify_now`], by the verifier for the token's issuer.
+    /// As [`Verifier::verify_now`], with the verifier for the issuer of the token.
     ///
     /// # Errors
     /// As [`Verifier::verify`].
@@ -91,10 +90,10 @@ impl MultiVerifier {
         self.choose(token)?.verify_now(token)
     }
 
-    /// Waits until there are keys of every issuer, asking all of them at the same time.
+    /// Waits until there are keys of every issuer. Fetches them concurrently.
     ///
     /// # Errors
-    /// After `timeout`, why the last attempt of one of them failed.
+    /// After `timeout`, why the last fetch from one of them failed.
     pub async fn ready(&self, timeout: Duration) -> Result<(), FetchError> {
         let mut waiting: Vec<Pin<Box<_>>> =
             self.verifiers.iter().map(|verifier| Box::pin(verifier.ready(timeout))).collect();
@@ -112,22 +111,22 @@ impl MultiVerifier {
         .await
     }
 
-    /// The verifier that is to check `token`.
+    /// The verifier that must check `token`.
     pub(crate) fn choose(&self, token: &str) -> Result<&Verifier, Reason> {
         if let [only] = &*self.verifiers {
             return Ok(only);
         }
-        let chosen = self.look_up(token);
+        let chosen = self.find_for(token);
         #[cfg(feature = "metrics")]
         let chosen = chosen.inspect_err(crate::metrics::count_unchosen);
         chosen
     }
 
-    fn look_up(&self, token: &str) -> Result<&Verifier, Reason> {
+    fn find_for(&self, token: &str) -> Result<&Verifier, Reason> {
         let parts = token::split(token)?;
         let mut room = Scratch::<1024>::new();
         let claims = room.decode(parts.claims).ok_or(Reason::NotJws)?;
-        // What cannot be read names none of the issuers.
+        // Unreadable claims name none of the issuers.
         claimed_issuer(claims).and_then(|issuer| self.find(&issuer)).ok_or(Reason::WrongIssuer)
     }
 }
@@ -138,8 +137,8 @@ impl From<Verifier> for MultiVerifier {
     }
 }
 
-/// The first `iss` of claims that nobody has checked. Good for nothing but choosing who checks them: that one
-/// refuses claims with a second `iss`, with another one, or that are not JSON after this point.
+/// The first `iss` of unverified claims. It only selects a verifier, which then refuses claims with a
+/// duplicate or wrong `iss`, and malformed JSON after this point.
 fn claimed_issuer(claims: &[u8]) -> Option<Cow<'_, str>> {
     struct FirstIssuer<'f, 'de>(&'f mut Option<Cow<'de, str>>);
     impl<'de> Visitor<'de> for FirstIssuer<'_, 'de> {
@@ -162,7 +161,7 @@ fn claimed_issuer(claims: &[u8]) -> Option<Cow<'_, str>> {
     }
     let mut found = None;
     let json = std::str::from_utf8(claims).ok()?;
-    // Stopping early looks like an error to the reader; what was found before stands.
+    // Stopping early is an error for serde; the value found before is valid.
     let _ = serde_json::Deserializer::from_str(json).deserialize_map(FirstIssuer(&mut found));
     found
 }

@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::core::error::VerifyError;
 
-/// How the tokens of one verifier were judged.
+/// The results of the checks of one verifier.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
     accepted: AtomicU64,
-    /// By label. Refusals are few, or an attack that the lock slows down.
+    /// By label. Usually few; under attack the lock slows the attack down.
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a verifier consists of.
+//! The parts of a verifier, and what it does with them as a whole.
 
 use std::sync::Arc;
 
@@ -35,15 +35,16 @@ impl Parts {
         Status { keys: self.cache.status(), feed: self.feed.status() }
     }
 
-    pub(crate) fn tend(&self) {
-        self.cache.tend();
-        self.feed.tend();
+    /// Starts the background tasks unless they are running, if called inside a runtime.
+    pub(crate) fn keep_current(&self) {
+        self.cache.keep_current();
+        self.feed.keep_current();
         if let Some(snapshot) = &self.snapshot {
-            snapshot.tend();
+            snapshot.keep_current();
         }
     }
 
-    /// Refuses to tell anything while revocations are not known as well as was asked for.
+    /// Fails while knowledge of revocations is older than `deny_when_stale`.
     pub(crate) fn check_staleness(&self) -> Result<(), FetchError> {
         let Some(limit) = self.deny_when_stale else { return Ok(()) };
         let staleness = self.revoked.staleness(self.clock.unix_millis());

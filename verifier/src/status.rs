@@ -1,39 +1,39 @@
-//! How a verifier is doing: what it holds, how old that is, and what went wrong last.
+//! The state of a verifier: what it holds, how old that is, and the last errors.
 
 use std::time::Duration;
 
 use crate::core::error::{FeedError, FetchError};
 
-/// How a [`Verifier`](crate::Verifier) is doing. Taken from memory.
+/// The state of a [`Verifier`](crate::Verifier), from [`Verifier::status`](crate::Verifier::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
     /// The key set.
     pub keys: KeysStatus,
-    /// What is known about revocations.
+    /// Revocations and the feed.
     pub feed: FeedStatus,
 }
 
-/// How the key set is doing.
+/// The state of the key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeysStatus {
     /// Whether the keys can be used.
     pub state: KeysState,
-    /// How many keys are in hand.
+    /// The number of keys.
     pub count: usize,
-    /// Since the issuer last confirmed them; `None` if it never did.
+    /// The time since the issuer last confirmed the keys; `None` if it never did.
     pub age: Option<Duration>,
     /// The version of the key set, which grows with each change, if the issuer publishes one.
     pub keys_version: Option<u64>,
-    /// Why the last fetch failed; `None` after one that did not.
+    /// Why the last fetch failed; `None` if it succeeded.
     pub last_error: Option<FetchError>,
-    /// How many fetches have ended.
+    /// The number of fetches that have ended.
     pub fetches: u64,
-    /// How many of them brought nothing usable.
+    /// The number of fetches that failed.
     pub failures: u64,
-    /// Whether a token with an unknown `kid` is refused without a fetch, because there was one for another such
-    /// token less than 10 s ago.
+    /// Whether a token with an unknown `kid` is refused without a fetch, because the last fetch for such a
+    /// token was less than 10 s ago.
     pub is_cooling_down: bool,
 }
 
@@ -41,60 +41,60 @@ pub struct KeysStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeysState {
-    /// There are none yet: [`VerifyError::Unavailable`](crate::VerifyError::Unavailable).
+    /// No keys yet: [`VerifyError::Unavailable`](crate::VerifyError::Unavailable).
     None,
-    /// The issuer says that they need not be asked for again yet.
+    /// The keys are within the freshness that the issuer declared.
     Fresh,
-    /// The issuer should have confirmed them and did not; they are used all the same.
+    /// The keys should have been confirmed by the issuer, but are still used.
     Stale,
-    /// The issuer has not confirmed them for too long:
+    /// The issuer has not confirmed the keys for too long:
     /// [`VerifyError::Unavailable`](crate::VerifyError::Unavailable).
     Expired,
-    /// They were given when the verifier was built and never change.
+    /// The keys were given when the verifier was built and never change.
     Fixed,
 }
 
 impl KeysState {
-    /// Whether tokens are checked with these keys.
+    /// Returns whether tokens are checked with these keys.
     pub fn is_usable(self) -> bool {
         matches!(self, Self::Fresh | Self::Stale | Self::Fixed)
     }
 }
 
-/// How the revocation feed is doing.
+/// The state of the revocation feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FeedStatus {
-    /// Whether news arrive.
+    /// Whether documents arrive.
     pub state: FeedState,
-    /// How long ago everything was known, by the wall clock; `None` if it never was. Up to three seconds are
-    /// normal: the first document may be two seconds old, and the next comes up to a second later. May show less than
-    /// the truth by what the issuer's clock is ahead of ours.
+    /// How long ago all revocations were known, by the wall clock; `None` if they never were. Up to three
+    /// seconds are normal: the first document can be two seconds old, and the next arrives up to a second
+    /// later. It is too small by the difference if the issuer's clock is ahead of this one.
     pub staleness: Option<Duration>,
-    /// How many revoked sessions are remembered.
+    /// The number of revoked sessions in memory.
     pub sessions: usize,
-    /// How many revoked keys are remembered.
+    /// The number of revoked keys in memory.
     pub keys: usize,
-    /// How often the stream was lost or could not be opened.
+    /// The number of times that the stream was lost or could not be opened.
     pub losses: u64,
-    /// Why the stream was lost last; `None` while it is live.
+    /// Why the stream was last lost; `None` while it is live.
     pub last_error: Option<FeedError>,
 }
 
-/// Whether news of revocations arrive.
+/// Whether documents of the revocation feed arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeedState {
     /// The verifier was built without a feed, or the issuer has none
     /// ([`last_error`](FeedStatus::last_error) is then [`FeedError::NoFeed`]).
     Off,
-    /// Nothing has been heard yet.
+    /// No document has arrived yet.
     Connecting,
     /// The stream is open, and documents arrive.
     Live,
-    /// The stream was lost. What was heard before stays known.
+    /// The stream was lost. Revocations received before stay in effect.
     Disconnected {
-        /// For how long.
+        /// The time since the loss.
         lasting: Duration,
     },
 }

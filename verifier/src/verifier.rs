@@ -1,4 +1,4 @@
-//! What most users hold: expectations, keys that keep themselves current, and a clock.
+//! The verifier of one issuer: expectations, keys and revocations that are kept current, and a clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use tokio::runtime::Handle;
 use crate::core::claims::NoExtra;
 use crate::core::error::{FeedError, FetchError, Reason, VerifyError};
 use crate::core::verified::Verified;
-use crate::keys::cache::{Flight, Why};
+use crate::keys::schedule::{Fetch, Why};
 use crate::parts::Parts;
 use crate::status::Status;
 
-/// How long a caller waits for keys.
+/// How long a call waits for keys.
 const WAIT_FOR_KEYS: Duration = Duration::from_secs(2);
-/// How often `ready` looks whether the feed has been heard.
+/// The polling interval of `ready`.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Checks the access tokens of one issuer, and keeps that issuer's keys current.
+/// Checks the access tokens of one issuer, and keeps its keys and revocations current.
 ///
-/// Clones share everything and are cheap. A background task fetches keys ahead of need; it starts with the
-/// first call inside a Tokio runtime (with time enabled) and ends when the last clone is dropped, as does a
-/// second one that follows the revocation feed. When the issuer cannot be reached, the keys in hand are used for
-/// up to 24 h.
+/// Clones share everything and are cheap. A background task fetches keys before they are needed, and another
+/// one follows the revocation feed. Both start with the first call inside a Tokio runtime (with time enabled)
+/// and end when the last clone is dropped. While the issuer is unavailable, the last keys are used for up to
+/// 24 h.
 ///
 /// ```
 /// use verifier::{Verified, Verifier};
@@ -50,43 +50,56 @@ impl Verifier {
         Self { parts: Arc::new(parts) }
     }
 
-    /// The issuer whose tokens are checked.
+    /// The issuer of the tokens that this verifier accepts.
     pub fn issuer(&self) -> &str {
         self.parts.expected.issuer()
     }
 
-    /// Checks `token`. Does not wait while its key is in hand.
+    /// Checks `token`. Does not wait if its key is in the key set.
     ///
     /// A token with an unknown `kid`, and any token before the first key set has arrived, waits up to 2 s for
-    /// a fetch. A flood of made-up names leads to one fetch in 10 s; the rest is refused at once.
+    /// a fetch. A flood of made-up key ids causes one fetch in 10 s; other tokens with unknown keys are
+    /// refused immediately.
     ///
     /// # Errors
-    /// [`VerifyError::Invalid`]: the token is bad. [`VerifyError::Unavailable`]: there are no keys to tell by; try
-    /// again later.
+    /// [`VerifyError::Invalid`]: the token is invalid. [`VerifyError::Unavailable`]: the token cannot be
+    /// checked; try again later.
     pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        self.tend();
-        let answer = self.check_with_patience(token).await;
+        self.keep_current();
+        let result = self.check_or_wait(token).await;
         #[cfg(feature = "metrics")]
-        self.parts.outcomes.count(&answer);
-        answer
+        self.parts.outcomes.count(&result);
+        result
     }
 
-    /// Checks `token` with the keys in hand. Never waits and never fetches, so it can be called anywhere;
-    /// call [`ready`](Self::ready) once before.
+    /// Checks `token` with the current keys. Never waits or fetches, so it can be called outside async code.
+    /// Call [`ready`](Self::ready) once before.
+    ///
+    /// ```
+    /// use verifier::testing::TestIssuer;
+    /// use verifier::{NoExtra, Reason, VerifyError};
+    ///
+    /// let issuer = TestIssuer::new("https://auth.example.com", "orders-api");
+    /// let verifier = issuer.verifier().build()?;
+    /// assert_eq!(verifier.verify_now::<NoExtra>(&issuer.token().sign())?.subject(), "alice");
+    /// let refused = verifier.verify_now::<NoExtra>(&issuer.token().bad_signature().sign());
+    /// assert_eq!(refused.unwrap_err(), VerifyError::Invalid(Reason::BadSignature));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
     pub fn verify_now<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        self.tend();
-        let answer = self.check(token);
+        self.keep_current();
+        let result = self.check(token);
         #[cfg(feature = "metrics")]
-        self.parts.outcomes.count(&answer);
-        answer
+        self.parts.outcomes.count(&result);
+        result
     }
 
-    /// Waits until there are keys, for a gate at start-up; with
-    /// [`deny_when_stale`](VerifierBuilder::deny_when_stale) also until the feed has been heard. Not needed
-    /// before [`verify`](Self::verify).
+    /// Waits until there are keys, for example at start-up; with
+    /// [`deny_when_stale`](crate::VerifierBuilder::deny_when_stale) also until the feed has sent a document.
+    /// Not needed before [`verify`](Self::verify).
     ///
     /// # Errors
     /// After `timeout`, why the last attempt failed.
@@ -98,9 +111,9 @@ impl Verifier {
                 _ => FetchError::NoRuntime,
             });
         }
-        self.tend();
+        self.keep_current();
         let wait = async {
-            parts.cache.keys().await?;
+            parts.cache.wait_for_keys().await?;
             while parts.is_ready().is_err() {
                 tokio::time::sleep(READY_INTERVAL).await;
             }
@@ -109,7 +122,7 @@ impl Verifier {
         tokio::time::timeout(timeout, wait).await.unwrap_or_else(|_| parts.is_ready())
     }
 
-    /// How the verifier is doing: its keys, and what it knows about revocations. Does no I/O.
+    /// The state of keys, revocations and feed. Does no I/O.
     ///
     /// ```
     /// use verifier::{FeedState, Verifier};
@@ -128,43 +141,40 @@ impl Verifier {
         self.parts.status()
     }
 
-    /// Takes in a revocation document that came some other way than by the feed: the body of
-    /// `GET /v1/revocations`, from a cache or a message bus. It is checked like one of the feed, and only ever adds
-    /// to what is known. Does not fetch.
+    /// Adds the revocations of a document that did not come from the feed: the body of `GET /v1/revocations`,
+    /// from a cache or a message bus. It is checked like a document of the feed. Calling this again with the
+    /// same document changes nothing. Does not fetch.
     ///
     /// # Errors
-    /// [`FeedError::Document`] says which check failed; nothing was taken in. [`FeedError::Gap`]: this is a delta,
-    /// one with `since`. It was taken in, but whether anything is missing before it cannot be told outside a stream, so
-    /// [`staleness`](crate::FeedStatus::staleness) stays what it was.
+    /// [`FeedError::Document`]: a check failed, and nothing was added. [`FeedError::Gap`]: the document is a
+    /// delta, with `since`. Its revocations were added, but outside a stream nothing shows whether an earlier
+    /// delta is missing, so [`staleness`](crate::FeedStatus::staleness) does not change.
     pub fn merge_revocations(&self, document: &str) -> Result<(), FeedError> {
-        self.parts.feed.hear(document)
+        self.parts.feed.merge(document)
     }
 
-    /// Keeps everything current in the background from now on, if called inside a runtime.
-    fn tend(&self) {
-        self.parts.tend();
+    /// Starts the background tasks unless they are running, if called inside a runtime.
+    fn keep_current(&self) {
+        self.parts.keep_current();
         #[cfg(feature = "metrics")]
         self.parts.reporter.start(|| crate::metrics::report(Arc::downgrade(&self.parts)));
     }
 
     /// Checks `token`, and waits for keys if they could change the answer.
-    async fn check_with_patience<C: DeserializeOwned>(
-        &self,
-        token: &str,
-    ) -> Result<Verified<C>, VerifyError> {
+    async fn check_or_wait<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
         let Parts { cache, clock, .. } = &*self.parts;
-        cache.touch(clock.monotonic());
-        let answer = self.check(token);
-        let Some(why) = what_is_missing(&answer) else { return answer };
-        let Ok(Some(flight)) = cache.begin(why, clock.monotonic()) else { return answer };
-        // Having waited long enough is not an answer; the keys in hand then are.
-        let _ = tokio::time::timeout(WAIT_FOR_KEYS, self.wait_for_key(token, flight)).await;
+        cache.fetch_if_due(clock.monotonic());
+        let result = self.check(token);
+        let Some(why) = why_fetch(&result) else { return result };
+        let Ok(Some(fetch)) = cache.begin(why, clock.monotonic()) else { return result };
+        // After the timeout, the current keys decide.
+        let _ = tokio::time::timeout(WAIT_FOR_KEYS, self.wait_for_key(token, fetch)).await;
         self.check(token)
     }
 
     fn check<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
         let verified = self.check_token(token)?;
-        // A token that is bad in any case is called so.
+        // After the check of the token: an invalid one is reported as invalid.
         self.parts.check_staleness()?;
         Ok(verified)
     }
@@ -185,23 +195,23 @@ impl Verifier {
         Ok(verified)
     }
 
-    /// Waits for `flight`, and for a second one if the first had left before the token's key was published.
-    async fn wait_for_key(&self, token: &str, flight: Flight) {
-        flight.landed().await;
-        let Some(why) = what_is_missing(&self.check::<NoExtra>(token)) else { return };
-        if let Some(nudge) = self.parts.cache.open_nudge() {
-            return self.parts.cache.answer_to(nudge).await;
+    /// Waits for `fetch`, and for a second one if the first began before the key of the token was published.
+    async fn wait_for_key(&self, token: &str, fetch: Fetch) {
+        fetch.ended().await;
+        let Some(why) = why_fetch(&self.check::<NoExtra>(token)) else { return };
+        if let Some(request) = self.parts.cache.pending_refresh() {
+            return self.parts.cache.refreshed(request).await;
         }
-        if let Ok(Some(flight)) = self.parts.cache.begin(why, self.parts.clock.monotonic()) {
-            flight.landed().await;
+        if let Ok(Some(fetch)) = self.parts.cache.begin(why, self.parts.clock.monotonic()) {
+            fetch.ended().await;
         }
     }
 }
 
-/// Why a fetch could change this answer, if it could.
-fn what_is_missing<C>(answer: &Result<Verified<C>, VerifyError>) -> Option<Why> {
-    match answer {
-        // Keys do not help; the feed is being listened to in any case.
+/// Why a fetch could change this result; `None` if it could not.
+fn why_fetch<C>(result: &Result<Verified<C>, VerifyError>) -> Option<Why> {
+    match result {
+        // New keys do not help; the feed is followed in any case.
         Err(VerifyError::Unavailable(FetchError::StaleRevocations { .. })) => None,
         Err(VerifyError::Unavailable(_)) => Some(Why::Due),
         Err(VerifyError::Invalid(Reason::UnknownKey)) => Some(Why::UnknownKey),
@@ -231,7 +241,7 @@ mod tests {
         issuer.sign(&AccessClaims { sid: Some(SESSION.into()), ..issuer.claims(NOW) })
     }
 
-    fn is_held(verifier: &Verifier, token: &str) -> bool {
+    fn is_cached(verifier: &Verifier, token: &str) -> bool {
         let Parts { tokens, cache, .. } = &*verifier.parts;
         let held = cache.held();
         tokens.as_ref().unwrap().find(token, held.usable(Duration::ZERO).unwrap()).is_some()
@@ -242,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn revocation_reaches_a_token_that_is_held() {
-        let news: [(Vec<SessionId>, bool); 2] =
+    fn revocation_applies_to_a_cached_token() {
+        let cases: [(Vec<SessionId>, bool); 2] =
             [(vec![parse_session(SESSION).unwrap()], false), (vec![], true)];
-        for (sessions, key) in news {
+        for (sessions, key) in cases {
             let issuer = TestIssuer::new("https://auth.example.com", "api");
             let (verifier, token) = (verifier(&issuer), in_session(&issuer));
             assert_eq!(refusal(&verifier, &token), None);
-            assert!(is_held(&verifier, &token));
+            assert!(is_cached(&verifier, &token));
             let keys: Vec<_> = key.then(|| issuer.jwk().kid().clone()).into_iter().collect();
             verifier.parts.revoked.merge(sessions, &keys, Duration::ZERO, Duration::from_secs(600));
             let reason = if key { Reason::RevokedKey } else { Reason::RevokedSession };
@@ -258,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_token_is_not_held() {
+    fn refused_token_is_not_cached() {
         let issuer = TestIssuer::new("https://auth.example.com", "api");
         let verifier = verifier(&issuer);
         let good = in_session(&issuer);
@@ -286,14 +296,14 @@ mod tests {
         ] {
             for _ in 0..2 {
                 assert!(matches!(refusal(&verifier, &refused), Some(VerifyError::Invalid(_))));
-                assert!(!is_held(&verifier, &refused));
+                assert!(!is_cached(&verifier, &refused));
             }
         }
         // Custom claims of the wrong type are a refusal as well.
         let token = issuer.sign(&issuer.claims(NOW));
         assert!(verifier.verify_now::<Vec<u8>>(&token).is_err());
-        assert!(!is_held(&verifier, &token));
+        assert!(!is_cached(&verifier, &token));
         assert!(verifier.verify_now::<NoExtra>(&token).is_ok());
-        assert!(is_held(&verifier, &token));
+        assert!(is_cached(&verifier, &token));
     }
 }

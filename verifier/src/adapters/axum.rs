@@ -1,4 +1,4 @@
-//! Extractors for axum: the caller as an argument of a handler.
+//! Extractors for axum.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ use crate::core::error::{Missing, VerifyError};
 use crate::core::verified::Verified;
 use crate::guard::Guard;
 
-/// The caller, as the [`VerifyLayer`](crate::VerifyLayer) around the route found out.
+/// The token of the request, as verified by the [`VerifyLayer`](crate::VerifyLayer) around the route.
 ///
 /// `Auth<C>` needs `verifier.layer_with_claims::<C>()`. Take `Option<Auth>` behind a layer that is
 /// [`optional`](crate::VerifyLayer::optional).
@@ -35,8 +35,8 @@ use crate::guard::Guard;
 /// ```
 ///
 /// # Errors
-/// 401 when the caller sent no token and the layer permits that. 500 when no layer lies around the route, or
-/// one with other custom claims: nobody is let through by mistake.
+/// 401 if the request has no token, which the layer permits. 500 if there is no layer around the route, or
+/// one with other custom claims: a wrong setup refuses requests.
 #[derive(Debug)]
 pub struct Auth<C = NoExtra>(pub Arc<Verified<C>>);
 
@@ -62,10 +62,10 @@ impl<C: Send + Sync + 'static, S: Sync> OptionalFromRequestParts<S> for Auth<C> 
     }
 }
 
-/// The caller, whose token grants the permissions that `P` names: [`Auth`] and
-/// [`RequirePermission`](crate::RequirePermission) in one, with the same answers, in the handler's signature.
+/// A token that grants the permissions of `P`: [`Auth`] and [`RequirePermission`](crate::RequirePermission)
+/// combined in the signature of the handler, with the same responses.
 ///
-/// Behaves as the `Arc<Verified<C>>` inside.
+/// Dereferences to `Arc<Verified<C>>`.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -87,24 +87,24 @@ impl<C: Send + Sync + 'static, S: Sync> OptionalFromRequestParts<S> for Auth<C> 
 /// ```
 ///
 /// # Errors
-/// As [`Auth`], and 403 `insufficient_scope` when the token does not grant what is needed.
+/// As [`Auth`], and 403 `insufficient_scope` if the token does not grant the permissions.
 pub struct Scoped<P, C = NoExtra> {
     token: Arc<Verified<C>>,
     permissions: PhantomData<fn() -> P>,
 }
 
-/// Permissions with a name, to be used with [`Scoped`]. Implemented by empty types of yours.
+/// The permissions that a handler requires, for [`Scoped`]. Implement it for an empty type.
 pub trait Permissions: 'static {
-    /// What a token must grant.
+    /// The required permissions.
     const NEEDED: Needed;
 }
 
-/// What a token must grant.
+/// The required permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needed {
-    /// Every one of these. An empty list lets everyone with a good token through.
+    /// All of these. An empty list accepts every valid token.
     All(&'static [&'static str]),
-    /// At least one of these. An empty list lets nobody through.
+    /// At least one of these. An empty list refuses every token.
     Any(&'static [&'static str]),
 }
 
@@ -152,7 +152,7 @@ impl<P: Permissions, C: Send + Sync + 'static, S: Sync> FromRequestParts<S> for 
     }
 }
 
-/// Watches over the connection that this request opens; see [`Guard`]. Refused as [`Auth`] is.
+/// Watches the connection that this request opens; see [`Guard`]. The errors are those of [`Auth`].
 impl<S: Sync> FromRequestParts<S> for Guard {
     type Rejection = AuthError;
 

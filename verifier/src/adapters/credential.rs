@@ -1,4 +1,4 @@
-//! The token in a request, and the answer when it does not suffice. Shared by all adapters.
+//! Finds the token in a request, and makes the response if it is refused. Shared by all adapters.
 
 use std::borrow::Cow;
 
@@ -8,26 +8,26 @@ use http::{Response, StatusCode};
 use crate::core::base64url;
 use crate::core::error::VerifyError;
 
-/// Why a request is not let through.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// 401 without an error code (RFC 6750 §3.1): no token was sent.
+    /// 401 without an error code (RFC 6750 §3.1): the request has no token.
     #[error("no access token")]
     MissingToken,
-    /// 400: more than one credential, or one that is no token.
+    /// 400: the request has more than one credential, or a malformed one.
     #[error("more than one credential, or a malformed one")]
     MalformedCredential,
-    /// The token is bad, does not suffice, or cannot be checked.
+    /// The token is invalid, lacks a permission, or cannot be checked.
     #[error(transparent)]
     Refused(#[from] VerifyError),
-    /// 500: the route asks who is calling, and no `VerifyLayer` lies around it.
-    #[error("no VerifyLayer lies around this route")]
+    /// 500: the route needs a token, but there is no `VerifyLayer` around it.
+    #[error("no VerifyLayer around this route")]
     NoLayer,
 }
 
 impl AuthError {
-    /// The HTTP status that says it.
+    /// The HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::MissingToken => StatusCode::UNAUTHORIZED,
@@ -37,8 +37,8 @@ impl AuthError {
         }
     }
 
-    /// The stable code in the body of the answer: `missing_token`, `invalid_request`, `internal_error`, or
-    /// that of the [`VerifyError`].
+    /// The stable `code` in the body of the response: `missing_token`, `invalid_request`, `internal_error`,
+    /// or that of the [`VerifyError`].
     pub fn code(&self) -> &'static str {
         match self {
             Self::MissingToken => "missing_token",
@@ -48,10 +48,10 @@ impl AuthError {
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3), for the answers that have one.
+    /// The value of `WWW-Authenticate` (RFC 6750 §3); `None` for a response without it.
     pub fn www_authenticate(&self) -> Option<Cow<'static, str>> {
         match self {
-            // No error code, and still at least one parameter: RFC 6750 §3 wants one after the scheme.
+            // No error code, but RFC 6750 §3 requires a parameter after the scheme.
             Self::MissingToken => Some(r#"Bearer realm="api""#.into()),
             Self::MalformedCredential => Some(r#"Bearer error="invalid_request""#.into()),
             Self::Refused(error) => error.www_authenticate(),
@@ -59,8 +59,8 @@ impl AuthError {
         }
     }
 
-    /// The whole answer: status, challenge, `Retry-After`, and an RFC 9457 body with `code`. The reason why a
-    /// token is bad is not in it; log `self` for that.
+    /// The complete response: status, challenge, `Retry-After`, and an RFC 9457 body with `code`. It does not
+    /// contain the reason why a token is invalid; log `self` for that.
     pub fn into_response<B: From<String>>(self) -> Response<B> {
         let (status, title) = (self.status(), self.title());
         let body = serde_json::json!({
@@ -81,15 +81,17 @@ impl AuthError {
         response
     }
 
-    /// The same for every answer of one `code`.
+    /// The `title` of the body, the same for every response with one `code`.
     pub(crate) fn title(&self) -> &'static str {
         match self {
             Self::MissingToken => "An access token is required",
             Self::MalformedCredential => "The credential is malformed",
             Self::Refused(VerifyError::Invalid(_)) => "The access token is not valid",
-            Self::Refused(VerifyError::Forbidden(_)) => "The access token does not grant this",
+            Self::Refused(VerifyError::Forbidden(_)) => {
+                "The access token does not grant the required permission"
+            }
             Self::Refused(VerifyError::Unavailable(_)) => "Access tokens cannot be checked at the moment",
-            Self::NoLayer => "Something went wrong on our side",
+            Self::NoLayer => "Internal error",
         }
     }
 }
@@ -109,8 +111,8 @@ impl AuthError {
 ///
 /// # Errors
 /// [`AuthError::MissingToken`] without the header or with another scheme. [`AuthError::MalformedCredential`]
-/// when the header stands twice, since a proxy may have looked at the other one, or holds more or less than
-/// one token.
+/// if there are two such headers, since a proxy may have checked the other one, or if the value is not
+/// exactly one token.
 pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
     let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
     let credential = credentials.next().ok_or(AuthError::MissingToken)?;
@@ -130,13 +132,12 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
     Ok(token)
 }
 
-/// What an entry of `Sec-WebSocket-Protocol` begins with that holds a token. The name is that of Kubernetes,
-/// whose clients are the ones that do this already; it is not to be chosen, so that a client works with every
-/// server.
+/// The prefix of the entry of `Sec-WebSocket-Protocol` with the token. It is the one of Kubernetes, and not
+/// configurable, so that a client works with every server.
 const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Takes the token out of the opening handshake of a WebSocket (RFC 6455 §4.1), for browsers, which cannot send
-/// `Authorization` with it.
+/// Removes the token from the opening handshake of a WebSocket (RFC 6455 §4.1) and returns it. This is for
+/// browsers, which cannot send `Authorization` there.
 ///
 /// The client offers two subprotocols or more: `base64url.bearer.authorization.k8s.io.` with the token in
 /// base64url without padding appended, and those it wants to speak. In a browser:
@@ -145,8 +146,8 @@ const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 /// new WebSocket(url, ["chat", "base64url.bearer.authorization.k8s.io." + base64url(token)])
 /// ```
 ///
-/// The entry is removed, so that no handler can choose it and echo the token. Subprotocols are logged less often
-/// than query strings, and still are: keep such tokens short-lived.
+/// The entry is removed, so that a handler cannot select it and echo the token. Subprotocols can appear in
+/// logs, although less often than query strings: keep such tokens short-lived.
 ///
 /// ```
 /// use http::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
@@ -161,9 +162,9 @@ const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 /// ```
 ///
 /// # Errors
-/// [`AuthError::MissingToken`] if there is no such entry, or the request is no opening handshake: every one has
-/// `Sec-WebSocket-Version`. [`AuthError::MalformedCredential`] if there are several, one that is not a token, no
-/// other subprotocol, or an `Authorization` beside it.
+/// [`AuthError::MissingToken`] if there is no such entry, or if the request is not an opening handshake (it
+/// has no `Sec-WebSocket-Version`). [`AuthError::MalformedCredential`] if there are several entries, a
+/// malformed one, no other subprotocol, or also an `Authorization` header.
 pub fn take_websocket_token(headers: &mut HeaderMap) -> Result<String, AuthError> {
     if !headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
         return Err(AuthError::MissingToken);
@@ -182,7 +183,7 @@ pub fn take_websocket_token(headers: &mut HeaderMap) -> Result<String, AuthError
         }
     }
     let encoded = token.ok_or(AuthError::MissingToken)?;
-    // Something must be left to choose: a browser closes the connection when its offer is not answered.
+    // Another subprotocol must remain to be selected: a browser closes the connection if none is.
     if others.is_empty() || headers.contains_key(header::AUTHORIZATION) {
         return Err(AuthError::MalformedCredential);
     }

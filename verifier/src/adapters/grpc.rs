@@ -1,4 +1,4 @@
-//! For tonic: refusals as gRPC statuses, and an interceptor.
+//! Adapters for tonic: gRPC statuses for refusals, and an interceptor.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::core::error::VerifyError;
 use crate::multi::MultiVerifier;
 use crate::verifier::Verifier;
 
-/// Refused requests get a gRPC status and no HTTP error, as [`Status::from`] an [`AuthError`] says.
+/// Refused requests get a gRPC status instead of an HTTP error: that of [`Status::from`] an [`AuthError`].
 ///
 /// ```no_run
 /// use tonic::service::LayerExt;
@@ -35,7 +35,7 @@ use crate::verifier::Verifier;
 /// # Ok(()) }
 /// ```
 ///
-/// A handler learns who is calling from [`caller`](crate::caller):
+/// A handler gets the token from [`caller`](crate::caller):
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -58,7 +58,8 @@ impl<R: Default> Answer<R> for Grpc {
 }
 
 /// `UNAUTHENTICATED` with the challenge as `www-authenticate`, `PERMISSION_DENIED`, `UNAVAILABLE` with
-/// `grpc-retry-pushback-ms` (gRFC A6), or `INTERNAL` for a missing layer. The reason why a token is bad is not in it.
+/// `grpc-retry-pushback-ms` (gRFC A6), or `INTERNAL` for a missing layer. It does not contain the reason why
+/// a token is invalid.
 impl From<AuthError> for Status {
     fn from(error: AuthError) -> Self {
         let code = match &error {
@@ -89,9 +90,9 @@ impl From<VerifyError> for Status {
     }
 }
 
-/// Lets requests through with a good token, one service at a time: `MyServer::with_interceptor(service,
-/// VerifyInterceptor::<NoExtra>::new(verifier))`. Never waits and never fetches keys, as [`Verifier::verify_now`]; call
-/// [`ready`](Verifier::ready) before. [`VerifyLayer`](crate::VerifyLayer) does more.
+/// Accepts requests with a valid token, for a single service: `MyServer::with_interceptor(service,
+/// VerifyInterceptor::<NoExtra>::new(verifier))`. Like [`Verifier::verify_now`] it never waits or fetches
+/// keys, so call [`ready`](Verifier::ready) before. [`VerifyLayer`](crate::VerifyLayer) can wait.
 #[derive(Debug)]
 pub struct VerifyInterceptor<C = NoExtra> {
     verifier: MultiVerifier,
@@ -99,7 +100,7 @@ pub struct VerifyInterceptor<C = NoExtra> {
 }
 
 impl<C> VerifyInterceptor<C> {
-    /// Leaves `Arc<Verified<C>>` in the extensions of requests with a token of `verifier`'s issuers.
+    /// Stores `Arc<Verified<C>>` in the extensions of requests with a token that `verifier` accepts.
     pub fn new(verifier: impl Into<MultiVerifier>) -> Self {
         Self { verifier: verifier.into(), claims: PhantomData }
     }

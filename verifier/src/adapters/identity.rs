@@ -1,4 +1,4 @@
-//! Who is calling, from the layer that found out to whoever asks.
+//! Passes the verified token from the layer to handlers.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use crate::core::verified::Verified;
 use crate::guard::Guard;
 use crate::verifier::Verifier;
 
-/// The caller, as the [`VerifyLayer`](crate::VerifyLayer) or interceptor around us found out. For handlers of
-/// frameworks without an extractor here, such as tonic.
+/// The token of the request, as verified by the [`VerifyLayer`](crate::VerifyLayer) or interceptor around the
+/// handler. For frameworks without an extractor here, such as tonic.
 ///
 /// # Errors
-/// As [`Auth`](crate::Auth): [`AuthError::MissingToken`] where the layer permits that, and [`AuthError::NoLayer`]
-/// without a layer, or with one that reads other custom claims.
+/// [`AuthError::MissingToken`] if the request has no token, which the layer permits. [`AuthError::NoLayer`]
+/// if there is no layer, or one that reads other custom claims.
 pub fn caller<C: Send + Sync + 'static>(extensions: &Extensions) -> Result<Arc<Verified<C>>, AuthError> {
     find_caller(extensions)?.ok_or(AuthError::MissingToken)
 }
 
-/// Watches over what this request opens, a stream of answers for instance; see [`Guard`].
+/// Watches the connection that this request opens, for example a stream of messages; see [`Guard`].
 ///
 /// # Errors
 /// As [`caller`].
@@ -29,27 +29,27 @@ pub fn guard(extensions: &Extensions) -> Result<Guard, AuthError> {
     Ok(token.guard(&verifier))
 }
 
-/// As [`caller`]; `None` if no token was sent and the layer permits that.
+/// As [`caller`]; `None` if the request has no token and the layer permits that.
 pub(crate) fn find_caller<C: Send + Sync + 'static>(
     extensions: &Extensions,
 ) -> Result<Option<Arc<Verified<C>>>, AuthError> {
     let Some(Known { token, .. }) = identity(extensions)? else { return Ok(None) };
     let token: Arc<dyn Any + Send + Sync> = token;
     let token = token.downcast().map_err(|_| {
-        tracing::error!("a route wants other custom claims than the layer around it reads");
+        tracing::error!("a route expects other custom claims than the layer around it reads");
         AuthError::NoLayer
     })?;
     Ok(Some(token))
 }
 
-/// Who sent the request, as one layer found out.
+/// The sender of the request, as identified by a layer.
 pub(crate) enum Caller<C> {
     Known(Arc<Verified<C>>, Verifier),
     Nobody,
 }
 
 impl<C: Send + Sync + 'static> Caller<C> {
-    /// What an outer layer may have found out, possibly about another issuer's token, is forgotten.
+    /// Stores the caller, and replaces what an outer layer may have stored.
     pub(crate) fn record(self, extensions: &mut Extensions) {
         match self {
             Self::Known(token, verifier) => {
@@ -64,12 +64,12 @@ impl<C: Send + Sync + 'static> Caller<C> {
     }
 }
 
-/// The innermost layer's finding, whatever its custom claims. `None`: no token was sent, which that layer
-/// permits.
+/// The result of the innermost layer, with any custom claims. `None`: the request has no token, which that
+/// layer permits.
 #[derive(Clone)]
 struct Identity(Option<Known>);
 
-/// A caller with a token, and who checked it.
+/// A verified token, and the verifier that checked it.
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) token: Arc<dyn Token>,
@@ -92,17 +92,17 @@ impl<C: Send + Sync + 'static> Token for Verified<C> {
     }
 }
 
-/// Whether `token` grants all of `permissions`, or `any` of them.
+/// Returns whether `token` grants all of `permissions`, or one of them if `any`.
 pub(crate) fn suffices(token: &dyn Token, permissions: &[impl AsRef<str>], any: bool) -> bool {
     let mut each = permissions.iter().map(|permission| token.grants(permission.as_ref()));
     if any { each.any(|granted| granted) } else { each.all(|granted| granted) }
 }
 
-/// The finding of the layer around us.
+/// The result of the layer around the handler.
 pub(crate) fn identity(extensions: &Extensions) -> Result<Option<Known>, AuthError> {
     let Some(Identity(caller)) = extensions.get() else {
         tracing::error!(
-            "a route asks who is calling, but no VerifyLayer lies around it; nobody is let through"
+            "a route needs a token, but there is no VerifyLayer around it; all requests are refused"
         );
         return Err(AuthError::NoLayer);
     };

@@ -1,4 +1,4 @@
-//! The verifier in front of handlers: tower, axum, tonic, and what they share.
+//! Adapters that put the verifier in front of handlers: tower, axum, tonic.
 
 #[cfg(feature = "axum")]
 pub(crate) mod axum;

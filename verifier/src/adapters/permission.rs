@@ -1,4 +1,4 @@
-//! Middleware for tower: may the caller do this.
+//! Authorization middleware for tower.
 
 use std::task::{Context, Poll};
 
@@ -11,8 +11,7 @@ use crate::adapters::identity::{Known, identity, suffices};
 use crate::adapters::tower::{Answer, BoxFuture, Problem};
 use crate::core::error::{Missing, VerifyError};
 
-/// Middleware that lets requests through whose token grants permissions. Goes inside a
-/// [`VerifyLayer`](crate::VerifyLayer).
+/// Middleware that requires permissions. Place it inside a [`VerifyLayer`](crate::VerifyLayer).
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -33,12 +32,12 @@ pub struct RequirePermission<A = Problem> {
 }
 
 impl RequirePermission {
-    /// Every one of `permissions`. An empty list lets everyone with a good token through.
+    /// Requires all of `permissions`. An empty list accepts every valid token.
     pub fn all(permissions: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::new(permissions.into_iter().map(Into::into).collect(), false)
     }
 
-    /// At least one of `permissions`. An empty list lets nobody through.
+    /// Requires at least one of `permissions`. An empty list refuses every token.
     pub fn any(permissions: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::new(permissions.into_iter().map(Into::into).collect(), true)
     }
@@ -72,7 +71,7 @@ impl<S, A: Clone> Layer<S> for RequirePermission<A> {
     }
 }
 
-/// The service that [`RequirePermission`] makes.
+/// The service of [`RequirePermission`].
 #[derive(Clone, Debug)]
 pub struct RequirePermissionService<S, A = Problem> {
     required: RequirePermission<A>,

@@ -1,4 +1,4 @@
-//! Middleware for tower: who is calling.
+//! Authentication middleware for tower.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,12 +23,11 @@ use crate::verifier::Verifier;
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Verifier {
-    /// Middleware that lets requests through with a good token, and leaves it as `Arc<Verified>` in their
+    /// Middleware that accepts requests with a valid token, and stores it as `Arc<Verified>` in their
     /// extensions.
     ///
-    /// The others are answered as [`AuthError`] says. Permissions are asked for by
-    /// [`RequirePermission`](crate::RequirePermission),
-    /// inside.
+    /// Other requests get the response of [`AuthError`]. To require permissions, add
+    /// [`RequirePermission`](crate::RequirePermission) inside this layer.
     pub fn layer(&self) -> VerifyLayer {
         self.layer_with_claims()
     }
@@ -74,7 +73,7 @@ impl<C> VerifyLayer<C> {
 }
 
 impl<C, A> VerifyLayer<C, A> {
-    /// Tells refused requests so in the way of `answer` instead of [`Problem`]: another protocol, or an error
+    /// Responds to refused requests with `answer` instead of [`Problem`]: for another protocol, or an error
     /// format of your own.
     #[must_use]
     pub fn answering<B>(self, answer: B) -> VerifyLayer<C, B> {
@@ -82,14 +81,14 @@ impl<C, A> VerifyLayer<C, A> {
         VerifyLayer { verifier, is_optional, takes_websocket_token, answer, claims }
     }
 
-    /// Lets requests without a token through as well, as nobody's. A bad token is still refused.
+    /// Accepts requests without a token as well, as anonymous. An invalid token is still refused.
     #[must_use]
     pub fn optional(self) -> Self {
         Self { is_optional: true, ..self }
     }
 
-    /// Accepts the token of a WebSocket's opening handshake in `Sec-WebSocket-Protocol` as well, and removes it
-    /// from there; see [`take_websocket_token`]. For the routes that open one, and no others.
+    /// Accepts a token in `Sec-WebSocket-Protocol` of the opening handshake of a WebSocket as well, and
+    /// removes it from there; see [`take_websocket_token`]. Use it only for routes that open a WebSocket.
     #[must_use]
     pub fn with_websocket_token(self) -> Self {
         Self { takes_websocket_token: true, ..self }
@@ -120,14 +119,14 @@ impl<S, C, A: Clone> Layer<S> for VerifyLayer<C, A> {
     }
 }
 
-/// How refused requests are answered.
+/// The response to refused requests.
 pub trait Answer<R>: Clone + Send + Sync + 'static {
-    /// The whole answer to a request that is not let through. It goes to whoever sent the request: the reason
-    /// why a token is bad does not belong into it.
+    /// The response to a refused request. It goes to the sender, so it must not contain the reason why a
+    /// token is invalid.
     fn answer(&self, error: AuthError) -> Response<R>;
 }
 
-/// Refused requests get what [`AuthError::into_response`] makes: RFC 6750 and RFC 9457.
+/// Refused requests get the response of [`AuthError::into_response`] (RFC 6750, RFC 9457).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Problem;
 
@@ -137,7 +136,7 @@ impl<R: From<String>> Answer<R> for Problem {
     }
 }
 
-/// The service that [`VerifyLayer`] makes.
+/// The service of [`VerifyLayer`].
 #[derive(Debug)]
 pub struct VerifyService<S, C = NoExtra, A = Problem> {
     layer: VerifyLayer<C, A>,
@@ -169,7 +168,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let layer = self.layer.clone();
-        // The clone has not been polled ready; the one that was goes with the request.
+        // `poll_ready` was called on `self.inner`, so that one must take the request; the clone replaces it.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
@@ -192,7 +191,7 @@ impl<C: DeserializeOwned, A> VerifyLayer<C, A> {
             Err(AuthError::MissingToken) if self.is_optional => Ok(Caller::Nobody),
             Err(error) => Err(error),
         };
-        // The token stays out of the log, and the reason out of the answer.
+        // The log does not contain the token, the response does not contain the reason.
         found.inspect_err(|error| tracing::debug!(%error, "request refused"))
     }
 

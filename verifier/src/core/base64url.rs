@@ -1,4 +1,4 @@
-//! Base64url without padding (RFC 7515 §2), in exactly one spelling for every byte string.
+//! Base64url without padding (RFC 7515 §2). Each byte string has exactly one accepted encoding.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// Room for one decoded part of a token: on the stack up to `N` bytes, on the heap beyond.
+/// A buffer for one decoded part of a token: on the stack up to `N` bytes, on the heap beyond.
 pub(crate) struct Scratch<const N: usize> {
     stack: [u8; N],
     heap: Vec<u8>,
@@ -22,11 +22,11 @@ impl<const N: usize> Scratch<N> {
         Self { stack: [0; N], heap: Vec::new() }
     }
 
-    /// The bytes `text` spells, or `None` for padding, white space, the other alphabet, or spare bits that
-    /// are not zero (a second spelling of the same token would pass every cache and deny list keyed on
-    /// its text).
+    /// Decodes `text`; `None` for padding, white space, the other alphabet, or trailing bits that are not
+    /// zero. A second encoding of the same token would bypass every cache and deny list that is keyed on its
+    /// text.
     pub(crate) fn decode(&mut self, text: &str) -> Option<&[u8]> {
-        // The length that `decode_slice` insists on, which rounds up to whole groups of four.
+        // `decode_slice` requires this length, rounded up to whole groups of four.
         let room = text.len().div_ceil(4) * 3;
         let out = if room <= N {
             &mut self.stack[..]
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_byte_string_has_one_spelling() {
+    fn each_byte_string_has_one_encoding() {
         let mut scratch = Scratch::<8>::new();
         assert_eq!(scratch.decode("TQ"), Some(&b"M"[..]));
         for other in ["TR", "TQ==", "TQ=", " TQ", "T Q", "TQ\n", "T", "T+/A"] {

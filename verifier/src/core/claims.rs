@@ -2,46 +2,46 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::core::error::Reason;
-use crate::core::json::{Skipped, Text, UnknownNames};
+use crate::core::json::{self, Member, Object};
 use crate::core::time::UnixTime;
 
-/// The claims that RFC 9068 §2.2 defines, and ours. Other claims are read with a type of your own.
+/// The claims of RFC 9068 §2.2, with `sid`. Read other claims with a type of your own.
 ///
-/// Reading is strict: a claim of the wrong type is an error and never counts as absent, and no name may stand
-/// twice.
+/// Parsing is strict: a claim of the wrong type is an error and never counts as absent, and so is a duplicate
+/// claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AccessClaims {
-    /// The issuer's URL.
+    /// The issuer, a URL.
     pub iss: String,
-    /// Whom the token speaks for: a user or a client.
+    /// The subject: the id of a user or client.
     pub sub: String,
-    /// The resource servers the token is for; one string or an array on the wire.
+    /// The audiences: the resource servers that may accept the token. One string or an array on the wire.
     #[serde(serialize_with = "one_or_many")]
     pub aud: Vec<String>,
-    /// When the token ends; at this second it is no longer valid.
+    /// When the token expires; it is invalid from this second on.
     pub exp: UnixTime,
     /// When the token was issued.
     pub iat: UnixTime,
-    /// When the token starts; `iat` if the wire has none.
+    /// When the token becomes valid; `iat` if the token has no `nbf`.
     pub nbf: UnixTime,
-    /// The token's own id.
+    /// The id of the token.
     pub jti: String,
-    /// The session the token belongs to.
+    /// The session of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
-    /// The application that acts.
+    /// The application that acts for the subject.
     pub client_id: String,
-    /// The permissions granted, separated by spaces; empty if the wire has none.
+    /// The granted permissions, separated by spaces; empty if the token has no `scope`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub scope: String,
     /// The roles of the user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// When the user last gave a credential.
+    /// When the user last authenticated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<UnixTime>,
     /// How the user was authenticated (RFC 8176).
@@ -49,32 +49,27 @@ pub struct AccessClaims {
     pub amr: Vec<String>,
 }
 
-/// No claims beside the registered ones: reads nothing, costs nothing.
+/// No custom claims. Deserializing it reads nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoExtra;
 
 impl<'de> Deserialize<'de> for NoExtra {
-    /// Does not touch the input. The claims were read to their end before anyone asks for custom ones.
+    /// Does not read the input: the claims were parsed before, to their end.
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Ok(Self)
     }
 }
 
 impl AccessClaims {
-    /// Reads the claims, telling what is wrong with them.
+    /// Parses the claims, or returns the first fault in them.
     pub(crate) fn parse(json: &str) -> Result<Self, Reason> {
-        let mut fault = Reason::BadClaims;
-        let mut reader = serde_json::Deserializer::from_str(json);
-        Members { fault: &mut fault }
-            .deserialize(&mut reader)
-            .and_then(|claims| reader.end().map(|()| claims))
-            .map_err(|_| fault)
+        json::parse::<Found>(json)?.complete()
     }
 }
 
 impl<'de> Deserialize<'de> for AccessClaims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Members { fault: &mut Reason::BadClaims }.deserialize(deserializer)
+        json::deserialize::<Found, D>(deserializer)?.complete().map_err(D::Error::custom)
     }
 }
 
@@ -82,84 +77,6 @@ fn one_or_many<S: Serializer>(audiences: &Vec<String>, serializer: S) -> Result<
     match audiences.as_slice() {
         [one] => serializer.serialize_str(one),
         many => many.serialize(serializer),
-    }
-}
-
-/// One pass over the claims.
-struct Members<'r> {
-    /// What to report should reading end in an error here.
-    fault: &'r mut Reason,
-}
-
-impl<'de> DeserializeSeed<'de> for Members<'_> {
-    type Value = AccessClaims;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<AccessClaims, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl Members<'_> {
-    fn read<'de, A, T>(
-        &mut self,
-        name: &'static str,
-        slot: &mut Option<T>,
-        map: &mut A,
-    ) -> Result<(), A::Error>
-    where
-        A: MapAccess<'de>,
-        T: Deserialize<'de>,
-    {
-        if slot.is_some() {
-            return Err(self.fail(Reason::DuplicateName));
-        }
-        *self.fault = Reason::BadClaim(name);
-        *slot = Some(map.next_value()?);
-        *self.fault = Reason::BadClaims;
-        Ok(())
-    }
-
-    fn fail<E: Error>(&mut self, reason: Reason) -> E {
-        let error = E::custom(&reason);
-        *self.fault = reason;
-        error
-    }
-}
-
-impl<'de> Visitor<'de> for Members<'_> {
-    type Value = AccessClaims;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the claims of an access token")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<AccessClaims, A::Error> {
-        let mut found = Found::default();
-        let mut unknown = UnknownNames::default();
-        while let Some(name) = map.next_key::<Text<'de>>()? {
-            match &*name.0 {
-                "iss" => self.read("iss", &mut found.iss, &mut map)?,
-                "sub" => self.read("sub", &mut found.sub, &mut map)?,
-                "aud" => self.read("aud", &mut found.aud, &mut map)?,
-                "exp" => self.read("exp", &mut found.exp, &mut map)?,
-                "iat" => self.read("iat", &mut found.iat, &mut map)?,
-                "nbf" => self.read("nbf", &mut found.nbf, &mut map)?,
-                "jti" => self.read("jti", &mut found.jti, &mut map)?,
-                "sid" => self.read("sid", &mut found.sid, &mut map)?,
-                "client_id" => self.read("client_id", &mut found.client_id, &mut map)?,
-                "scope" => self.read("scope", &mut found.scope, &mut map)?,
-                "roles" => self.read("roles", &mut found.roles, &mut map)?,
-                "auth_time" => self.read("auth_time", &mut found.auth_time, &mut map)?,
-                "amr" => self.read("amr", &mut found.amr, &mut map)?,
-                _ => {
-                    map.next_value::<Skipped>()?;
-                    if !unknown.insert(name) {
-                        return Err(self.fail(Reason::DuplicateName));
-                    }
-                }
-            }
-        }
-        found.complete().map_err(|reason| self.fail(reason))
     }
 }
 
@@ -180,8 +97,32 @@ struct Found {
     amr: Option<Vec<String>>,
 }
 
+impl<'de> Object<'de> for Found {
+    const WHAT: &'static str = "the claims of an access token";
+    const MALFORMED: Reason = Reason::BadClaims;
+
+    fn take<A: MapAccess<'de>>(&mut self, member: Member<'_, 'de, A>) -> Result<(), A::Error> {
+        match member.name() {
+            "iss" => member.read_into(&mut self.iss, Reason::BadClaim("iss")),
+            "sub" => member.read_into(&mut self.sub, Reason::BadClaim("sub")),
+            "aud" => member.read_into(&mut self.aud, Reason::BadClaim("aud")),
+            "exp" => member.read_into(&mut self.exp, Reason::BadClaim("exp")),
+            "iat" => member.read_into(&mut self.iat, Reason::BadClaim("iat")),
+            "nbf" => member.read_into(&mut self.nbf, Reason::BadClaim("nbf")),
+            "jti" => member.read_into(&mut self.jti, Reason::BadClaim("jti")),
+            "sid" => member.read_into(&mut self.sid, Reason::BadClaim("sid")),
+            "client_id" => member.read_into(&mut self.client_id, Reason::BadClaim("client_id")),
+            "scope" => member.read_into(&mut self.scope, Reason::BadClaim("scope")),
+            "roles" => member.read_into(&mut self.roles, Reason::BadClaim("roles")),
+            "auth_time" => member.read_into(&mut self.auth_time, Reason::BadClaim("auth_time")),
+            "amr" => member.read_into(&mut self.amr, Reason::BadClaim("amr")),
+            _ => member.skip(),
+        }
+    }
+}
+
 impl Found {
-    /// Holds the claims to RFC 9068 §2.2. A name that is there and empty names nobody.
+    /// Checks that the claims required by RFC 9068 §2.2 are present and not empty.
     fn complete(self) -> Result<AccessClaims, Reason> {
         fn text(name: &'static str, found: Option<String>) -> Result<String, Reason> {
             found.filter(|text| !text.is_empty()).ok_or(Reason::MissingClaim(name))
@@ -208,16 +149,15 @@ impl Found {
     }
 }
 
-/// Seconds, maybe with a fraction (RFC 7519 §2), rounded up. For a whole second t, both `t < exp` and `nbf <=
-/// t` are then the same question as before rounding.
+/// Seconds, possibly with a fraction (RFC 7519 §2), rounded up. Rounding does not change `t < exp` or `nbf <=
+/// t` for a whole second t.
 pub(crate) struct NumericDate(pub(crate) UnixTime);
 
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// Beyond this a double no longer tells seconds apart.
+        /// From here on a double cannot represent every second.
         const EXACT: f64 = 9_007_199_254_740_992.0;
-        // `Number`, unlike i64, reads the same whichever features of serde_json the rest of the build has
-        // switched on.
+        // `Number`, unlike i64, does not depend on the features of serde_json in the build.
         let number = serde_json::Number::deserialize(deserializer)?;
         let whole = number.as_i64().or_else(|| {
             let up = number.as_f64()?.ceil();

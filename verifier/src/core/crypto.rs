@@ -1,5 +1,5 @@
-//! Whether a signature is good. The one place where signatures meet a cryptographic library: a public key of
-//! each algorithm, prepared once when its key set is loaded.
+//! Verification of signatures, and the only use of a cryptographic library for them. A public key is prepared
+//! once, when its key set is loaded.
 
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
@@ -8,7 +8,7 @@ use ring::signature::{
 use crate::core::jwk::{Algorithm, PublicKey};
 use crate::core::weak;
 
-/// A public key ready to check signatures under its one algorithm.
+/// A public key that is ready to verify signatures of its one algorithm.
 #[derive(Clone, Debug)]
 pub(crate) enum PreparedKey {
     Ed25519(ed25519::Key),
@@ -25,7 +25,7 @@ impl PreparedKey {
         }
     }
 
-    /// Whether `signature` is this key's over `message`.
+    /// Returns whether `signature` is a valid signature of `message` by this key.
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::Ed25519(key) => is_strict(signature) && key.has_signed(message, signature),
@@ -39,7 +39,7 @@ impl From<PublicKey> for PreparedKey {
     fn from(key: PublicKey) -> Self {
         match key {
             PublicKey::Ed25519(point) => Self::Ed25519(ed25519::Key::new(&point)),
-            // FIXED: R and S side by side, 64 bytes, never DER (RFC 7518 §3.4).
+            // FIXED: R and S concatenated, 64 bytes, not DER (RFC 7518 §3.4).
             PublicKey::P256(point) => Self::P256(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)),
             PublicKey::Rsa { n, e } => Self::Rsa(RsaPublicKeyComponents { n, e }),
         }
@@ -52,10 +52,10 @@ const ED25519_ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
-/// Where libraries differ about Ed25519, we decide, and no build feature of a library can decide for us: S is
-/// reduced (RFC 8032 §5.1.7), so that S + L is no second spelling, and R is no point of small order, which no
-/// signer makes. With keys that have no small order either (`weak.rs`), and R compared byte for byte as all
-/// of them do, one answer is left.
+/// Decides the cases in which Ed25519 libraries differ, so that the choice of a library cannot change what is
+/// accepted: S must be reduced (RFC 8032 §5.1.7), otherwise S + L is a second valid signature, and R must not
+/// have small order, which no signer produces. Keys of small order are refused in `weak.rs`, and all
+/// libraries compare R byte for byte.
 fn is_strict(signature: &[u8]) -> bool {
     match signature.as_chunks() {
         ([r, s], []) => s.iter().rev().lt(ED25519_ORDER.iter().rev()) && !weak::has_small_order(r),
@@ -85,8 +85,8 @@ mod ed25519 {
 mod ed25519 {
     use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
 
-    /// The point, decompressed once. `None`: the bytes are no point of the curve, so nothing is signed with
-    /// them; ring finds that out with each signature.
+    /// The point, decompressed once. `None`: the bytes are not a point of the curve, so no signature is valid
+    /// under them; ring discovers that with each signature.
     #[derive(Clone, Debug)]
     pub(crate) struct Key(Option<VerifyingKey>);
 
@@ -97,8 +97,8 @@ mod ed25519 {
 
         pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
             match (&self.0, Signature::from_slice(signature)) {
-                // `verify_strict` would take a square root to learn about R what `is_strict` has read off its
-                // bytes: an eighth of the whole check.
+                // `verify_strict` would decompress R to learn what `is_strict` has read from its bytes; that
+                // costs an eighth of the check.
                 (Some(key), Ok(signature)) => key.verify(message, &signature).is_ok(),
                 _ => false,
             }
@@ -132,10 +132,10 @@ mod tests {
         assert!(!is_strict(&[7; 63]) && !is_strict(&[7; 65]) && !is_strict(&[]));
     }
 
-    /// Half of all numbers are no coordinate of a point. Which ones these are is found out sooner by one
-    /// library than by the other, and must not show.
+    /// Half of all numbers are not a coordinate of a point. One library notices earlier than the other; the
+    /// result must be the same.
     #[test]
-    fn number_that_is_no_point_is_kept_as_a_key_that_checks_nothing() {
+    fn number_off_the_curve_is_kept_as_a_key_that_verifies_nothing() {
         for y in 2..40 {
             let mut point = [0; 32];
             point[0] = y;

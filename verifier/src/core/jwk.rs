@@ -1,4 +1,4 @@
-//! Public keys and their names: `Algorithm`, `Kid`, `Jwk`, `JwkSet`.
+//! Public keys and their ids: `Algorithm`, `Kid`, `Jwk`, `JwkSet`.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -21,10 +21,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm this crate checks.
+    /// All supported algorithms.
     pub const ALL: [Self; 3] = [Self::EdDSA, Self::ES256, Self::RS256];
 
-    /// The name on the wire.
+    /// The name as in `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EdDSA => "EdDSA",
@@ -33,8 +33,8 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm that foreign text names; unlike `from_str`, it knows that RFC 9864 calls `EdDSA` over
-    /// Ed25519 `Ed25519`.
+    /// The algorithm of an `alg` value. Unlike `from_str`, it accepts `Ed25519`, the name that RFC 9864 gives
+    /// to `EdDSA` over Ed25519.
     pub(crate) fn from_wire(name: &str) -> Option<Self> {
         if name == "Ed25519" { Some(Self::EdDSA) } else { name.parse().ok() }
     }
@@ -59,13 +59,13 @@ impl FromStr for Algorithm {
     }
 }
 
-/// The name of a key, compared byte for byte. Cheap to clone.
+/// A key id (`kid`), compared byte for byte. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Kid(Arc<str>);
 
 impl Kid {
-    /// The name as it stands in a token's header.
+    /// The id as in the header of a token.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -101,7 +101,7 @@ impl From<String> for Kid {
     }
 }
 
-/// A public key with a name and an algorithm (RFC 7517). A private key cannot be put into one.
+/// A public key with an id and an algorithm (RFC 7517). It cannot hold a private key.
 ///
 /// ```
 /// use verifier::{Algorithm, Jwk};
@@ -121,18 +121,18 @@ pub struct Jwk {
     key: PublicKey,
 }
 
-/// The bytes given do not have the shape of a public key of that kind.
+/// The bytes are not a public key of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a public key: {0}")]
 pub struct JwkError(pub(crate) &'static str);
 
 impl Jwk {
-    /// An Ed25519 key for `EdDSA`, named by its thumbprint.
+    /// An Ed25519 key for `EdDSA`; its `kid` is the thumbprint.
     pub fn ed25519(public_key: &[u8; 32]) -> Self {
         Self::named_by_thumbprint(PublicKey::Ed25519(*public_key))
     }
 
-    /// A P-256 key for `ES256`, named by its thumbprint. `point` is uncompressed: 0x04, then x and y, 65
+    /// A P-256 key for `ES256`; its `kid` is the thumbprint. `point` is uncompressed: 0x04, then x and y, 65
     /// bytes.
     pub fn p256(point: &[u8]) -> Result<Self, JwkError> {
         match <[u8; 65]>::try_from(point) {
@@ -141,18 +141,18 @@ impl Jwk {
         }
     }
 
-    /// An RSA key for `RS256`, named by its thumbprint. `n` and `e` are big-endian; leading zeros are
+    /// An RSA key for `RS256`; its `kid` is the thumbprint. `n` and `e` are big-endian; leading zeros are
     /// dropped.
     pub fn rsa(n: &[u8], e: &[u8]) -> Result<Self, JwkError> {
         PublicKey::rsa(n, e).map(Self::named_by_thumbprint)
     }
 
-    /// The key's name: its thumbprint, unless it was read from a key set that says otherwise.
+    /// The key id: the thumbprint, unless the key was read from a key set with another `kid`.
     pub fn kid(&self) -> &Kid {
         &self.kid
     }
 
-    /// The one algorithm the key may be used with.
+    /// The only algorithm for which the key may be used.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
     }
@@ -177,12 +177,14 @@ impl Jwk {
 pub struct JwkSet {
     /// The published keys, in no particular order.
     pub keys: Vec<Jwk>,
-    /// The version of the key set, which grows with each change: a set with a lower one is an old copy from some cache.
+    /// The version of the key set, which grows with each change: a set with a lower one is an old copy from
+    /// some cache.
     pub keys_version: Option<u64>,
 }
 
-/// `auth_ring` is the name of `keys_version` in the release before. Written for the verifiers of that release, which
-/// refuse a set without it as older than the one they hold; read from its issuers. Goes with the next release.
+/// `auth_ring` is the name of `keys_version` in the release before. Written for the verifiers of that
+/// release, which refuse a set without it as older than the one they hold; read from its issuers. Goes with
+/// the next release.
 #[derive(Serialize, Deserialize)]
 struct JwkSetOnTheWire {
     keys: Vec<Jwk>,
@@ -204,11 +206,11 @@ impl From<JwkSetOnTheWire> for JwkSet {
     }
 }
 
-/// The numbers that are a public key. Whether they make a *good* key is asked in `weak.rs`.
+/// The numbers of a public key. `weak.rs` decides whether the key is safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PublicKey {
     Ed25519([u8; 32]),
-    /// 0x04, x, y: the form in which ring takes it.
+    /// 0x04, x, y: the form that ring takes.
     P256([u8; 65]),
     /// Big-endian without leading zeros; neither is empty.
     Rsa {
@@ -239,7 +241,7 @@ impl PublicKey {
 
     /// SHA-256 of the required members in lexicographic order, without white space (RFC 7638 §3).
     pub(crate) fn thumbprint(&self) -> Kid {
-        // Base64url needs no escapes in JSON, so the text can be written directly.
+        // Base64url needs no escapes in JSON.
         let canonical = match self {
             Self::Ed25519(x) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url::encode(x)),
             Self::P256(point) => format!(
@@ -255,7 +257,7 @@ impl PublicKey {
     }
 }
 
-/// A JWK on the wire: these members and no others.
+/// A JWK on the wire: exactly these members.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Members<'a> {
@@ -313,7 +315,7 @@ impl TryFrom<Members<'static>> for Jwk {
 }
 
 impl Members<'_> {
-    /// The key these members spell, if its kind is the one that `alg` needs (RFC 8725 §3.1).
+    /// The key in these members, if its type is the one that `alg` requires (RFC 8725 §3.1).
     pub(crate) fn public_key(&self) -> Result<PublicKey, JwkError> {
         let number = |member: &Option<Cow<'_, str>>| {
             member

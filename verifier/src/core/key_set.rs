@@ -1,8 +1,7 @@
-//! Keys that are ready to check signatures, and how they are read from a JWKS.
+//! Key sets, and how they are read from a JWKS document.
 //!
-//! One bad key never fails the set: issuers publish keys for other uses and of kinds yet to come (RFC 7517
-//! §5). What makes the *meaning* of the set doubtful does: a name that stands twice, or a document that is
-//! not a key set.
+//! An unusable key does not fail the set: issuers publish keys for other uses and of future types (RFC 7517
+//! §5). The set is refused when its meaning is ambiguous, as with two keys of one `kid`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,24 +33,24 @@ pub struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// The key's name.
+    /// The key id.
     pub fn kid(&self) -> &Kid {
         &self.kid
     }
 
-    /// The SHA-256 thumbprint of the key, base64url (RFC 7638): what tells it from another key of its name.
+    /// The SHA-256 thumbprint of the key, base64url (RFC 7638). It distinguishes keys that have the same
+    /// `kid`.
     pub fn thumbprint(&self) -> &Kid {
         &self.thumbprint
     }
 
-    /// The one algorithm the key checks.
+    /// The only algorithm for which the key is used.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
     }
 
-    /// Whether `signature` is this key's over `message`: the signature alone, for documents that are not
-    /// access tokens. For those, [`Expected::verify`](crate::Expected::verify) checks everything else as
-    /// well.
+    /// Returns whether `signature` is a valid signature of `message` by this key. This is for documents that
+    /// are not access tokens; for tokens, [`Expected::verify`](crate::Expected::verify) makes all checks.
     #[must_use]
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.has_signed(message, signature)
@@ -74,7 +73,7 @@ impl VerifyingKey {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerifyingKey>,
-    /// Header parts that good tokens of these keys are likely to have, sorted, each with the place of its
+    /// Encoded headers that valid tokens of these keys are likely to have, sorted, each with the index of its
     /// key.
     headers: Vec<(String, usize)>,
     keys_version: Option<u64>,
@@ -84,7 +83,7 @@ impl KeySet {
     /// Reads a JWKS document. Keys that cannot be used are skipped, with a warning in the log.
     ///
     /// # Errors
-    /// The document as a whole means nothing; see [`JwksError`]. Keep the set you have.
+    /// [`JwksError`]: the document as a whole is refused. Keep the set you have.
     pub fn parse(document: &[u8]) -> Result<Self, JwksError> {
         #[derive(Deserialize)]
         struct Document<'a> {
@@ -105,24 +104,24 @@ impl KeySet {
         Self::collect(keys, document.keys_version.or(document.auth_ring))
     }
 
-    /// The usable keys of `jwks`, under the same rules.
+    /// The usable keys of `jwks`; the rules and errors are those of [`parse`](Self::parse).
     pub fn from_jwks(jwks: &JwkSet) -> Result<Self, JwksError> {
         let keys = jwks.keys.iter().map(|jwk| (Some(jwk.kid().clone()), Ok(jwk.key().clone())));
         Self::collect(keys, jwks.keys_version)
     }
 
-    /// The key of this name.
+    /// The key with this id.
     pub fn find(&self, kid: &str) -> Option<&VerifyingKey> {
-        // At most 64 and mostly three: comparing is faster than hashing.
+        // At most 64 keys, usually three: comparing is faster than hashing.
         self.keys.iter().find(|key| key.kid.as_str() == kid)
     }
 
-    /// How many keys can be used.
+    /// The number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether no key can be used.
+    /// Returns whether there is no usable key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -132,8 +131,8 @@ impl KeySet {
         self.keys_version
     }
 
-    /// The key that the header part of a token names, for the spellings that can be told without decoding.
-    /// `None` says nothing about the token: read its header.
+    /// The key for an encoded header, if it is one of the likely headers. `None` means nothing: parse the
+    /// header.
     pub(crate) fn find_by_header(&self, encoded: &str) -> Option<&VerifyingKey> {
         let at = self.headers.binary_search_by(|(header, _)| header.as_str().cmp(encoded)).ok()?;
         Some(&self.keys[self.headers[at].1])
@@ -156,7 +155,7 @@ impl KeySet {
             }
             match usable(kid.clone(), key) {
                 Ok(key) => keys.push(key),
-                // `kid` is foreign text: its Debug form has no control characters.
+                // `kid` is untrusted text; its Debug form has no control characters.
                 Err(cause) => tracing::warn!(?kid, %cause, "skipped a key of the key set"),
             }
         }
@@ -175,8 +174,8 @@ fn usable(kid: Option<Kid>, key: Result<PublicKey, JwkError>) -> Result<Verifyin
     Ok(VerifyingKey { kid, thumbprint: key.thumbprint(), key: key.into() })
 }
 
-/// Most issuers write one of these. Each is kept only if the strict reader finds in it exactly this key, so
-/// that finding a header here is the same as having read it.
+/// The headers that most issuers write. One is kept only if the strict reader finds exactly this key in it,
+/// so a match here is equivalent to parsing the header.
 fn likely_headers(keys: &[VerifyingKey]) -> Vec<(String, usize)> {
     let spell = |index: usize, order: [usize; 3]| {
         let key = &keys[index];
@@ -198,7 +197,7 @@ fn likely_headers(keys: &[VerifyingKey]) -> Vec<(String, usize)> {
     headers
 }
 
-/// A JWK of whatever kind, or whatever else stands in `keys`.
+/// A JWK of any type, or any other element of `keys`.
 #[derive(Default)]
 struct AnyJwk<'a> {
     members: BTreeMap<String, &'a RawValue>,
@@ -212,11 +211,11 @@ impl AnyJwk<'_> {
 
     fn public_key(&self) -> Result<PublicKey, JwkError> {
         if self.has_repeated_name {
-            return Err(JwkError("a member stands twice"));
+            return Err(JwkError("duplicate member"));
         }
         if PRIVATE_MEMBERS.iter().any(|name| self.members.contains_key(*name)) {
             tracing::error!("the issuer publishes a private or symmetric key: treat it as compromised");
-            return Err(JwkError("private or symmetric"));
+            return Err(JwkError("private or symmetric key"));
         }
         if !self.is_for_verifying() {
             return Err(JwkError("not for checking signatures"));
@@ -235,7 +234,7 @@ impl AnyJwk<'_> {
         members.public_key()
     }
 
-    /// `use` and `key_ops` are optional, and count when they are there (RFC 7517 §4.2, §4.3).
+    /// `use` and `key_ops` are optional, and are checked if present (RFC 7517 §4.2, §4.3).
     fn is_for_verifying(&self) -> bool {
         let usage = !self.members.contains_key("use") || self.text("use").is_some_and(|usage| usage == "sig");
         let operations = self.members.get("key_ops").is_none_or(|raw| {

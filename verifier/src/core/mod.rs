@@ -1,4 +1,5 @@
-//! Every check, and what it needs: functions of bytes and times. No runtime, no I/O, no clock.
+//! The pure part: parsing, signatures and every check, as functions of bytes, keys and times. No runtime, no
+//! I/O, no clock.
 
 pub(crate) mod base64url;
 pub(crate) mod claims;

@@ -1,7 +1,7 @@
-//! What has been revoked: sessions for as long as their tokens could live, keys for ever.
+//! A set of revocations: sessions until their tokens have expired, keys permanently.
 //!
-//! The set only grows, and entries leave by time. Merging is idempotent and does not depend on the order, so
-//! repeated, late or reordered news cannot spoil it. Asking neither locks nor allocates.
+//! Entries are only added, and leave by time. Merging is idempotent and independent of order, so repeated,
+//! late or reordered documents cannot remove a revocation. A lookup neither locks nor allocates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::core::jwk::Kid;
 /// The 16 bytes of a session's UUID.
 pub(crate) type SessionId = [u8; 16];
 
-/// News are gathered in a small list until it has this many entries or a sixteenth of the large one, so that
-/// each of them costs little however many there are.
+/// New entries are collected in a small list of up to this many entries, or a sixteenth of the large list, so
+/// that adding one is cheap regardless of the size of the set.
 const RECENT: usize = 512;
-/// A set of revocations that does not change.
+/// An immutable set of revocations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
-    /// Sorted by session, as is `recent`. A session stands in one of them only.
+    /// Sorted by session, as is `recent`. A session is in only one of them.
     settled: Arc<[Entry]>,
     recent: Arc<[Entry]>,
-    /// Sorted. Few: each of them was an emergency.
+    /// Sorted. There are few: each was an emergency.
     keys: Arc<[Kid]>,
 }
 
@@ -34,8 +34,7 @@ pub(crate) struct Entry {
 }
 
 impl Revocations {
-    /// Refuses a token of a revoked key or session. A session that is not named by a UUID cannot have been
-    /// revoked.
+    /// Refuses a token of a revoked key or session. Only sessions whose id is a UUID can be revoked.
     pub(crate) fn check(&self, kid: &Kid, sid: Option<&str>) -> Result<(), Reason> {
         if self.has_key(kid.as_str()) {
             return Err(Reason::RevokedKey);
@@ -55,12 +54,12 @@ impl Revocations {
         has(&self.recent) || has(&self.settled)
     }
 
-    /// How many sessions are in the set.
+    /// The number of sessions.
     pub(crate) fn len(&self) -> usize {
         self.settled.len() + self.recent.len()
     }
 
-    /// The keys in the set.
+    /// The revoked keys.
     pub(crate) fn keys(&self) -> &[Kid] {
         &self.keys
     }
@@ -69,7 +68,8 @@ impl Revocations {
         self.settled.iter().chain(&*self.recent)
     }
 
-    /// The set with news, if they are any. A session that is known is kept until the later of both times.
+    /// The set with these additions; `None` if it has all of them. A session that is in the set is kept until
+    /// the later time.
     pub(crate) fn merged(
         &self,
         sessions: Vec<SessionId>,
@@ -86,20 +86,21 @@ impl Revocations {
             next.keys = all.into();
         }
         let forget_at = seconds(forget_at);
-        let mut news: Vec<Entry> = sessions.into_iter().map(|session| Entry { session, forget_at }).collect();
-        // Sorted first: what is looked up in order is found faster.
-        news.sort_unstable();
-        news.retain(|one| self.lacks(one));
-        if news.is_empty() && new_keys.is_empty() {
+        let mut added: Vec<Entry> =
+            sessions.into_iter().map(|session| Entry { session, forget_at }).collect();
+        // Sorted first: lookups in order are faster.
+        added.sort_unstable();
+        added.retain(|one| self.lacks(one));
+        if added.is_empty() && new_keys.is_empty() {
             return None;
         }
-        // A session that now lasts longer must not stand in both lists. Snapshots tell of it again, at most once a
-        // minute with a new time, and deltas do not.
-        let is_extended = news.iter().any(|one| self.has_session(&one.session));
-        if is_extended || self.recent.len() + news.len() > RECENT.max(self.settled.len() / 16) {
-            return Some(next.compacted(&news, now));
+        // An extended session must not be in both lists. Snapshots extend sessions, at most once a minute;
+        // deltas do not.
+        let is_extended = added.iter().any(|one| self.has_session(&one.session));
+        if is_extended || self.recent.len() + added.len() > RECENT.max(self.settled.len() / 16) {
+            return Some(next.compacted(&added, now));
         }
-        next.recent = union(&[&self.recent, &news], 0).into();
+        next.recent = union(&[&self.recent, &added], 0).into();
         Some(next)
     }
 
@@ -111,27 +112,27 @@ impl Revocations {
         !lasts(&self.recent) && !lasts(&self.settled)
     }
 
-    /// Everything and `news` in one list, without what may be forgotten.
-    pub(crate) fn compacted(&self, news: &[Entry], now: Duration) -> Self {
-        let settled = union(&[&self.settled, &self.recent, news], seconds(now)).into();
+    /// All entries and `added` in one list, without the expired ones.
+    pub(crate) fn compacted(&self, added: &[Entry], now: Duration) -> Self {
+        let settled = union(&[&self.settled, &self.recent, added], seconds(now)).into();
         Self { settled, recent: Arc::default(), keys: Arc::clone(&self.keys) }
     }
 }
 
-/// The entries of all lists that last beyond `now`, each session once, sorted.
+/// The entries of all lists that expire after `now`, each session once, sorted.
 fn union(lists: &[&[Entry]], now: u32) -> Vec<Entry> {
     let mut all = Vec::with_capacity(lists.iter().map(|list| list.len()).sum());
     for list in lists {
         all.extend(list.iter().filter(|entry| entry.forget_at > now));
     }
-    // Runs that are sorted already are merged, not sorted anew. Of equal sessions the one that lasts longest comes first.
+    // `sort_by` merges runs that are sorted. Of equal sessions, the one that expires last comes first.
     all.sort_by(|a: &Entry, b| a.session.cmp(&b.session).then(b.forget_at.cmp(&a.forget_at)));
     all.dedup_by_key(|entry| entry.session);
     all.shrink_to_fit();
     all
 }
 
-/// Rounded up: an entry must not leave early. After 136 years of uptime, never.
+/// Rounded up, so that no entry leaves early. Saturates after 136 years.
 pub(crate) fn seconds(at: Duration) -> u32 {
     let up = at.as_secs().saturating_add(u64::from(at.subsec_nanos() > 0));
     u32::try_from(up).unwrap_or(u32::MAX)
@@ -197,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn live_entry_takes_at_most_24_bytes_however_it_came() {
-        // One snapshot; news one by one; and time after time the same snapshot a little later, so that entries
-        // move from one list to the other.
+    fn live_entry_takes_at_most_24_bytes_with_any_history() {
+        // One snapshot; single additions; and the same snapshots repeatedly, so that entries move between the
+        // lists.
         let histories: [Vec<(u64, u64)>; 3] = [
             vec![(0, 100_000)],
             (0..3000).map(|number| (number, number + 1)).collect(),

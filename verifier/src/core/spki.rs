@@ -1,4 +1,4 @@
-//! A public key as other programs read it: `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) in DER.
+//! A public key in the format of other programs: `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) in DER.
 
 use crate::core::jwk::{Jwk, PublicKey};
 
@@ -17,27 +17,33 @@ const P256: &[u8] = &[
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 impl Jwk {
-    /// The key for programs that know no JWK: `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) in DER, which a PEM block
-    /// `PUBLIC KEY` holds in base64.
+    /// The key for programs that do not read JWKs: `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7) in DER. In
+    /// base64 it is the body of a PEM block `PUBLIC KEY`.
+    ///
+    /// ```
+    /// let der = verifier::Jwk::ed25519(&[9; 32]).to_spki();
+    /// assert_eq!((der.len(), &der[12..]), (44, &[9; 32][..]));
+    /// ```
     pub fn to_spki(&self) -> Vec<u8> {
         let (algorithm, key) = match self.key() {
             PublicKey::Ed25519(key) => (ED25519, key.to_vec()),
             PublicKey::P256(point) => (P256, point.to_vec()),
             PublicKey::Rsa { n, e } => (RSA, tlv(SEQUENCE, &[unsigned(n), unsigned(e)].concat())),
         };
-        // The first octet counts the bits that are missing from the last one: none.
+        // The first octet counts the unused bits of the last one: none.
         let key = tlv(BIT_STRING, &[&[0], &key[..]].concat());
         tlv(SEQUENCE, &[tlv(SEQUENCE, algorithm), key].concat())
     }
 }
 
-/// Big-endian without leading zeros; an INTEGER has a sign, so one whose first bit is set gets a zero in front.
+/// Encodes a big-endian number without leading zeros. An INTEGER is signed, so a number whose first bit is
+/// set gets a leading zero.
 fn unsigned(number: &[u8]) -> Vec<u8> {
     let sign: &[u8] = if number.first().is_some_and(|first| first & 0x80 != 0) { &[0] } else { &[] };
     tlv(INTEGER, &[sign, number].concat())
 }
 
-/// Tag, length in as few octets as will do (X.690 §10.1), content.
+/// Tag, length in the fewest octets (X.690 §10.1), content.
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let length = &length[length.iter().take_while(|octet| **octet == 0).count()..];
@@ -60,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_have_as_few_octets_as_will_do() {
+    fn lengths_have_the_fewest_octets() {
         for (length, head) in [
             (0, &[4, 0][..]),
             (127, &[4, 127]),

@@ -1,4 +1,4 @@
-//! Whole seconds, and where they come from.
+//! Whole seconds, and the clock as a trait.
 
 use std::ops::{Add, Div, Mul, Sub};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 /// Seconds since 1970-01-01T00:00:00Z; `NumericDate` without a fraction (RFC 7519 §2).
 ///
-/// All arithmetic saturates: a hostile `exp` can end up at the end of time, never on its other side.
+/// Arithmetic saturates, so a hostile `exp` cannot wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixTime(pub i64);
 
-/// A length of time in whole seconds; may be negative. Arithmetic saturates, and dividing by zero gives zero.
+/// A duration in whole seconds; may be negative. Arithmetic saturates, and division by zero returns zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seconds(pub i64);
@@ -66,24 +66,24 @@ impl Div<i64> for Seconds {
     }
 }
 
-/// A negative length becomes zero: there is no shorter wait.
+/// A negative duration becomes zero.
 impl From<Seconds> for Duration {
     fn from(seconds: Seconds) -> Self {
         Self::from_secs(u64::try_from(seconds.0).unwrap_or(0))
     }
 }
 
-/// Where the time comes from, so that a test can ask about any second.
+/// A source of time. Tests pass their own.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// The wall clock, which decides whether a token is valid.
+    /// The wall clock. It decides whether a token is valid.
     fn now(&self) -> UnixTime;
-    /// The wall clock in milliseconds. Whole seconds will do: whatever is measured by it then looks up to a second
-    /// younger.
+    /// The wall clock in milliseconds since 1970. The default has whole seconds only; ages measured with it
+    /// can be up to a second too small.
     fn unix_millis(&self) -> i64 {
         self.now().0.saturating_mul(1000)
     }
-    /// Monotonic time since an arbitrary instant of this process, which decides how old a key set is: a wall
-    /// clock that jumps must neither freeze nor empty a cache.
+    /// Monotonic time since an arbitrary instant in this process. It decides how old a key set is, because a
+    /// jump of the wall clock must neither freeze nor empty the cache.
     fn monotonic(&self) -> Duration;
 }
 

@@ -1,8 +1,8 @@
-//! Tokens whose signature was found good a moment ago.
+//! A cache of tokens whose signature was verified.
 //!
-//! A hit saves the signature and the reading of the claims, and nothing else: it is for the very same bytes, while the
-//! key that signed is still in the key set, and times and revocations are asked as if the token were new.
-//! Finding one neither locks nor allocates.
+//! A hit saves verifying the signature and parsing the claims, and nothing else: it needs the same bytes and
+//! the signing key in the key set, and times and revocations are checked as for a new token. A lookup neither
+//! locks nor allocates.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,30 +17,30 @@ use crate::core::claims::AccessClaims;
 use crate::core::jwk::Kid;
 use crate::core::key_set::{KeySet, VerifyingKey};
 
-/// Longer tokens are checked each time, so that the number of entries also bounds the memory: 1 to 4 KiB for each.
+/// Longer tokens are not cached, so the number of entries bounds the memory: 1 to 4 KiB for each.
 const MAX_TOKEN: usize = 2 * 1024;
-/// A token may be in either of two sets, of this many slots each. So hardly any is displaced while half of the slots
-/// are free.
+/// A token may be in either of two sets of this many slots. So hardly any token is displaced while half of
+/// the slots are free.
 const WAYS: usize = 4;
 
-/// At most so many tokens as it was made for.
+/// A cache of bounded size.
 pub(crate) struct TokenCache {
     /// A power of two of sets, of `WAYS` slots each.
     slots: Box<[Slot]>,
-    /// Which way gives way next, when all are taken.
+    /// Selects the slot to overwrite when all are occupied.
     turn: AtomicUsize,
 }
 
 /// Holds at most one token.
 #[derive(Default)]
 struct Slot {
-    /// Letters of the token that is or was here, so that others need not be looked at: they are elsewhere in memory,
-    /// which is what finding a token costs.
+    /// Part of the signature of the token that is or was here. A comparison with it avoids most reads of the
+    /// entry, which is elsewhere in memory.
     letters: AtomicU64,
     entry: ArcSwapOption<Entry>,
 }
 
-/// What was found out about a token that does not change.
+/// The facts about a token that do not change.
 pub(crate) struct Entry {
     token: Box<str>,
     pub(crate) registered: Arc<AccessClaims>,
@@ -49,7 +49,7 @@ pub(crate) struct Entry {
 }
 
 impl TokenCache {
-    /// Room for `capacity` tokens, rounded up to a power of two and to four.
+    /// A cache for `capacity` tokens, rounded up to a power of two and to four.
     pub(crate) fn new(capacity: usize) -> Self {
         let slots = capacity.clamp(WAYS, 1 << 24).next_power_of_two();
         Self {
@@ -63,18 +63,18 @@ impl TokenCache {
         let letters = letters(token)?;
         let found = self.sets(letters).into_iter().flatten().find_map(|slot| {
             let may_be_it = slot.letters.load(Ordering::Relaxed) == letters;
-            // The whole token: whoever compares a part of it can be shown two tokens with the same part
+            // Compares the whole token: an attacker could craft a token that shares a part with another
             // (CVE-2026-35039).
             may_be_it.then(|| slot.entry.load()).filter(|entry| holds(entry.as_ref(), token))
         })?;
         let entry = found.as_ref()?;
-        // A name is not a key: the issuer may have put another one in its place.
+        // The issuer may have replaced the key under this `kid`.
         keys.find(entry.kid.as_str())
             .is_some_and(|key| *key.thumbprint() == entry.thumbprint)
             .then_some(found)
     }
 
-    /// Remembers that `key` signed `token`. Of two calls at the same time one may be lost.
+    /// Stores that `key` signed `token`. One of two concurrent calls may have no effect.
     pub(crate) fn insert(&self, token: &str, registered: &Arc<AccessClaims>, key: &VerifyingKey) {
         let Some(letters) = letters(token) else { return };
         let entry = Entry {
@@ -88,8 +88,7 @@ impl TokenCache {
         slot.letters.store(letters, Ordering::Relaxed);
     }
 
-    /// Where to put a token: where it is, under a key that is no longer the current one of its name; or where most is
-    /// free.
+    /// The slot for a token: the one it already has, or one in the set with more free slots.
     fn slot_for(&self, token: &str, letters: u64) -> &Slot {
         let sets = self.sets(letters);
         if let Some(own) = sets.into_iter().flatten().find(|slot| holds(slot.entry.load().as_ref(), token)) {
@@ -103,11 +102,11 @@ impl TokenCache {
         set.iter().find(is_free).unwrap_or(&set[turn])
     }
 
-    /// The two sets that may hold a token with these letters.
+    /// The two sets that may hold a token with this signature part.
     fn sets(&self, letters: u64) -> [&[Slot]; 2] {
         let sets = self.slots.len() / WAYS;
         [0x9E37_79B9_7F4A_7C15_u64, 0xC2B2_AE3D_27D4_EB4F].map(|factor| {
-            // Letters differ in their low bits; multiplying carries all of them into the high ones.
+            // The values differ in their low bits; the multiplication carries them into the high ones.
             let mixed = usize::try_from(letters.wrapping_mul(factor) >> 40).unwrap_or_default();
             let set = mixed & (sets - 1);
             &self.slots[set * WAYS..(set + 1) * WAYS]
@@ -119,16 +118,17 @@ fn holds(entry: Option<&Arc<Entry>>, token: &str) -> bool {
     entry.is_some_and(|entry| *entry.token == *token)
 }
 
-/// Some letters of a token's signature, which are as good as random. `None`: a token of this length is not held.
+/// Eight characters of the signature, which are practically random. `None`: tokens of this length are not
+/// cached.
 fn letters(token: &str) -> Option<u64> {
     if token.len() > MAX_TOKEN {
         return None;
     }
-    // Not the last ones: an Ed25519 signature ends in bits that are always zero.
+    // Not the last characters: an Ed25519 signature ends in bits that are always zero.
     token.as_bytes().last_chunk::<32>()?.first_chunk::<8>().map(|letters| u64::from_le_bytes(*letters))
 }
 
-/// Tokens stay out of every log.
+/// Does not print tokens.
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenCache").field("capacity", &self.slots.len()).finish_non_exhaustive()
@@ -142,14 +142,15 @@ impl Entry {
     }
 }
 
-/// A `C` that is the same whatever the claims are, such as `NoExtra`: it is made without looking at them.
+/// A `C` that does not read its input, such as `NoExtra`; `None` for any other. With it a hit, the hot path
+/// of the cache, does not decode the claims for nothing.
 pub(crate) fn without_input<C: DeserializeOwned>() -> Option<C> {
     let was_asked = Cell::new(false);
     let made = C::deserialize(Untouched(&was_asked)).ok()?;
     (!was_asked.get()).then_some(made)
 }
 
-/// An input that has nothing to give and notes when someone asks.
+/// An empty input that records whether it was read.
 struct Untouched<'a>(&'a Cell<bool>);
 
 impl<'de> Deserializer<'de> for Untouched<'_> {
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_never_asks_is_made_without_input() {
+    fn only_types_that_do_not_read_are_made_without_input() {
         assert_eq!(without_input::<NoExtra>(), Some(NoExtra));
         assert!(without_input::<Wanting>().is_none());
         assert!(without_input::<Lenient>().is_none());
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_times_as_many_tokens_as_there_is_room_for_do_not_grow_it() {
+    fn ten_times_its_capacity_does_not_grow_it() {
         let issuer = TestIssuer::new("https://auth.example.com", "api");
         let keys = keys(&issuer);
         let key = keys.find(issuer.jwk().kid().as_str()).unwrap();
@@ -214,17 +215,17 @@ mod tests {
             (0..2560_u32).map(|number| issuer.sign_bytes(number.to_le_bytes(), "claims")).collect();
         for token in &tokens {
             cache.insert(token, &registered, key);
-            assert!(cache.find(token, &keys).is_some(), "the newest is always held");
+            assert!(cache.find(token, &keys).is_some(), "the newest is always cached");
         }
         let held = tokens.iter().filter(|token| cache.find(token, &keys).is_some()).count();
         assert_eq!(cache.slots.len(), 256);
-        // Every set has been chosen often enough to be full.
+        // Every set was chosen often enough to be full.
         assert_eq!(held, 256);
         assert_eq!(Arc::strong_count(&registered), 257);
     }
 
     #[test]
-    fn with_half_of_the_room_free_hardly_any_token_is_displaced() {
+    fn half_full_cache_displaces_hardly_any_token() {
         let issuer = TestIssuer::new("https://auth.example.com", "api");
         let keys = keys(&issuer);
         let key = keys.find(issuer.jwk().kid().as_str()).unwrap();
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_token_takes_one_place() {
+    fn token_takes_one_slot() {
         let issuer = TestIssuer::new("https://auth.example.com", "api");
         let keys = keys(&issuer);
         let key = keys.find(issuer.jwk().kid().as_str()).unwrap();
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn very_long_and_very_short_tokens_are_not_held() {
+    fn very_long_and_very_short_tokens_are_not_cached() {
         let issuer = TestIssuer::new("https://auth.example.com", "api");
         let keys = keys(&issuer);
         let key = keys.find(issuer.jwk().kid().as_str()).unwrap();

@@ -1,4 +1,4 @@
-//! What a token says that passed every check.
+//! A token that passed every check.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use crate::core::error::{Missing, VerifyError};
 use crate::core::jwk::Kid;
 use crate::core::time::UnixTime;
 
-/// An access token that passed every check. Holding one is the proof.
+/// An access token that passed every check; only this crate can construct one.
 ///
-/// `C` is for claims of your own; it is read from the same JSON object.
+/// `C` holds custom claims, read from the same JSON object.
 #[derive(Clone, Debug)]
 pub struct Verified<C = NoExtra> {
     registered: Arc<AccessClaims>,
@@ -22,42 +22,45 @@ impl<C> Verified<C> {
         Self { registered, kid, claims }
     }
 
-    /// Who issued the token.
+    /// The issuer, `iss`.
     pub fn issuer(&self) -> &str {
         &self.registered.iss
     }
 
-    /// The user or client the token speaks for. Unique within the issuer.
+    /// The subject, `sub`: the id of a user or client, unique within the issuer.
     pub fn subject(&self) -> &str {
         &self.registered.sub
     }
 
-    /// The session the token belongs to.
+    /// The session of the token, `sid`.
     pub fn session_id(&self) -> Option<&str> {
         self.registered.sid.as_deref()
     }
 
-    /// The application that acts.
+    /// The application that acts for the subject, `client_id`.
     pub fn client_id(&self) -> &str {
         &self.registered.client_id
     }
 
-    /// The resource servers the token is for; we are one of them.
+    /// The audiences of the token, `aud`; this service is one of them.
     pub fn audience(&self) -> &[String] {
         &self.registered.aud
     }
 
-    /// The permissions granted.
+    /// The granted permissions, from `scope`.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.registered.scope.split(' ').filter(|scope| !scope.is_empty())
     }
 
-    /// Whether the token grants `permission`, compared exactly.
+    /// Returns whether the token grants `permission`, compared exactly.
     pub fn has_permission(&self, permission: &str) -> bool {
         self.scopes().any(|scope| scope == permission)
     }
 
-    /// `Ok` if the token grants `permission`, otherwise [`VerifyError::Forbidden`].
+    /// Requires `permission`.
+    ///
+    /// # Errors
+    /// [`VerifyError::Forbidden`] if the token does not grant it.
     pub fn require_permission(&self, permission: &str) -> Result<(), VerifyError> {
         if self.has_permission(permission) {
             return Ok(());
@@ -65,37 +68,37 @@ impl<C> Verified<C> {
         Err(VerifyError::Forbidden(Missing::new(Arc::new([permission.to_owned()]), false)))
     }
 
-    /// The user's roles.
+    /// The roles of the user.
     pub fn roles(&self) -> &[String] {
         &self.registered.roles
     }
 
-    /// Whether the user has this role, compared exactly.
+    /// Returns whether the user has this role, compared exactly.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles().iter().any(|one| one == role)
     }
 
-    /// When the token ends; at this second it is no longer valid, leeway aside.
+    /// When the token expires, `exp`; it is invalid from this second on, apart from the leeway.
     pub fn expires_at(&self) -> UnixTime {
         self.registered.exp
     }
 
-    /// When the token was issued.
+    /// When the token was issued, `iat`.
     pub fn issued_at(&self) -> UnixTime {
         self.registered.iat
     }
 
-    /// The token's own id, `jti`.
+    /// The id of the token, `jti`.
     pub fn token_id(&self) -> &str {
         &self.registered.jti
     }
 
-    /// The key that signed.
+    /// The id of the key that signed the token.
     pub fn kid(&self) -> &Kid {
         &self.kid
     }
 
-    /// Your own claims.
+    /// The custom claims.
     pub fn claims(&self) -> &C {
         &self.claims
     }

@@ -1,4 +1,4 @@
-//! Every check of an access token, in one place: pure, offline, the time an argument.
+//! Every check of an access token, as a pure function of token, keys and time.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ const DEFAULT_LEEWAY: Seconds = Seconds(30);
 const MAX_LEEWAY: Seconds = Seconds(120);
 const DEFAULT_MAX_TOKEN_LIFE: Seconds = Seconds(3600);
 
-/// What a token must say to be accepted.
+/// The requirements on a token: issuer, audiences, leeway and lifetime.
 ///
 /// ```
 /// use verifier::{Expected, KeySet, NoExtra, Reason, UnixTime, VerifyError};
@@ -40,8 +40,8 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Tokens of `issuer`, compared as an exact string, for at least one of `audiences`. Without audiences
-    /// nothing is accepted.
+    /// Requires tokens of `issuer`, compared as an exact string, for at least one of `audiences`. Without
+    /// audiences no token is accepted.
     pub fn new(issuer: impl Into<String>, audiences: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             issuer: issuer.into(),
@@ -53,25 +53,30 @@ impl Expected {
         }
     }
 
-    /// Tolerates this much difference between the issuer's clock and ours: 30 s by default, at most 120 s.
+    /// Tolerates this difference between the clocks of issuer and verifier: 30 s by default, at most 120 s.
     #[must_use]
     pub fn with_leeway(self, leeway: Seconds) -> Self {
         Self { leeway: leeway.clamp(Seconds(0), MAX_LEEWAY), ..self }
     }
 
-    /// Refuses tokens that live longer than this from `iat`: 1 h by default.
+    /// Refuses tokens whose lifetime (`exp` − `iat`) exceeds this: 1 h by default.
+    ///
+    /// It must be at least the longest lifetime of the issuer's access tokens (1 h for `auth-service`),
+    /// otherwise those are refused with [`Reason::LivesTooLong`]. Unless it is raised here, 1 h is a hard
+    /// ceiling, whatever the issuer signs.
     #[must_use]
     pub fn with_max_token_life(self, max_token_life: Seconds) -> Self {
         Self { max_token_life, ..self }
     }
 
-    /// Accepts tokens whose time is over. For logging out with an old token, never for granting anything.
+    /// Accepts expired tokens. For logging out with an old token, never for granting access.
     #[must_use]
     pub fn danger_accept_expired(self) -> Self {
         Self { accepts_expired: true, ..self }
     }
 
-    /// Accepts tokens for whomever. For logging out of a session whose audience is no longer known, never for granting anything.
+    /// Accepts tokens for any audience. For logging out of a session whose audience is no longer known, never
+    /// for granting access.
     #[must_use]
     pub fn danger_accept_any_audience(self) -> Self {
         Self { accepts_any_audience: true, ..self }
@@ -81,15 +86,15 @@ impl Expected {
         &self.issuer
     }
 
-    /// Checks everything about `token` that can be told from the token, the keys and the time. What has been
-    /// revoked is not among it: that is what a [`Verifier`](crate::Verifier) hears of.
+    /// Checks `token` with `keys` at `now`. Revocations are not checked here; a [`Verifier`](crate::Verifier)
+    /// knows them.
     ///
-    /// The order is fixed: size and shape, header, key by `kid` and its algorithm, signature, claims typed
-    /// and complete, issuer, audience, times, and last the custom claims `C`. Nothing of the claims is
-    /// looked at before the signature has been found good.
+    /// The order is fixed: size and shape, header, key by `kid` and algorithm, signature, types and presence
+    /// of claims, issuer, audience, times, and last the custom claims `C`. Claims are not parsed before the
+    /// signature was verified.
     ///
     /// # Errors
-    /// Always [`VerifyError::Invalid`]; its [`Reason`] is the first check that failed.
+    /// Always [`VerifyError::Invalid`], with the [`Reason`] of the first check that failed.
     pub fn verify<C: DeserializeOwned>(
         &self,
         token: &str,
@@ -99,7 +104,7 @@ impl Expected {
         self.check(token, keys, &Revocations::default(), now)
     }
 
-    /// As [`verify`](Self::verify), and refuses what is revoked, after the times and before the custom claims.
+    /// As [`verify`](Self::verify), and checks revocations after the times and before the custom claims.
     pub(crate) fn check<C: DeserializeOwned>(
         &self,
         token: &str,
@@ -107,7 +112,7 @@ impl Expected {
         revoked: &Revocations,
         now: UnixTime,
     ) -> Result<Verified<C>, VerifyError> {
-        // Sized for the tokens we issue; longer parts go to the heap.
+        // Large enough for the tokens of `auth-service`; longer parts go to the heap.
         let (mut claims_room, mut signature_room) = (Scratch::<1024>::new(), Scratch::<512>::new());
         let parts = token::split(token)?;
         let claims = claims_room.decode(parts.claims).ok_or(Reason::NotJws)?;
@@ -118,7 +123,7 @@ impl Expected {
             return Err(Reason::BadSignature.into());
         }
 
-        // RFC 8725 §3.7: UTF-8 and nothing else.
+        // RFC 8725 §3.7: UTF-8 only.
         let json = std::str::from_utf8(claims).map_err(|_| Reason::BadClaims)?;
         let registered = AccessClaims::parse(json)?;
         self.check_parties(&registered)?;
@@ -136,7 +141,7 @@ impl Expected {
         self.leeway
     }
 
-    /// As [`check`](Self::check), for a token that passed it before and whose key is still in use.
+    /// As [`check`](Self::check), for a token that passed it before and whose key is still in the key set.
     pub(crate) fn check_known<C: DeserializeOwned>(
         &self,
         known: &Entry,
@@ -155,7 +160,7 @@ impl Expected {
         Ok(Verified::new(Arc::clone(&known.registered), known.kid.clone(), custom))
     }
 
-    /// What may change while a token lives: its times and what has been revoked.
+    /// Checks what can change during the lifetime of a token: times and revocations.
     pub(crate) fn check_standing(
         &self,
         claims: &AccessClaims,
@@ -167,7 +172,7 @@ impl Expected {
         revoked.check(kid, claims.sid.as_deref())
     }
 
-    /// The second at which the token is no longer accepted.
+    /// The second from which the token is no longer accepted.
     pub(crate) fn ends_at(&self, claims: &AccessClaims) -> UnixTime {
         claims.exp + self.leeway
     }
@@ -183,7 +188,7 @@ impl Expected {
         Ok(())
     }
 
-    /// A token is valid in `[nbf, exp)`, widened by the leeway on both sides, and not before it was issued.
+    /// A token is valid in `[nbf, exp)`, extended by the leeway on both sides, and not before `iat`.
     fn check_times(&self, claims: &AccessClaims, now: UnixTime) -> Result<(), Reason> {
         let &AccessClaims { exp, iat, nbf, .. } = claims;
         let (limit, latest_start) = (self.max_token_life, now + self.leeway);
@@ -207,7 +212,7 @@ fn read_custom<C: DeserializeOwned>(json: &str) -> Result<C, Reason> {
     C::deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(|_| Reason::CustomClaims)
 }
 
-/// The key by the token's `kid`, if it is for the token's `alg` (RFC 8725 §3.1).
+/// The key with the `kid` of the token, if it is for its `alg` (RFC 8725 §3.1).
 fn find_key<'k>(parts: &Parts<'_>, keys: &'k KeySet) -> Result<&'k VerifyingKey, Reason> {
     if let Some(key) = keys.find_by_header(parts.header) {
         return Ok(key);

@@ -1,9 +1,9 @@
-//! Keys that are well-formed and yet must not be trusted.
+//! Keys that are well-formed but must not be trusted.
 
 use crate::core::jwk::{JwkError, PublicKey};
 
 impl PublicKey {
-    /// Refuses keys under which anyone could sign, or nobody (RFC 8725 §3.4, §3.5).
+    /// Refuses keys with which anyone can sign, or nobody (RFC 8725 §3.4, §3.5).
     pub(crate) fn check_strength(&self) -> Result<(), JwkError> {
         match self {
             Self::Ed25519(point) => check_ed25519(point),
@@ -21,8 +21,8 @@ const ED25519_PRIME: [u8; 32] = {
     prime
 };
 
-/// The y coordinates, little-endian, of the eight points whose order divides the cofactor. Under such a "key"
-/// a signature can be made without a private one.
+/// The y coordinates, little-endian, of the eight points whose order divides the cofactor. Anyone can make
+/// signatures that are valid under such a key.
 const ED25519_SMALL_ORDER: [[u8; 32]; 5] = {
     let (zero, mut one, mut minus_one) = ([0; 32], [0; 32], ED25519_PRIME);
     one[0] = 1;
@@ -42,7 +42,7 @@ const ED25519_SMALL_ORDER: [[u8; 32]; 5] = {
     ]
 };
 
-/// A y that is no coordinate of any point is let through: ring finds no signature valid under it.
+/// Accepts a y that is not a coordinate of any point: no signature is valid under it.
 fn check_ed25519(point: &[u8; 32]) -> Result<(), JwkError> {
     let mut y = *point;
     y[31] &= 0x7f; // the top bit is the sign of x
@@ -55,21 +55,21 @@ fn check_ed25519(point: &[u8; 32]) -> Result<(), JwkError> {
     Ok(())
 }
 
-/// Whether these bytes are the canonical spelling, with either sign, of a point whose order divides the
-/// cofactor.
+/// Returns whether these bytes are the canonical encoding, with either sign, of a point whose order divides
+/// the cofactor.
 pub(crate) fn has_small_order(point: &[u8; 32]) -> bool {
     let mut y = *point;
     y[31] &= 0x7f;
     ED25519_SMALL_ORDER.contains(&y)
 }
 
-/// ring checks a point only when it is used. A key agreement uses it without needing a signature; what is
-/// agreed on is thrown away.
+/// ring validates a point only when it is used. A key agreement uses it without a signature; its result is
+/// discarded.
 fn check_p256(point: &[u8; 65]) -> Result<(), JwkError> {
     use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
     #[expect(
         clippy::disallowed_methods,
-        reason = "the private key is thrown away; no result depends on its value"
+        reason = "the private key is discarded; no result depends on its value"
     )]
     let random = ring::rand::SystemRandom::new();
     EphemeralPrivateKey::generate(&ECDH_P256, &random)
@@ -77,8 +77,7 @@ fn check_p256(point: &[u8; 65]) -> Result<(), JwkError> {
         .map_err(|_| JwkError("point is not on P-256"))
 }
 
-/// ring's own bounds for the modulus and from above for the exponent; from below, e = 65537 and nothing
-/// smaller.
+/// The bounds of ring for the modulus, and its upper bound for the exponent; the lower bound is 65537.
 fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), JwkError> {
     let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
     let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
@@ -95,8 +94,8 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), JwkError> {
     Ok(())
 }
 
-/// The flawed generator makes primes that are powers of 65537 modulo each small prime, so the modulus is one
-/// as well. Of honest moduli none is, up to the 126 primes that it uses for keys of this size.
+/// Detects moduli of the flawed generator of CVE-2017-15361: they are powers of 65537 modulo each of the 126
+/// small primes that it uses for keys of this size. A random modulus practically never is.
 fn is_roca(n: &[u8]) -> bool {
     let is_prime =
         |number: u32| (2..number).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d));

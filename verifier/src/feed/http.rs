@@ -1,4 +1,4 @@
-//! The stream over HTTP: one GET, no redirects, nothing unpacked.
+//! The stream over HTTP: one GET, no redirects, no decompression.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
@@ -10,14 +10,14 @@ use crate::core::error::BuildError;
 use crate::core::error::FeedError;
 use crate::http_client::{HttpClient, describe, text};
 
-/// Follows the stream at one URL, with certificates checked against the bundled Mozilla roots.
+/// Follows the stream at one URL, with certificates verified against the bundled Mozilla roots.
 ///
-/// To trust a private authority or go through a proxy, implement [`FeedSource`] with your own client.
+/// To trust a private certificate authority or to use a proxy, implement [`FeedSource`] with your own client.
 #[derive(Debug)]
 pub struct HttpFeed(HttpClient);
 
 impl HttpFeed {
-    /// A feed at `url`, which must be `https`, or `http` to the machine itself. Does not connect.
+    /// A feed at `url`, which must be `https`, or `http` on a loopback address. Does not connect.
     pub fn new(url: &str) -> Result<Self, BuildError> {
         HttpClient::new(url).map(Self)
     }
@@ -44,7 +44,7 @@ impl FeedSource for HttpFeed {
     }
 }
 
-/// Nothing compressed was asked for, and nothing is unpacked.
+/// The request does not accept compression, and nothing is decompressed.
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
@@ -58,7 +58,7 @@ impl FeedBody for HttpBody {
         Box::pin(async {
             let Some(frame) = self.0.frame().await else { return Ok(None) };
             let frame = frame.map_err(|error| FeedError::Transport(describe(&error)))?;
-            // Trailers are no part of the stream.
+            // Trailers are not part of the stream.
             Ok(Some(frame.into_data().map(Vec::from).unwrap_or_default()))
         })
     }

@@ -1,4 +1,4 @@
-//! What happens to a document that arrives, and what is known about the stream that brings them.
+//! Merges documents, and keeps the state of the stream.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::core::time::{Clock, Seconds};
 use crate::keys::cache::JwksCache;
 use crate::status::{FeedState, FeedStatus};
 
-/// How often sessions whose time is over are dropped.
+/// How often expired sessions are dropped.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Hears documents, wherever they come from.
+/// Receives documents from any source.
 #[derive(Debug)]
 pub(super) struct Listener {
     rules: Rules,
@@ -23,7 +23,7 @@ pub(super) struct Listener {
     stream: Mutex<Stream>,
 }
 
-/// What is known about the stream. Times are those of `Clock::monotonic`.
+/// The state of the stream. Times are those of `Clock::monotonic`.
 #[derive(Debug, Default)]
 struct Stream {
     phase: Phase,
@@ -36,7 +36,7 @@ struct Stream {
 enum Phase {
     /// There is no feed.
     Off,
-    /// Nothing has been heard yet.
+    /// No document has arrived yet.
     #[default]
     Connecting,
     Live,
@@ -45,16 +45,16 @@ enum Phase {
     },
 }
 
-/// What a document that was merged said.
+/// The result of merging a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct Merged {
     pub(super) as_of: i64,
-    /// Whether everything is known up to a later instant now.
-    pub(super) has_moved: bool,
+    /// Whether all revocations are now known up to a later instant.
+    pub(super) has_advanced: bool,
 }
 
 impl Listener {
-    /// A listener that has heard nothing. `has_source`: whether there is a stream to wait for.
+    /// A listener before the first document. `has_source`: whether there is a stream to wait for.
     pub(super) fn new(
         rules: Rules,
         has_source: bool,
@@ -67,7 +67,7 @@ impl Listener {
         Self { rules, cache, revoked, clock, stream }
     }
 
-    /// How the feed is doing.
+    /// The state of the feed.
     pub(crate) fn status(&self) -> FeedStatus {
         let Self { revoked, clock, .. } = self;
         let stream = self.stream();
@@ -90,26 +90,28 @@ impl Listener {
         }
     }
 
-    /// Merges a document if it passes every check. A delta must continue what its replica has `said`.
-    pub(super) fn hear(&self, document: &str, said: Option<i64>) -> Result<Heard, FeedError> {
+    /// Merges a document if it passes every check. `last_as_of` is the `as_of` of the last document of its
+    /// stream, which a delta must continue.
+    pub(super) fn merge(&self, document: &str, last_as_of: Option<i64>) -> Result<Merged, FeedError> {
         if document.len() > MAX_DOCUMENT {
             return Err(FeedError::TooLarge);
         }
         let now = self.clock.monotonic();
         let held = self.cache.held();
-        // Without keys no key is known.
+        // Without keys, every key is unknown.
         let keys = held.usable(now).map_err(|_| Reason::UnknownKey)?;
         let read = self.rules.read(document, keys, &self.revoked.load(), self.clock.unix_millis())?;
-        let is_continued = read.since.is_none_or(|since| said.is_some_and(|said| since <= said));
+        let is_continued =
+            read.since.is_none_or(|since| last_as_of.is_some_and(|last_as_of| since <= last_as_of));
         self.revoked.merge(read.sessions, &read.keys, now, forget_at(now, read.keep_for));
         if !is_continued {
             return Err(FeedError::Gap);
         }
-        Ok(Heard { as_of: read.as_of, has_moved: self.revoked.known_as_of(read.as_of) })
+        Ok(Merged { as_of: read.as_of, has_advanced: self.revoked.advance_as_of(read.as_of) })
     }
 
-    /// A verified document came.
-    pub(super) fn is_live(&self) {
+    /// Records that a verified document arrived.
+    pub(super) fn set_live(&self) {
         let mut stream = self.stream();
         match std::mem::replace(&mut stream.phase, Phase::Live) {
             Phase::Live => {}
@@ -122,8 +124,8 @@ impl Listener {
         stream.last_error = None;
     }
 
-    /// The stream was lost, or could not be opened. Told once for each change, not for each attempt.
-    pub(super) fn is_lost(&self, error: FeedError) {
+    /// Records that the stream was lost or could not be opened. Logs each change once, not each attempt.
+    pub(super) fn set_lost(&self, error: FeedError) {
         let mut stream = self.stream();
         let was = stream.phase;
         stream.phase = match was {
@@ -133,17 +135,17 @@ impl Listener {
             other => other,
         };
         if was == stream.phase && stream.last_error.is_some() {
-            tracing::debug!(%error, "revocation feed is still away");
+            tracing::debug!(%error, "revocation feed is still unavailable");
         } else if stream.phase == Phase::Off {
             tracing::info!("the issuer has no revocation feed");
         } else {
-            tracing::warn!(%error, "revocation feed is away; what has been heard stays known");
+            tracing::warn!(%error, "revocation feed is unavailable; revocations received before stay in effect");
         }
         stream.losses += 1;
         stream.last_error = Some(error);
     }
 
-    /// Drops what may be forgotten, now and then.
+    /// Drops expired sessions if the last time was long enough ago.
     pub(super) fn forget(&self) {
         let now = self.clock.monotonic();
         let is_time = {
@@ -164,7 +166,7 @@ impl Listener {
     }
 }
 
-/// In whole minutes, rounded up: the same snapshot heard again a second later is no news then.
+/// Rounded up to whole minutes, so that the same snapshot a second later changes nothing.
 fn forget_at(now: Duration, keep_for: Seconds) -> Duration {
     let at = now.saturating_add(Duration::from(keep_for));
     let seconds = at.as_secs().saturating_add(u64::from(at.subsec_nanos() > 0));

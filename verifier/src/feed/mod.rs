@@ -1,13 +1,12 @@
-//! What the issuer tells about revocations: signed documents, and the stream that brings them.
+//! Follows the issuer's revocation feed: a stream of signed documents.
 //!
 //! ```text
-//!  connecting ──first document──▶ live ──ends, falls silent, makes no sense──▶ disconnected ──document──▶ live
-//!      │ 404, and nothing was ever heard, not even by another process
-//!      └──────────────▶ off: looked at again after 5 min
+//!  connecting ──first document──▶ live ──end, timeout or invalid document──▶ disconnected ──document──▶ live
+//!      │ 404, and no document ever arrived, not even in a process before
+//!      └──────────────▶ off: retried after 5 min
 //! ```
 //!
-//! Whatever the stream does, the set of revocations only gains what a signed document says, and what it has
-//! gained does not depend on the order of documents.
+//! The stream can only add revocations from signed documents, and their order does not matter.
 
 mod follow;
 #[cfg(feature = "http")]
@@ -51,20 +50,20 @@ impl Feed {
         Self { listener, source, follower: Background::default() }
     }
 
-    /// Follows the stream in the background from now on, if called inside a runtime.
-    pub(crate) fn tend(&self) {
+    /// Starts to follow the stream unless that is running, if called inside a runtime.
+    pub(crate) fn keep_current(&self) {
         if let Some(source) = &self.source {
             self.follower.start(|| follow::follow(Arc::clone(&self.listener), Arc::clone(source)));
         }
     }
 
-    /// Takes in a document that came some other way. Which replica a delta is of cannot be told, and the times of
-    /// two of them cannot be compared: it continues nothing.
-    pub(crate) fn hear(&self, document: &str) -> Result<(), FeedError> {
-        self.listener.hear(document, None).map(drop)
+    /// Merges a document that did not come from the stream. A delta never continues another one here: its
+    /// replica is unknown, and the times of two replicas cannot be compared.
+    pub(crate) fn merge(&self, document: &str) -> Result<(), FeedError> {
+        self.listener.merge(document, None).map(drop)
     }
 
-    /// How the feed is doing.
+    /// The state of the feed.
     pub(crate) fn status(&self) -> FeedStatus {
         self.listener.status()
     }

@@ -13,21 +13,21 @@ use crate::core::revocation::{Entry, Revocations, SessionId, seconds};
 use crate::core::time::{Clock, Seconds};
 use crate::feed::saved::SavedRevocations;
 
-/// The issuer's clock may be ahead of ours by so many milliseconds when a file is read.
+/// The tolerated lead of the issuer's clock when a file is read, in milliseconds.
 const CLOCK_LEAD: i64 = 2_000;
-/// No file makes us remember sessions for longer: no access token lives as long.
+/// The longest time for which a session from a file is kept; no access token lives as long.
 const KEPT_AT_MOST: Seconds = Seconds(24 * 3600);
 
 const NEVER: i64 = i64::MIN;
 
-/// The revocations of one issuer, shared by those who ask and the one who listens.
+/// The revocations of one issuer.
 #[derive(Debug)]
 pub(crate) struct Revoked {
     known: ArcSwap<Revocations>,
     /// `NEVER`, or Unix milliseconds.
     as_of: AtomicI64,
     merging: Mutex<()>,
-    /// How often something was added.
+    /// The number of additions.
     changed: watch::Sender<u64>,
 }
 
@@ -43,12 +43,12 @@ impl Default for Revoked {
 }
 
 impl Revoked {
-    /// What is known now. Does not wait.
+    /// The current set. Does not wait.
     pub(crate) fn load(&self) -> Guard<Arc<Revocations>> {
         self.known.load()
     }
 
-    /// Adds sessions, to be kept until `forget_at` of `Clock::monotonic`, and keys, to be kept for ever.
+    /// Adds sessions, kept until `forget_at` of `Clock::monotonic`, and keys, kept permanently.
     pub(crate) fn merge(&self, sessions: Vec<SessionId>, keys: &[Kid], now: Duration, forget_at: Duration) {
         let _turn = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.known.load_full();
@@ -58,28 +58,28 @@ impl Revoked {
         }
     }
 
-    /// The instant of the issuer's clock up to which everything is known, in Unix milliseconds.
+    /// The instant up to which all revocations are known, in Unix milliseconds of the issuer's clock.
     pub(crate) fn as_of(&self) -> Option<i64> {
         let as_of = self.as_of.load(Ordering::Acquire);
         (as_of != NEVER).then_some(as_of)
     }
 
-    /// Everything up to `as_of` has been merged. Only ever moves forward; `true` if it did.
-    pub(crate) fn known_as_of(&self, as_of: i64) -> bool {
+    /// Records that all revocations up to `as_of` were merged. Returns whether that is later than before.
+    pub(crate) fn advance_as_of(&self, as_of: i64) -> bool {
         self.as_of.fetch_max(as_of, Ordering::AcqRel) < as_of
     }
 
-    /// How long ago everything was known, in milliseconds of the wall clock. Less than nothing is nothing: the
-    /// issuer's clock may be ahead of ours by the leeway.
+    /// How long ago all revocations were known, in milliseconds of the wall clock. Not negative, although the
+    /// clock of the issuer may be ahead.
     pub(crate) fn staleness(&self, now_ms: i64) -> Option<i64> {
         self.as_of().map(|as_of| now_ms.saturating_sub(as_of).max(0))
     }
 
-    /// Adds what was saved. As of an instant that is yet to come: a clock was set back, and how old this is
-    /// cannot be told.
+    /// Adds saved revocations. An `as_of` in the future is ignored: a clock was set back, so the age is
+    /// unknown.
     pub(crate) fn restore(&self, saved: SavedRevocations, clock: &dyn Clock) {
         let (now, wall) = (clock.monotonic(), clock.now());
-        // Times are rounded, so there are few of them.
+        // Times are rounded, so there are few different ones.
         let mut by_time = BTreeMap::<Seconds, Vec<SessionId>>::new();
         for (session, forget_at) in saved.sessions {
             by_time.entry((forget_at - wall).min(KEPT_AT_MOST)).or_default().push(session);
@@ -91,13 +91,13 @@ impl Revoked {
         if let Some(as_of) =
             saved.as_of.filter(|as_of| *as_of <= clock.unix_millis().saturating_add(CLOCK_LEAD))
         {
-            self.known_as_of(as_of);
+            self.advance_as_of(as_of);
         }
     }
 
-    /// What is known now, for a file.
+    /// The current revocations, to be saved.
     pub(crate) fn saved(&self, clock: &dyn Clock) -> SavedRevocations {
-        // Before the rest: what comes meanwhile may be in the file and need not be.
+        // Before the rest: a revocation that arrives meanwhile may be missing from the file.
         let as_of = self.as_of();
         let (now, wall, known) = (seconds(clock.monotonic()), clock.now(), self.load());
         let forget_at = |entry: &Entry| wall + Seconds(i64::from(entry.forget_at.saturating_sub(now)));
@@ -108,7 +108,7 @@ impl Revoked {
         }
     }
 
-    /// Drops the sessions whose time is over.
+    /// Drops expired sessions.
     pub(crate) fn forget(&self, now: Duration) {
         let _turn = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.known.load_full();
@@ -117,7 +117,7 @@ impl Revoked {
         }
     }
 
-    /// Wakes up whenever something was added.
+    /// Notifies of additions.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn only_news_wake_those_who_wait() {
+    fn only_additions_notify() {
         let revoked = Revoked::default();
         let mut changes = revoked.changes();
         revoked.merge(vec![session(1)], &[], at(0), HOUR);

@@ -1,4 +1,4 @@
-//! Revocations in the form in which they are saved.
+//! The saved form of revocations.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,20 +7,21 @@ use crate::core::jwk::Kid;
 use crate::core::revocation::SessionId;
 use crate::core::time::UnixTime;
 
-/// What was revoked.
+/// The revocations of one issuer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedRevocations {
-    /// Unix milliseconds: everything revoked before is here. `None`: the feed was never heard.
+    /// All revocations before this instant, in Unix milliseconds, are contained. `None`: no document ever
+    /// arrived.
     pub(crate) as_of: Option<i64>,
-    /// Each with the second from which it may be forgotten. By the wall clock, as the token that it is about: a clock that
-    /// was set forward has ended that, too.
+    /// Each with the second from which it may be forgotten. That is a time of the wall clock, like the expiry
+    /// of its tokens: a clock that was set forward has expired both.
     #[serde(with = "packed")]
     pub(crate) sessions: Vec<(SessionId, UnixTime)>,
     pub(crate) keys: Vec<Kid>,
 }
 
-/// 24 bytes each, one after another: the id, and a big-endian number.
+/// 24 bytes for each session: the id and a big-endian number.
 mod packed {
     use serde::de::{Deserializer, Error as _};
     use serde::ser::Serializer;
@@ -42,7 +43,7 @@ mod packed {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let bytes = base64url::decode(&text).ok_or_else(|| D::Error::custom("not base64url"))?;
         let (records, []) = bytes.as_chunks::<24>() else {
-            return Err(D::Error::custom("not a whole number of sessions"));
+            return Err(D::Error::custom("not a multiple of 24 bytes"));
         };
         let read = |record: &[u8; 24]| {
             let (id, at) = record.split_first_chunk::<16>()?;

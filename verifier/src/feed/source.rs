@@ -1,4 +1,4 @@
-//! Where the stream of revocations comes from.
+//! The source of the revocation feed.
 
 use std::fmt;
 use std::future::Future;
@@ -7,23 +7,23 @@ use std::sync::Arc;
 
 use crate::core::error::FeedError;
 
-/// An open stream, some time later.
+/// The future of [`FeedSource::connect`].
 pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn FeedBody>, FeedError>> + Send + 'a>>;
 
-/// More of the stream, some time later; `None` at its end.
+/// The future of [`FeedBody::next_chunk`]; `None` at the end of the stream.
 pub type ChunkFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, FeedError>> + Send + 'a>>;
 
 /// Opens the stream of revocations of one issuer: a GET with `Accept: text/event-stream`.
 ///
-/// The verifier decides when to connect, gives up on an attempt after 5 s, and notices by itself when a stream
-/// falls silent. So a source needs no retries and no deadline of its own. It must not follow redirects nor
-/// unpack anything, should use a new connection each time so that a balancer may choose another replica, and
-/// answers [`FeedError::NoFeed`] for the status 404.
+/// The verifier decides when to connect, drops an attempt after 5 s, and detects a stream that stops sending.
+/// So a source needs no retries or timeouts of its own. It must not follow redirects or decompress, should
+/// use a new connection each time so that a balancer can choose another replica, and returns
+/// [`FeedError::NoFeed`] for status 404.
 ///
 /// ```
 /// use verifier::{ChunkFuture, ConnectFuture, FeedBody, FeedError, FeedSource};
 ///
-/// /// A relay inside the same process.
+/// /// A relay in the same process.
 /// #[derive(Debug)]
 /// struct Relay(tokio::sync::broadcast::Sender<Vec<u8>>);
 /// struct Subscription(tokio::sync::broadcast::Receiver<Vec<u8>>);
@@ -42,13 +42,13 @@ pub type ChunkFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, F
 /// }
 /// ```
 pub trait FeedSource: Send + Sync + fmt::Debug {
-    /// One attempt.
+    /// Opens the stream once.
     fn connect(&self) -> ConnectFuture<'_>;
 }
 
 /// The body of a stream. Dropping it closes the connection.
 pub trait FeedBody: Send {
-    /// The next bytes, as many as happen to be there: how they are cut means nothing.
+    /// The next bytes of the stream, in chunks of any size.
     fn next_chunk(&mut self) -> ChunkFuture<'_>;
 }
 

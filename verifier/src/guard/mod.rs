@@ -1,4 +1,5 @@
-//! Watches over what outlives a request: a WebSocket or an event stream must end with its token.
+//! Ends a connection that outlives its request, such as a WebSocket or an event stream, together with its
+//! token.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,27 +14,26 @@ use crate::core::verified::Verified;
 use crate::parts::Parts;
 use crate::verifier::Verifier;
 
-/// However long a token has left, the clock is looked at this often, since it may jump.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// After news about others, the next ones are awaited for so long: a burst of revocations must not wake every
-/// connection for each of them.
-const GATHER: Duration = Duration::from_millis(50);
+/// The polling interval of the clock, which may jump.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+/// After an addition that does not concern this token, further ones are collected for this long, so that a
+/// burst of revocations does not wake every connection for each of them.
+const BURST: Duration = Duration::from_millis(50);
 
 impl Verifier {
-    /// Watches over a connection that `verified` opened.
+    /// Watches a connection that was opened with `verified`.
     ///
-    /// Use the verifier that checked the token: with another one, the guard has ended before it began.
-    /// In axum, take a [`Guard`] as an argument of the handler.
+    /// Use the verifier that checked the token; with another one, the guard ends immediately. In axum, take a
+    /// [`Guard`] as an argument of the handler.
     pub fn guard<C>(&self, verified: &Verified<C>) -> Guard {
         Guard::new(self.clone(), Arc::clone(verified.shared()), verified.kid().clone())
     }
 }
 
-/// Tells when a connection must end: as soon as its token would be refused if it were shown now.
+/// Ends a connection as soon as its token would be refused.
 ///
-/// All methods take `&self`, so one task may wait for the end while another one renews. Guards are made for
-/// tens of thousands of connections: each costs one timer and one place in a list of those who hear of
-/// revocations.
+/// All methods take `&self`, so one task can wait for the end while another renews. A process can have tens
+/// of thousands of guards: each costs a timer and a subscription to revocations.
 ///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
@@ -64,25 +64,25 @@ pub struct Guard {
     renewed: Notify,
 }
 
-/// The token that the connection lives on.
+/// The token of the connection.
 #[derive(Clone)]
 struct Watched {
     claims: Arc<AccessClaims>,
     kid: Kid,
 }
 
-/// Why a connection goes on with the token it had.
+/// Why a new token is refused; the connection keeps its old one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RenewError {
-    /// The new token is bad, or cannot be checked.
+    /// The new token is invalid, or cannot be checked.
     #[error(transparent)]
     Refused(#[from] VerifyError),
-    /// The new token speaks for somebody else.
-    #[error("token is of another subject")]
+    /// The new token has another subject.
+    #[error("token has another subject")]
     OtherSubject,
-    /// The new token belongs to another session, or to none.
-    #[error("token is of another session")]
+    /// The new token has another session, or none.
+    #[error("token has another session")]
     OtherSession,
 }
 
@@ -91,42 +91,43 @@ impl Guard {
         Self { verifier, watched: Mutex::new(Watched { claims, kid }), renewed: Notify::new() }
     }
 
-    /// Waits for the end, and says what a client would hear that showed the token now: it has expired, its
-    /// session or its key was revoked, or its key was withdrawn.
+    /// Waits until the connection must end, and returns why: the token has expired, its session or key was
+    /// revoked, or its key was withdrawn.
     ///
-    /// A revocation ends it within 50 ms of being known here, `exp` plus leeway to the second. A jump of the
-    /// clock is noticed within 5 s. That the issuer cannot be reached ends nothing.
+    /// Returns within 50 ms after a revocation arrives in this process, and within a second after `exp` plus
+    /// leeway. A jump of the clock is noticed within 5 s. An outage of the issuer does not end connections.
     ///
-    /// May be dropped and called again, in `select!` for instance. Needs a Tokio runtime with time enabled.
+    /// Cancel safe: can be dropped and called again, for example in `select!`. Needs a Tokio runtime with
+    /// time enabled.
     pub async fn ended(&self) -> Reason {
-        let mut news = self.verifier.parts.revoked.changes();
+        let mut changes = self.verifier.parts.revoked.changes();
         loop {
-            // Both before looking, so that nothing that happens meanwhile is missed.
+            // Both before the check, so that no change in between is missed.
             let renewed = self.renewed.notified();
-            news.mark_unchanged();
-            let left = match self.look() {
-                Ok(left) => left.clamp(Duration::from_millis(1), LOOK_INTERVAL),
+            changes.mark_unchanged();
+            let left = match self.time_left() {
+                Ok(left) => left.clamp(Duration::from_millis(1), CLOCK_INTERVAL),
                 Err(reason) => return reason,
             };
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
                 () = renewed => {}
                 // The sender is in `self`.
-                _ = news.changed() => match self.look() {
-                    Ok(left) => tokio::time::sleep(left.min(GATHER)).await,
+                _ = changes.changed() => match self.time_left() {
+                    Ok(left) => tokio::time::sleep(left.min(BURST)).await,
                     Err(reason) => return reason,
                 },
             }
         }
     }
 
-    /// Goes on with `token`, sent by the client over the open connection, and returns what it says.
+    /// Replaces the token of the connection with `token`, which the client sent over it.
     ///
-    /// The token is checked like any other, and must be of the same subject and session. Its permissions may
-    /// differ: whoever acts on permissions goes by the one returned.
+    /// The token is checked like any other, and must have the same subject and session. Its permissions may
+    /// differ, so use those of the returned token from now on.
     ///
     /// # Errors
-    /// Nothing has changed then: the connection lives on the token it had.
+    /// The connection keeps its old token.
     pub async fn renew(&self, token: &str) -> Result<Verified, RenewError> {
         let renewed: Verified = self.verifier.verify(token).await?;
         {
@@ -143,8 +144,8 @@ impl Guard {
         Ok(renewed)
     }
 
-    /// How long the token has left, or why it has nothing left.
-    fn look(&self) -> Result<Duration, Reason> {
+    /// The time until the token expires, or why it is refused.
+    fn time_left(&self) -> Result<Duration, Reason> {
         let Watched { claims, kid } = self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Parts { expected, cache, revoked, clock, .. } = &*self.verifier.parts;
         expected.check_parties(&claims)?;

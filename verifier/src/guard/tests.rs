@@ -51,8 +51,8 @@ impl Bench {
     }
 }
 
-/// Whether the guard still stands after this much of the runtime's time.
-async fn stands_for(guard: &Guard, time: Duration) -> bool {
+/// Whether the guard has not ended after this much of the runtime's time.
+async fn lasts_for(guard: &Guard, time: Duration) -> bool {
     tokio::time::timeout(time, guard.ended()).await.is_err()
 }
 
@@ -72,7 +72,7 @@ async fn ends_when_the_clock_reaches_exp_plus_leeway() {
     let bench = Bench::new();
     let guard = bench.guard();
     bench.clock.advance(Seconds(329));
-    assert!(stands_for(&guard, MINUTE).await);
+    assert!(lasts_for(&guard, MINUTE).await);
     bench.clock.advance(Seconds(1));
     let (reason, after) = time_to_end(&guard).await;
     assert_eq!((reason, after), (expired(NOW + Seconds(330)), Duration::ZERO));
@@ -87,7 +87,7 @@ async fn jump_of_the_clock_is_noticed_while_waiting() {
     bench.clock.set(NOW + Seconds(330));
     let (reason, after) = ended.await;
     assert_eq!(reason, expired(NOW + Seconds(330)));
-    assert!((MINUTE..=MINUTE + LOOK_INTERVAL).contains(&after), "{after:?}");
+    assert!((MINUTE..=MINUTE + CLOCK_INTERVAL).contains(&after), "{after:?}");
 }
 
 /// Follows the runtime's time, which moves by itself.
@@ -122,7 +122,7 @@ async fn waits_exactly_as_long_as_the_token_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn revocation_ends_it_at_once_and_news_of_others_do_not() {
+async fn revocation_ends_it_immediately_and_others_do_not() {
     for by_key in [false, true] {
         let bench = Bench::new();
         let guard = bench.guard();
@@ -151,11 +151,11 @@ async fn revocation_within_a_burst_is_not_lost() {
     bench.revoke(&[SESSION], &[]);
     let (reason, after) = ended.await;
     assert_eq!(reason, Reason::RevokedSession);
-    assert!(after <= Duration::from_millis(10) + GATHER + Duration::from_millis(2), "{after:?}");
+    assert!(after <= Duration::from_millis(10) + BURST + Duration::from_millis(2), "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_revoked_before_the_wait_ends_it_as_well() {
+async fn revocation_before_the_wait_ends_it_as_well() {
     let bench = Bench::new();
     let guard = bench.guard();
     bench.revoke(&[SESSION], &[]);
@@ -183,7 +183,7 @@ async fn renewal_extends_a_wait_that_has_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewal_with_a_shorter_token_is_noticed_at_once() {
+async fn renewal_with_a_shorter_token_takes_effect_immediately() {
     let bench = Bench::new();
     let guard = bench.guard();
     let mut ended = pin!(time_to_end(&guard));
@@ -229,7 +229,7 @@ async fn revoked_session_cannot_be_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn guard_of_another_issuers_verifier_ends_at_once() {
+async fn guard_of_another_issuers_verifier_ends_immediately() {
     let bench = Bench::new();
     let verified: Verified = bench.verifier.verify_now(&bench.sign(|_| ())).unwrap();
     let other = Verifier::builder("https://other.example.com").audience("api").clock(bench.clock.clone());
@@ -237,7 +237,7 @@ async fn guard_of_another_issuers_verifier_ends_at_once() {
     assert_eq!(other.guard(&verified).ended().await, Reason::WrongIssuer);
 }
 
-/// Publishes what it is told to, to be asked for again after a minute.
+/// Publishes a key set that the test sets, fresh for a minute.
 #[derive(Debug)]
 struct Published(Mutex<JwkSet>);
 
@@ -268,11 +268,11 @@ async fn key_withdrawn_while_it_waits_ends_it_and_a_new_one_beside_it_does_not()
     published.0.lock().unwrap().keys.remove(0);
     let (reason, after) = ended.await;
     assert_eq!(reason, Reason::UnknownKey);
-    assert!((MINUTE * 2..=MINUTE * 3 + LOOK_INTERVAL).contains(&after), "{after:?}");
+    assert!((MINUTE * 2..=MINUTE * 3 + CLOCK_INTERVAL).contains(&after), "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_ten_thousand_hears_that_it_is_over_and_the_others_go_on() {
+async fn one_of_ten_thousand_ends_and_the_others_go_on() {
     let bench = Bench::new();
     let mut ends = tokio::task::JoinSet::new();
     for number in 0..10_000 {
@@ -296,16 +296,16 @@ async fn dropped_waits_leave_nothing_behind_and_waiting_is_idle() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     for _ in 0..100 {
-        assert!(stands_for(&guard, Duration::from_millis(7)).await);
+        assert!(lasts_for(&guard, Duration::from_millis(7)).await);
     }
     assert_eq!(tasks(), before);
-    // An hour of waiting is some 720 looks at the clock, not a loop.
-    let mut looks = 0;
+    // An hour of waiting is about 720 polls of the clock, not a busy loop.
+    let mut polls = 0;
     let mut ended = pin!(guard.ended());
     let counted = std::future::poll_fn(|context| {
-        looks += 1;
+        polls += 1;
         ended.as_mut().poll(context)
     });
     assert!(tokio::time::timeout(MINUTE * 60, counted).await.is_err());
-    assert!((700..1000).contains(&looks), "{looks}");
+    assert!((700..1000).contains(&polls), "{polls}");
 }

@@ -1,57 +1,56 @@
-//! When a key set is fetched again: plain functions of durations.
+//! When a key set is fetched again, as functions of durations.
 //!
-//! `spread` is a number in [-1, 1) that is drawn for each use, so that a fleet which started together does
-//! not ask together.
+//! `spread` is a random number in [-1, 1), drawn for each use, so that processes that started together do not
+//! fetch at the same time.
 
 use std::time::Duration;
 
 use crate::core::time::Seconds;
 
-/// How long a key set is trusted without the issuer confirming it, unless it is told otherwise.
+/// How long a key set is trusted without confirmation by the issuer, by default.
 pub(crate) const KEPT_ON_ERRORS: Duration = Duration::from_secs(24 * 3600);
-/// What it can be told. A key that was stolen and withdrawn may be trusted for that long by those who hear
-/// nothing.
+/// The bounds of that setting. A verifier without a connection may trust a stolen and withdrawn key for this
+/// long.
 pub(crate) const KEPT_ON_ERRORS_BOUNDS: (Seconds, Seconds) = (Seconds(60), Seconds(7 * 24 * 3600));
-/// The least time between fetches for unknown keys, counted from the start of the last one, whatever came of
-/// it.
+/// The minimum time between fetches for unknown keys, from start to start, whether they succeed or not.
 pub(crate) const FORCED_COOLDOWN: Duration = Duration::from_secs(10);
 
-/// The least time between fetches that the issuer itself asks for.
-pub(crate) const NUDGE_COOLDOWN: Duration = Duration::from_secs(1);
+/// The minimum time between fetches that the revocation feed requests.
+pub(crate) const REFRESH_COOLDOWN: Duration = Duration::from_secs(1);
 
 const FRESH_BY_DEFAULT: Duration = Duration::from_secs(300);
 const FRESH_AT_MOST: Duration = Duration::from_secs(3600);
 const BETWEEN_FETCHES: Duration = Duration::from_secs(1);
 
-/// How long an answer is fresh (RFC 9111 §4.2), bounded on both sides.
+/// How long a response is fresh (RFC 9111 §4.2), within bounds.
 pub(crate) fn fresh_for(max_age: Option<Seconds>, age: Option<Seconds>) -> Duration {
-    // `Age` counts against `max-age` only: an answer that set no limit has not used any of it up.
+    // `Age` reduces `max-age`; without `max-age` it has nothing to reduce.
     max_age.map_or(FRESH_BY_DEFAULT, |max_age| {
         let left = max_age - Seconds(age.unwrap_or_default().0.max(0));
         Duration::from(left).min(FRESH_AT_MOST)
     })
 }
 
-/// From the answer to the next fetch: 80 % of its freshness, give or take a tenth of that.
+/// The time from a response to the next fetch: 80 % of its freshness, ± 10 % of that.
 pub(crate) fn refresh_after(fresh: Duration, spread: f64) -> Duration {
     fresh.mul_f64(0.8 * (1.0 + 0.1 * spread)).max(BETWEEN_FETCHES)
 }
 
-/// From the `failures`-th failure in a row to the next fetch. With keys in hand there is no hurry; without,
-/// everyone waits for us.
+/// The time from the `failures`-th failure in a row to the next fetch. It is shorter without keys, because
+/// then every request waits for them.
 pub(crate) fn retry_after(failures: u32, has_keys: bool, spread: f64) -> Duration {
     let (first, most) = if has_keys { (10.0, 60.0) } else { (1.0, 4.0) };
     let doubled = f64::min(first * f64::from(1_u32 << failures.saturating_sub(1).min(10)), most);
-    // Only ever later: the cooldown above holds for this as well.
+    // The spread only lengthens it, so the cooldown above holds here, too.
     Duration::from_secs_f64(doubled * (1.0 + 0.1 * spread.abs()))
 }
 
 /// A number in [-1, 1), good enough to spread load.
 pub(crate) fn spread() -> f64 {
     use std::hash::{BuildHasher, Hasher};
-    // Each RandomState has its own keys; the hash of nothing under them is as good as random.
+    // Each RandomState has random keys, so the hash of nothing is random.
     let random = std::hash::RandomState::new().build_hasher().finish();
-    #[expect(clippy::cast_precision_loss, reason = "jitter needs no 64 bits")]
+    #[expect(clippy::cast_precision_loss, reason = "jitter does not need 64 bits")]
     let unit = (random >> 12) as f64 / (1_u64 << 52) as f64;
     2.0 * unit - 1.0
 }

@@ -1,4 +1,4 @@
-//! The key set over HTTP: one GET, no redirects, a bound on every quantity.
+//! Fetches the key set over HTTP: one GET, no redirects, every size bounded.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
@@ -10,14 +10,14 @@ use crate::core::time::Seconds;
 use crate::http_client::{HttpClient, text};
 use crate::keys::source::{FetchFuture, Fetched, JwksRequest, JwksSource};
 
-/// Fetches a key set from one URL, with certificates checked against the bundled Mozilla roots.
+/// Fetches a key set from one URL, with certificates verified against the bundled Mozilla roots.
 ///
-/// To trust a private authority or go through a proxy, implement [`JwksSource`] with your own client.
+/// To trust a private certificate authority or to use a proxy, implement [`JwksSource`] with your own client.
 #[derive(Debug)]
 pub struct HttpSource(HttpClient);
 
 impl HttpSource {
-    /// A source for `url`, which must be `https`, or `http` to the machine itself. Does not connect.
+    /// A source for `url`, which must be `https`, or `http` on a loopback address. Does not connect.
     pub fn new(url: &str) -> Result<Self, BuildError> {
         HttpClient::new(url).map(Self)
     }
@@ -41,7 +41,8 @@ impl HttpSource {
         };
         match head.status {
             StatusCode::NOT_MODIFIED if ask.etag.is_some() => Ok(fetched),
-            // Nothing compressed was asked for, and nothing is unpacked: the limit is one of decoded bytes.
+            // The request does not accept compression. Nothing is decompressed, so the limit counts decoded
+            // bytes.
             StatusCode::OK if head.headers.contains_key(header::CONTENT_ENCODING) => {
                 Err(FetchError::Unexpected)
             }
@@ -66,8 +67,8 @@ impl JwksSource for HttpSource {
     }
 }
 
-/// The smallest `max-age` of all (RFC 9111 §4.2.1 leaves the choice when there are several). One that is no
-/// number means stale, as the same section advises.
+/// The smallest `max-age` (RFC 9111 §4.2.1 leaves the choice if there are several). One that is not a number
+/// means stale, as that section recommends.
 fn max_age(headers: &HeaderMap) -> Option<Seconds> {
     headers
         .get_all(header::CACHE_CONTROL)
@@ -82,7 +83,7 @@ fn max_age(headers: &HeaderMap) -> Option<Seconds> {
         .min()
 }
 
-/// Digits only; a number too large to hold is very large (RFC 9111 §1.2.2).
+/// Parses digits; a number that overflows becomes the maximum (RFC 9111 §1.2.2).
 fn delta_seconds(digits: &str) -> Option<Seconds> {
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| Seconds(digits.parse().unwrap_or(i64::MAX)))

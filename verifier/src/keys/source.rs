@@ -8,19 +8,19 @@ use std::sync::Arc;
 use crate::core::error::FetchError;
 use crate::core::time::Seconds;
 
-/// What a source answers, some time later.
+/// The future of [`JwksSource::fetch`].
 pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchError>> + Send + 'a>>;
 
 /// Fetches the key set of one issuer, once per call.
 ///
-/// The cache decides when to call, never calls twice at the same time, and gives up on a call after 5 s. So a
-/// source needs no retries, no cache and no deadline of its own; it must not follow redirects, and should
-/// stop reading after 256 KiB.
+/// The cache decides when to call, never makes two calls at the same time, and drops a call after 5 s. So a
+/// source needs no retries, cache or timeout of its own. It must not follow redirects, and should stop
+/// reading after 256 KiB.
 ///
 /// ```
 /// use verifier::{FetchFuture, Fetched, JwksRequest, JwksSource};
 ///
-/// /// Keys in a file that someone else replaces.
+/// /// Keys in a file that another process replaces.
 /// #[derive(Debug)]
 /// struct FileSource(std::path::PathBuf);
 ///
@@ -34,7 +34,7 @@ pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchErro
 /// }
 /// ```
 pub trait JwksSource: Send + Sync + fmt::Debug {
-    /// One attempt.
+    /// Fetches the key set once.
     fn fetch<'a>(&'a self, request: &'a JwksRequest) -> FetchFuture<'a>;
 }
 
@@ -44,26 +44,26 @@ impl<S: JwksSource + ?Sized> JwksSource for Arc<S> {
     }
 }
 
-/// How the key set is wanted.
+/// A request for the key set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JwksRequest {
-    /// The `ETag` of the set in hand, for `If-None-Match`.
+    /// The `ETag` of the set in use, for `If-None-Match`.
     pub etag: Option<String>,
-    /// Whether caches on the way must ask the issuer (`Cache-Control: no-cache`): a token or a revocation
-    /// document named a key that the set in hand does not have, or the feed says that the set has changed.
+    /// Whether caches on the way must revalidate (`Cache-Control: no-cache`): a token or a revocation
+    /// document names a key that is not in the set, or the feed says that the set has changed.
     pub no_cache: bool,
 }
 
-/// An answer of the issuer.
+/// A response of the issuer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fetched {
-    /// The JWKS document; `None` if the set in hand is still the current one (304).
+    /// The JWKS document; `None` if the set named by [`JwksRequest::etag`] is still current (304).
     pub document: Option<Vec<u8>>,
     /// `max-age` of `Cache-Control`.
     pub max_age: Option<Seconds>,
-    /// `Age`: how long the answer has been in caches.
+    /// `Age`: how long the response has been in caches.
     pub age: Option<Seconds>,
     /// `ETag` of the document.
     pub etag: Option<String>,
@@ -75,7 +75,7 @@ impl Fetched {
         Self { document: Some(document.into()), ..Self::default() }
     }
 
-    /// The document named by [`JwksRequest::etag`] is still the current one.
+    /// The response 304: the document named by [`JwksRequest::etag`] is still current.
     pub fn unchanged() -> Self {
         Self::default()
     }

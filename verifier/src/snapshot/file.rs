@@ -1,7 +1,7 @@
-//! The file itself: what is in it, and how it is read and replaced.
+//! The format of the file, and how it is read and replaced.
 //!
-//! It is as trustworthy as its owner: whoever may write it decides which keys are trusted. So it is ours
-//! alone, and one that others can write is not read.
+//! Write access to the file decides which keys are trusted. So only the user of the process may have it; a
+//! file that other users can write is not read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -13,35 +13,37 @@ use serde::{Deserialize, Serialize};
 use crate::feed::saved::SavedRevocations;
 use crate::keys::saved::SavedKeys;
 
-/// Holds some 500,000 revoked sessions.
+/// Enough for about 500,000 revoked sessions.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 const FORMAT: u32 = 1;
-/// Drafts of this process so far.
+/// The number of temporary files of this process so far.
 static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
-/// Where one verifier keeps what it knows.
+/// The file of one verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SnapshotFile {
     path: PathBuf,
 }
 
-/// What is in the file.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Snapshot {
     format: u32,
-    /// Whose keys these are: a file that was put in another issuer's place is refused.
+    /// The issuer of the keys; a file of another issuer is refused.
     pub(crate) issuer: String,
     pub(crate) keys: Option<SavedKeys>,
     pub(crate) revocations: SavedRevocations,
 }
 
-/// Why a file was not read.
+/// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("others may write it (owner {owner}, mode {mode:o}): it must be ours, with mode 600")]
+    #[error(
+        "writable by other users (owner {owner}, mode {mode:o}): the user of this process must own it, with mode 600"
+    )]
     Exposed { owner: u32, mode: u32 },
     #[error("larger than 16 MiB")]
     TooLarge,
@@ -49,7 +51,7 @@ pub(crate) enum SnapshotError {
     Malformed(serde_json::Error),
     #[error("format {0}, this version reads format {FORMAT}")]
     Format(u32),
-    #[error("a snapshot of the issuer {0:?}")]
+    #[error("snapshot of another issuer: {0:?}")]
     OtherIssuer(String),
 }
 
@@ -73,7 +75,7 @@ impl SnapshotFile {
         &self.path
     }
 
-    /// What was saved last; `None` if nothing was.
+    /// The last saved snapshot; `None` if there is no file.
     pub(crate) fn read(&self, issuer: &str) -> Result<Option<Snapshot>, SnapshotError> {
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -92,14 +94,15 @@ impl SnapshotFile {
         Ok(Some(snapshot))
     }
 
-    /// Replaces the file: whoever reads it, after a crash too, finds the old or the new one. Readable and
-    /// writable by its owner only.
+    /// Replaces the file atomically, with access only for its owner. After a crash there is the old or the
+    /// new file.
     pub(crate) fn write(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
         let bytes = serde_json::to_vec(snapshot).map_err(io::Error::other)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(SnapshotError::TooLarge);
         }
-        // Beside the file, because renaming is atomic within one file system only; and one for each writer.
+        // In the same folder, because a rename is atomic only within one file system; one file for each
+        // writer.
         let (process, draft) = (std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed));
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{process}.{draft}.new"));
@@ -113,7 +116,7 @@ impl SnapshotFile {
 }
 
 fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Left by a process of this number that died; whatever else stands there is not written through either.
+    // A leftover of a process with the same id; a symbolic link there must not be followed either.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -132,9 +135,9 @@ fn refuse_exposed(file: &File) -> Result<(), SnapshotError> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = file.metadata()?;
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
-    // In a folder that others can write to, the file may have been theirs before it was ours.
-    let is_ours = owner == rustix::process::geteuid().as_raw();
-    if is_ours && mode & 0o022 == 0 { Ok(()) } else { Err(SnapshotError::Exposed { owner, mode }) }
+    // In a folder that others can write, they may have created the file.
+    let is_own = owner == rustix::process::geteuid().as_raw();
+    if is_own && mode & 0o022 == 0 { Ok(()) } else { Err(SnapshotError::Exposed { owner, mode }) }
 }
 
 #[cfg(not(unix))]
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_snapshot_is_read() {
         let (folder, file) = file();
         assert_eq!(file.read(ISSUER).unwrap(), None);
         let empty = Snapshot::new(ISSUER, None, SavedRevocations::default());
@@ -207,7 +210,7 @@ mod tests {
             let refused = file.read(ISSUER).unwrap_err();
             assert!(matches!(refused, SnapshotError::Exposed { mode, .. } if mode == exposed), "{refused}");
         }
-        // Readable by a group that takes backups is the owner's choice; the next writing takes it back.
+        // The owner may let a group read the file, for backups; the next write resets that.
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
         assert!(file.read(ISSUER).unwrap().is_some());
         file.write(&snapshot()).unwrap();
@@ -219,7 +222,7 @@ mod tests {
     fn a_file_that_another_user_owns_is_refused() {
         let (_folder, file) = file();
         file.write(&snapshot()).unwrap();
-        // Only root can give a file away; whoever else runs this owns no file of root's.
+        // Only root can change the owner; any other user does not own the files of root.
         let theirs = if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(file.path(), Some(65_534), None).unwrap();
             file
@@ -242,7 +245,7 @@ mod tests {
             (good.replace("\"format\":1", "\"format\":1,\"format\":1"), "duplicate field"),
             (good.replace("\"sessions\"", "\"more\""), "unknown field"),
             (good.replace(&sessions, "!"), "not base64url"),
-            (good.replace(&sessions, &sessions[4..]), "whole number"),
+            (good.replace(&sessions, &sessions[4..]), "multiple of 24"),
         ] {
             fs::write(file.path(), &bad).unwrap();
             #[cfg(unix)]

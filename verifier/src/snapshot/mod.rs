@@ -1,5 +1,5 @@
-//! What a verifier knows, kept in a file: so that a process which starts while its issuer is away can work at
-//! once, within the same bounds as one that never stopped.
+//! Saves keys and revocations to a file, so that a process which starts while its issuer is unavailable can
+//! check tokens immediately, within the same age limits as one that kept running.
 
 mod file;
 
@@ -14,12 +14,12 @@ use crate::core::time::Clock;
 use crate::feed::revoked::Revoked;
 use crate::keys::cache::JwksCache;
 
-/// How often it is looked whether there is something new to write.
+/// The polling interval for changes to be saved.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
-/// That nothing was revoked is news as well, but not of the kind that is written every time.
+/// If only `as_of` advances, the file is written this often, in milliseconds.
 const QUIET_INTERVAL: i64 = 60_000;
 
-/// Keeps the file current, until this is dropped.
+/// Keeps the file current until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     memory: Arc<Memory>,
@@ -35,7 +35,7 @@ struct Memory {
     clock: Arc<dyn Clock>,
 }
 
-/// What tells one state from another, as far as writing it is worth while.
+/// Identifies a state; the file is written when it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     keys: Option<Duration>,
@@ -44,15 +44,15 @@ struct Mark {
 }
 
 impl Mark {
-    /// Whether there is anything to remember.
+    /// Returns whether there is anything to save.
     fn is_known(&self) -> bool {
         self.keys.is_some() || self.as_of.is_some()
     }
 }
 
 impl Keeper {
-    /// Reads the file, and takes over what it says as far as that may still be trusted. A file that cannot be
-    /// used is as good as none.
+    /// Reads the file and takes over what is not too old. A file that cannot be used is ignored, with a
+    /// warning.
     pub(crate) fn open(
         path: PathBuf,
         issuer: &str,
@@ -63,17 +63,17 @@ impl Keeper {
         let file = SnapshotFile::new(path);
         let memory = Memory { file, issuer: issuer.to_owned(), cache, revoked, clock };
         match memory.recall() {
-            Ok(true) => tracing::info!(path = ?memory.file.path(), "read what was known before"),
+            Ok(true) => tracing::info!(path = ?memory.file.path(), "restored keys and revocations"),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(path = ?memory.file.path(), %error, "the snapshot file is not used");
+                tracing::warn!(path = ?memory.file.path(), %error, "snapshot file is not used");
             }
         }
         Self { memory: Arc::new(memory), task: Background::default() }
     }
 
-    /// Writes the file whenever there is news, from now on, if called inside a runtime.
-    pub(crate) fn tend(&self) {
+    /// Starts to write the file at each change unless that is running, if called inside a runtime.
+    pub(crate) fn keep_current(&self) {
         self.task.start(|| keep(Arc::clone(&self.memory)));
     }
 }
@@ -103,22 +103,22 @@ impl Memory {
 
 async fn keep(memory: Arc<Memory>) {
     let mut written = None;
-    let mut was_wrong = false;
+    let mut has_failed = false;
     loop {
-        // Before the state is read: what changes meanwhile is written the next time.
+        // Before the state is read: a change in between is written the next time.
         let mark = memory.mark();
         if mark.is_known() && written != Some(mark) {
             let writer = Arc::clone(&memory);
-            // Files are slow; a runtime that shuts down may cut this off, and the old file is whole then.
+            // File I/O blocks. If the runtime shuts down meanwhile, the old file stays intact.
             let outcome = tokio::task::spawn_blocking(move || writer.file.write(&writer.snapshot())).await;
             let Ok(outcome) = outcome else { return };
             if let Err(error) = &outcome
-                && !was_wrong
+                && !has_failed
             {
-                tracing::warn!(path = ?memory.file.path(), %error, "what is known could not be saved");
+                tracing::warn!(path = ?memory.file.path(), %error, "keys and revocations could not be saved");
             }
-            was_wrong = outcome.is_err();
-            if !was_wrong {
+            has_failed = outcome.is_err();
+            if !has_failed {
                 written = Some(mark);
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::core::time::{Clock, Seconds, UnixTime};
 
-/// A clock that moves only when told to. Share it as `Arc<ManualClock>`.
+/// A clock that moves only on command. Share it as `Arc<ManualClock>`.
 #[derive(Debug)]
 pub struct ManualClock {
     now: AtomicI64,
@@ -14,19 +14,19 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now` until it is moved.
+    /// A clock that stands at `now`.
     pub fn new(now: UnixTime) -> Self {
         Self { now: now.0.into(), monotonic: 0.into() }
     }
 
-    /// Lets time pass, on the wall and the monotonic clock alike. A negative length does nothing.
+    /// Advances the wall clock and the monotonic clock. A negative duration does nothing.
     pub fn advance(&self, by: Seconds) {
         let by = by.0.max(0);
         self.now.fetch_add(by, SeqCst);
         self.monotonic.fetch_add(by.unsigned_abs(), SeqCst);
     }
 
-    /// Sets the wall clock alone, forwards or back, as an administrator or NTP would.
+    /// Sets only the wall clock, forwards or backwards, as an administrator or NTP would.
     pub fn set(&self, now: UnixTime) {
         self.now.store(now.0, SeqCst);
     }

@@ -1,4 +1,4 @@
-//! Keys and tokens of an issuer, without a network.
+//! An issuer without a network.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::core::jwk::{Algorithm, Jwk, JwkSet};
 use crate::core::time::{Seconds, UnixTime};
 use crate::verifier::Verifier;
 
-/// Signs tokens with a key that nobody else has, made anew for each value. Clones share it.
+/// Signs tokens with a key that is generated for each value. Clones share the key.
 #[derive(Clone, Debug)]
 pub struct TestIssuer {
     issuer: Arc<str>,
@@ -51,7 +51,7 @@ impl TestIssuer {
         Self { key: Arc::new(SigningKey::generate(self.algorithm(), &self.random)), ..self.clone() }
     }
 
-    /// A verifier for these tokens that knows the key and fetches nothing.
+    /// A builder for a verifier of these tokens. It has the key and fetches nothing.
     pub fn verifier(&self) -> VerifierBuilder {
         Verifier::builder(&*self.issuer).audience(&*self.audience).static_jwks(&self.jwks())
     }
@@ -74,7 +74,7 @@ impl TestIssuer {
         JwkSet { keys: vec![self.jwk()], keys_version: None }
     }
 
-    /// Claims of `alice` that are accepted at `now` and for five minutes; change what the test is about.
+    /// Claims of `alice`, valid from `now` on for five minutes. Change what the test is about.
     pub fn claims(&self, now: UnixTime) -> AccessClaims {
         AccessClaims {
             iss: self.issuer.to_string(),
@@ -91,7 +91,7 @@ impl TestIssuer {
         }
     }
 
-    /// A token with these claims, whatever they are, and a good header.
+    /// A token with these claims, valid or not, and a valid header.
     pub fn sign(&self, claims: &impl Serialize) -> String {
         self.sign_as("at+jwt", claims)
     }
@@ -103,7 +103,7 @@ impl TestIssuer {
         self.sign_bytes(header.to_string(), claims)
     }
 
-    /// A signature over whatever `header` and `claims` are.
+    /// A token with these bytes as header and claims, correctly signed.
     pub fn sign_bytes(&self, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
         let signed = format!("{}.{}", base64url::encode(header), base64url::encode(claims));
         let signature = match &*self.key {
@@ -116,7 +116,7 @@ impl TestIssuer {
         format!("{signed}.{}", base64url::encode(signature))
     }
 
-    /// The one algorithm of this issuer.
+    /// The algorithm of this issuer.
     pub fn algorithm(&self) -> Algorithm {
         match &*self.key {
             SigningKey::Ed25519(_) => Algorithm::EdDSA,
@@ -145,7 +145,7 @@ impl SigningKey {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "test keys are meant to differ every time")]
+#[expect(clippy::disallowed_methods, reason = "test keys must differ every time")]
 fn random() -> SystemRandom {
     SystemRandom::new()
 }

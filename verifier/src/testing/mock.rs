@@ -1,4 +1,4 @@
-//! An issuer on loopback, that rotates, revokes and fails when it is told to.
+//! An issuer on loopback that rotates, revokes and fails on command.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,16 +26,16 @@ const JWKS: &str = "/.well-known/jwks.json";
 const SNAPSHOT: &str = "/v1/revocations";
 const STREAM: &str = "/v1/revocations/stream";
 
-/// The stream says at least this often how fresh it is.
+/// The stream sends a document at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Access tokens live for 300 s; with the tolerances of the service that is how long revocations are told.
+/// The lifetime of access tokens, 300 s, and the tolerances of the service.
 const KEEP_FOR: Seconds = Seconds(300 + 120 + 10);
-/// The longest request that is read.
+/// The longest accepted request.
 const MAX_REQUEST: usize = 16 * 1024;
 
-/// A whole issuer for tests: key set and revocation feed over HTTP on a port of its own, gone with the value.
+/// An issuer for tests: serves key set and revocation feed over HTTP on its own port until it is dropped.
 ///
-/// Nothing is shared between instances, so tests run side by side. What is served is what `auth-service` serves:
+/// Instances share nothing, so tests can run in parallel. The endpoints are those of `auth-service`:
 /// `/.well-known/jwks.json`, `/v1/revocations` and `/v1/revocations/stream`.
 ///
 /// ```
@@ -73,13 +73,13 @@ struct Shared {
     audience: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// Wakes the streams, and the requests that hang.
+    /// Wakes streams and hanging requests.
     changed: watch::Sender<()>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The last one signs; never empty.
+    /// The last key signs. Not empty.
     keys: Vec<TestIssuer>,
     withdrawn: Vec<Kid>,
     keys_version: u64,
@@ -100,19 +100,19 @@ enum Mode {
 }
 
 impl MockIssuer {
-    /// An issuer of `EdDSA` tokens for `audience`, with the clock of the operating system. It serves from the
-    /// runtime of the caller.
+    /// Starts an issuer of `EdDSA` tokens for `audience`, with the clock of the operating system, on the
+    /// current runtime.
     ///
     /// # Errors
-    /// No port can be had on 127.0.0.1.
+    /// No port on 127.0.0.1 is available.
     pub async fn start(audience: &str) -> io::Result<Self> {
         Self::start_at(audience, Arc::new(SystemClock::new())).await
     }
 
-    /// As [`start`](Self::start), with this clock, which its tokens and [`verifier`](Self::verifier) go by as well.
+    /// As [`start`](Self::start), with this clock, also for tokens and [`verifier`](Self::verifier).
     ///
     /// # Errors
-    /// No port can be had on 127.0.0.1.
+    /// No port on 127.0.0.1 is available.
     pub async fn start_at(audience: &str, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -143,33 +143,33 @@ impl MockIssuer {
         &self.url
     }
 
-    /// A verifier of this issuer's tokens, by the same clock. Fetches over HTTP with feature `http`; set another
-    /// source of keys without.
+    /// A builder for a verifier of these tokens, with the same clock. It fetches over HTTP; without the
+    /// feature `http`, set another source of keys.
     pub fn verifier(&self) -> VerifierBuilder {
         Verifier::builder(&self.url).audience(&self.shared.audience).clock(Arc::clone(&self.shared.clock))
     }
 
-    /// A token of `alice` to be changed, issued now and signed by the current key.
+    /// A token of `alice`, issued now and signed by the current key.
     pub fn token(&self) -> TestToken {
         self.signer().token_at(self.shared.clock.now())
     }
 
-    /// The key that signs, for tokens of any shape.
+    /// The current key, for tokens of any shape.
     pub fn signer(&self) -> TestIssuer {
         self.shared.state().signer().clone()
     }
 
-    /// The name of the key that signs.
+    /// The id of the current key.
     pub fn kid(&self) -> Kid {
         self.signer().jwk().kid().clone()
     }
 
-    /// The document that is served as key set.
+    /// The published key set.
     pub fn jwks(&self) -> JwkSet {
         self.shared.state().jwks()
     }
 
-    /// Signs with a fresh key from now on, and returns its name. The old one stays published.
+    /// Signs with a new key from now on, and returns its id. The old key stays published.
     pub fn rotate(&self) -> Kid {
         self.change(|state| {
             let fresh = state.signer().with_fresh_key();
@@ -180,7 +180,8 @@ impl MockIssuer {
         })
     }
 
-    /// Publishes this key no more. It may still sign: see what happens to its tokens.
+    /// Removes this key from the key set. If it is the current one it still signs, so tests can check what
+    /// happens to its tokens.
     pub fn withdraw(&self, kid: &Kid) {
         self.change(|state| {
             state.withdrawn.push(kid.clone());
@@ -188,17 +189,17 @@ impl MockIssuer {
         });
     }
 
-    /// Lets verifiers keep the key set for this long instead of 300 s.
+    /// Sets the `max-age` of the key set instead of 300 s.
     pub fn max_age(&self, max_age: Seconds) {
         self.change(|state| state.max_age = max_age);
     }
 
-    /// Tells of the end of a session.
+    /// Revokes a session.
     ///
     /// # Panics
-    /// `sid` is not a UUID: no other session can be revoked.
+    /// If `sid` is not a UUID: no other session can be revoked.
     pub fn revoke_session(&self, sid: &str) {
-        let session = parse_session(sid).expect("a session is named by a UUID");
+        let session = parse_session(sid).expect("the session id is a UUID");
         let now = self.shared.clock.unix_millis();
         self.change(|state| {
             state.sessions.push(session);
@@ -206,8 +207,8 @@ impl MockIssuer {
         });
     }
 
-    /// Tells that a key is in other hands, and publishes it no more. Rotate first: what a revoked key says is
-    /// not believed, this news included.
+    /// Revokes a key, and removes it from the key set. Rotate first: a document that is signed by the revoked
+    /// key itself is refused.
     pub fn revoke_key(&self, kid: &Kid) {
         let now = self.shared.clock.unix_millis();
         self.change(|state| {
@@ -218,22 +219,22 @@ impl MockIssuer {
         });
     }
 
-    /// Answers every request with this status from now on, and ends the streams.
+    /// Responds to every request with this status from now on, and ends the streams.
     pub fn fail(&self, status: u16) {
         self.change(|state| state.mode = Mode::Failing(status));
     }
 
-    /// Accepts connections and says nothing from now on, on open streams neither.
+    /// Accepts connections but sends nothing from now on, not even on open streams.
     pub fn hang(&self) {
         self.change(|state| state.mode = Mode::Hanging);
     }
 
-    /// Answers again, those who were kept waiting too.
+    /// Responds normally again, also to waiting requests.
     pub fn recover(&self) {
         self.change(|state| state.mode = Mode::Serving);
     }
 
-    /// How often this path was asked for, whatever came of it.
+    /// The number of requests for this path, whatever the response was.
     pub fn requests(&self, path: &str) -> usize {
         self.shared.state().requests.get(path).copied().unwrap_or_default()
     }
@@ -274,7 +275,7 @@ impl Shared {
         (state.keys_version, state.revised_at)
     }
 
-    /// All revocations, signed. With `since` it is a delta, which may say more than is new.
+    /// All revocations, signed. With `since` it is a delta, which may contain more than is new.
     fn revocations(&self, since: Option<i64>) -> String {
         let state = self.state();
         let mut sessions = state.sessions.clone();
@@ -291,7 +292,7 @@ impl Shared {
         state.signer().sign_as("revocations+jwt", &claims)
     }
 
-    /// Waits while requests hang.
+    /// The status to fail with, if any. Waits while requests hang.
     async fn is_failing(&self) -> Option<u16> {
         let mut changed = self.changed.subscribe();
         loop {
@@ -308,19 +309,19 @@ impl Shared {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // Ends all connections when this task is aborted.
+    // Aborted together with this task.
     let mut connections = JoinSet::new();
     while let Ok((connection, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            // A client that hangs up is its own business.
+            // An error means that the client hung up.
             let _ = answer(connection, &shared).await;
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// One request, one answer, and the connection is closed.
+/// Handles one request and closes the connection.
 async fn answer(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
     let path = read_path(&mut connection).await?;
     *shared.state().requests.entry(path.clone()).or_default() += 1;
@@ -348,7 +349,7 @@ async fn answer(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
     connection.shutdown().await
 }
 
-/// The path of the request, which is read to the end of its head.
+/// Reads the head of the request and returns its path.
 async fn read_path(connection: &mut TcpStream) -> io::Result<String> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -362,7 +363,7 @@ async fn read_path(connection: &mut TcpStream) -> io::Result<String> {
     Ok(target.split('?').next().unwrap_or_default().to_owned())
 }
 
-/// Server-sent events: a snapshot, then a delta for each change and as heartbeat.
+/// Sends events: a snapshot, then a delta for each change and as a heartbeat.
 async fn stream(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
                 cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\nconnection: close\r\n\r\n";
@@ -372,7 +373,7 @@ async fn stream(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut events = format!("event: snapshot\ndata: {}\n\n", shared.revocations(None));
     loop {
         connection.write_all(events.as_bytes()).await?;
-        // Nothing is expected from the client but that it goes away.
+        // The client sends nothing, so a read ends when it disconnects.
         tokio::select! {
             () = tokio::time::sleep(HEARTBEAT) => {}
             _ = changed.changed() => {}

@@ -1,8 +1,8 @@
 //! An issuer with fresh keys, for the tests of services that check tokens.
 //!
-//! [`TestIssuer`] is keys and tokens, without a network: its [`verifier`](TestIssuer::verifier) knows the keys.
-//! [`MockIssuer`] serves them on loopback, key set and revocation feed, rotates, revokes and fails on demand.
-//! Both make [`TestToken`]s, good ones and such that are wrong in one thing.
+//! [`TestIssuer`] makes keys and tokens without a network: its [`verifier`](TestIssuer::verifier) has the
+//! keys. [`MockIssuer`] serves key set and revocation feed on loopback, and rotates, revokes and fails on
+//! command. Both make [`TestToken`]s, valid ones and ones with exactly one fault.
 //!
 //! ```
 //! use verifier::testing::TestIssuer;
@@ -18,7 +18,7 @@
 //! assert_eq!(verifier.verify_now::<NoExtra>(&token).unwrap_err(), VerifyError::Invalid(Reason::WrongAudience));
 //! ```
 //!
-//! Keys are for `EdDSA` or `ES256`. RSA keys cannot be made here: `ring` does not generate them.
+//! Keys are for `EdDSA` or `ES256`; `ring` cannot generate RSA keys.
 
 pub(crate) mod clock;
 mod issuer;

@@ -1,4 +1,4 @@
-//! Tokens that are good, or wrong in exactly one thing.
+//! Tokens that are valid, or have exactly one fault.
 
 use serde_json::{Map, Value, json};
 
@@ -7,12 +7,12 @@ use crate::clock::SystemClock;
 use crate::core::base64url;
 use crate::core::time::{Clock, Seconds, UnixTime};
 
-/// Wrong by more than any leeway.
+/// More than any leeway.
 const FAR: Seconds = Seconds(600);
 
-/// A token before it is signed: good for five minutes for `alice`, without permissions, until it is changed.
+/// A token before it is signed. By default it is valid for five minutes for `alice`, without permissions.
 ///
-/// Each of the methods named for a fault makes the token be refused for that fault and no other, whatever the leeway.
+/// A token with a fault is refused for that fault and no other, with any leeway.
 ///
 /// ```
 /// use verifier::testing::TestIssuer;
@@ -37,18 +37,18 @@ pub struct TestToken {
 #[derive(Clone, Debug)]
 enum SignedBy {
     Issuer,
-    /// Somebody who has no key of the issuer.
+    /// A key that is not of the issuer.
     Stranger(TestIssuer),
     Nobody,
 }
 
 impl TestIssuer {
-    /// A token of `alice` to be changed, issued now by the clock of the operating system.
+    /// A token of `alice`, issued now by the clock of the operating system.
     pub fn token(&self) -> TestToken {
         self.token_at(SystemClock::new().now())
     }
 
-    /// A token of `alice` to be changed, issued at `now`.
+    /// A token of `alice`, issued at `now`.
     pub fn token_at(&self, now: UnixTime) -> TestToken {
         TestToken::new(self.clone(), now)
     }
@@ -64,12 +64,12 @@ impl TestToken {
         Self { issuer, issued_at, header, claims, signed_by: SignedBy::Issuer }.claim("scope", "")
     }
 
-    /// Speaks for this user instead of `alice`.
+    /// Sets the subject instead of `alice`.
     pub fn subject(self, subject: &str) -> Self {
         self.claim("sub", subject)
     }
 
-    /// Grants this permission as well.
+    /// Adds a permission.
     pub fn permission(self, permission: &str) -> Self {
         let scope = match self.claims.get("scope").and_then(Value::as_str) {
             None | Some("") => permission.to_owned(),
@@ -78,85 +78,85 @@ impl TestToken {
         self.claim("scope", scope)
     }
 
-    /// The user has these roles.
+    /// Sets the roles.
     pub fn roles(self, roles: &[&str]) -> Self {
         self.claim("roles", roles)
     }
 
-    /// Belongs to this session. One that is to be revoked is named by a UUID.
+    /// Sets the session. Only a UUID can be revoked.
     pub fn session(self, sid: &str) -> Self {
         self.claim("sid", sid)
     }
 
-    /// Lives this long from now instead of 300 s.
+    /// Sets the lifetime instead of 300 s.
     pub fn lives_for(self, seconds: Seconds) -> Self {
         let exp = self.issued_at + seconds;
         self.claim("exp", exp.0)
     }
 
-    /// Sets any claim to any value, good or not.
+    /// Sets any claim to any value, valid or not.
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.claims.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Leaves out a claim.
+    /// Removes a claim.
     pub fn without(mut self, name: &str) -> Self {
         self.claims.remove(name);
         self
     }
 
-    /// Sets any member of the header to any value, good or not.
+    /// Sets any member of the header to any value, valid or not.
     pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.header.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Ended 10 min ago.
+    /// Fault: expired 10 min ago.
     pub fn expired(self) -> Self {
         let (iat, exp) = (self.issued_at - FAR - FAR, self.issued_at - FAR);
         self.claim("iat", iat.0).claim("nbf", iat.0).claim("exp", exp.0)
     }
 
-    /// Starts in 10 min.
+    /// Fault: valid only in 10 min.
     pub fn not_yet_valid(self) -> Self {
         let (nbf, exp) = (self.issued_at + FAR, self.issued_at + FAR + FAR);
         self.claim("nbf", nbf.0).claim("exp", exp.0)
     }
 
-    /// Says it was issued in 10 min.
+    /// Fault: issued 10 min in the future.
     pub fn issued_in_future(self) -> Self {
         let (iat, exp) = (self.issued_at + FAR, self.issued_at + FAR + FAR);
         self.claim("iat", iat.0).claim("exp", exp.0)
     }
 
-    /// Lives for a year.
+    /// Fault: a lifetime of a year.
     pub fn lives_too_long(self) -> Self {
         self.lives_for(Seconds(365 * 24 * 3600))
     }
 
-    /// Is for another service.
+    /// Fault: for another service.
     pub fn wrong_audience(self) -> Self {
         self.claim("aud", "some-other-service")
     }
 
-    /// Names another issuer, and is signed by this one.
+    /// Fault: `iss` is another issuer, although this one signs.
     pub fn wrong_issuer(self) -> Self {
         self.claim("iss", "https://some-other-issuer.example")
     }
 
-    /// Is of another kind, by its `typ`: an ID token of the same issuer, say.
+    /// Fault: another `typ`, like an ID token of the same issuer.
     pub fn wrong_type(self) -> Self {
         self.header("typ", "JWT")
     }
 
-    /// Names the issuer's key and is signed by another one.
+    /// Fault: signed by another key than the one in `kid`.
     pub fn bad_signature(mut self) -> Self {
         self.signed_by = SignedBy::Stranger(self.issuer.with_fresh_key());
         self
     }
 
-    /// Is signed by a key, named truthfully, that the issuer does not publish.
+    /// Fault: signed by the key in `kid`, which the issuer does not publish.
     pub fn unknown_key(mut self) -> Self {
         let stranger = self.issuer.with_fresh_key();
         let kid = stranger.jwk().kid().to_string();
@@ -164,13 +164,13 @@ impl TestToken {
         self.header("kid", kid)
     }
 
-    /// Is not signed, and says so: `"alg": "none"`.
+    /// Fault: not signed, with `"alg": "none"`.
     pub fn alg_none(mut self) -> Self {
         self.signed_by = SignedBy::Nobody;
         self.header("alg", "none")
     }
 
-    /// The token.
+    /// Signs the token.
     pub fn sign(self) -> String {
         let (header, claims) = (Value::Object(self.header), Value::Object(self.claims));
         let (header, claims) = (header.to_string(), claims.to_string());
@@ -213,7 +213,7 @@ mod tests {
             for (spoil, reason) in &cases {
                 assert_eq!(refusal(spoil(issuer.token())), *reason);
             }
-            // These say the time of the system.
+            // These contain the system time.
             assert!(matches!(refusal(issuer.token().expired()), Reason::Expired { .. }));
             assert!(matches!(refusal(issuer.token().not_yet_valid()), Reason::NotYetValid { .. }));
             assert!(matches!(refusal(issuer.token().issued_in_future()), Reason::IssuedInFuture { .. }));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn good_token_says_what_it_was_told_to() {
+    fn valid_token_has_the_chosen_claims() {
         let issuer = TestIssuer::new("a", "b");
         let verifier = issuer.verifier().build().unwrap();
         let token = issuer.token().subject("bob").permission("one").permission("two").roles(&["x", "y"]);

@@ -7,11 +7,11 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// An object with its members in order, those that stand twice included.
+/// An object with its members in order, duplicates included.
 pub struct Pairs(pub Vec<(String, Value)>);
 
 impl Pairs {
-    /// `None` if a name stands twice.
+    /// `None` if there is a duplicate member.
     pub fn once(self) -> Option<BTreeMap<String, Value>> {
         let count = self.0.len();
         let members: BTreeMap<_, _> = self.0.into_iter().collect();

@@ -1,5 +1,5 @@
 //! What must hold for any bytes at all: the functions that the mutation tests call on stable Rust, and the
-//! fuzz targets (`fuzz/`) with a guided search. Each makes its keys anew in every process.
+//! fuzz targets (`fuzz/`) with a guided search. Each makes its keys in every process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -40,11 +40,11 @@ impl Bench {
     }
 }
 
-/// Bytes that nobody has signed are no token; signed, they are one only if they say everything that a token
+/// Unsigned bytes are not a token; signed, they are one only if they contain everything that a token
 /// must.
 ///
 /// What stands before the first line feed is taken for a header and the rest for claims, and all of it for
-/// claims under a good header. Answers whether anything was accepted.
+/// claims under a good header. Returns whether anything was accepted.
 pub fn parse_token(data: &[u8]) -> bool {
     let bench = Bench::get();
     let text = String::from_utf8_lossy(data);
@@ -73,7 +73,7 @@ pub fn parse_token(data: &[u8]) -> bool {
 /// Reads the header again, with another reader.
 fn assert_header(issuer: &TestIssuer, header: &[u8]) {
     let header: Pairs = serde_json::from_slice(header).unwrap();
-    let header = header.once().expect("no name stands twice");
+    let header = header.once().expect("no duplicate member");
     assert_eq!(header["kid"], issuer.jwk().kid().as_str());
     let alg = header["alg"].as_str().unwrap();
     assert!(alg == issuer.algorithm().as_str() || alg == "Ed25519" && issuer.algorithm() == Algorithm::EdDSA);
@@ -84,7 +84,7 @@ fn assert_header(issuer: &TestIssuer, header: &[u8]) {
 
 fn assert_claims(token: &Verified, claims: &[u8]) {
     let claims: Pairs = serde_json::from_slice(claims).unwrap();
-    let claims = claims.once().expect("no name stands twice");
+    let claims = claims.once().expect("no duplicate member");
     assert_eq!(claims["iss"], ISSUER);
     let audiences = claims["aud"].as_array().cloned().unwrap_or_else(|| vec![claims["aud"].clone()]);
     assert!(audiences.contains(&AUDIENCE.into()) && audiences.iter().all(Value::is_string));
@@ -97,7 +97,7 @@ fn assert_claims(token: &Verified, claims: &[u8]) {
 }
 
 /// Whatever stands in a key set, each key that comes out of it stands there once, whole and public, and
-/// nobody can sign for it with nothing. Answers whether there was one.
+/// nobody can sign for it with nothing. Returns whether there was one.
 pub fn parse_jwks(data: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Document {
@@ -114,7 +114,7 @@ pub fn parse_jwks(data: &[u8]) -> bool {
         };
         let Some(key) = keys.find(kid) else { continue };
         *found.entry(kid.clone()).or_default() += 1;
-        let members = members.once().expect("no member stands twice");
+        let members = members.once().expect("no duplicate member");
         for name in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
             assert!(!members.contains_key(name), "{name}");
         }
@@ -138,8 +138,8 @@ pub fn parse_jwks(data: &[u8]) -> bool {
     !keys.is_empty()
 }
 
-/// Bytes that nobody has signed revoke nothing. Signed, they revoke what they list, no more and no less. Answers whether
-/// they were taken in.
+/// Bytes that nobody has signed revoke nothing. Signed, they revoke what they list, no more and no less.
+/// Returns whether they were taken in.
 pub fn parse_feed(data: &[u8]) -> bool {
     let bench = Bench::get();
     let issuer = &bench.issuers[data.len() % 2];
@@ -156,7 +156,7 @@ pub fn parse_feed(data: &[u8]) -> bool {
     let feed = verifier.status().feed;
     if is_accepted {
         let claims: Pairs = serde_json::from_slice(data).unwrap();
-        let claims = claims.once().expect("no name stands twice");
+        let claims = claims.once().expect("no duplicate member");
         assert_eq!(claims["iss"], ISSUER);
         // A delta continues what was never heard.
         assert!(!claims.contains_key("since"));
@@ -164,7 +164,7 @@ pub fn parse_feed(data: &[u8]) -> bool {
         let sessions: BTreeSet<&[u8]> = sessions.chunks(16).collect();
         let keys: BTreeSet<&str> =
             claims["kids"].as_array().unwrap().iter().map(|kid| kid.as_str().unwrap()).collect();
-        // What is kept for no time is gone at once.
+        // A `keep_for` of zero expires immediately.
         let is_kept = claims["keep_for"].as_f64().unwrap() > 0.0;
         assert_eq!((feed.sessions, feed.keys), (if is_kept { sessions.len() } else { 0 }, keys.len()));
     } else {

@@ -203,7 +203,7 @@ async fn session_is_refused_as_soon_as_the_stream_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_keep_a_stream_open_for_ever() {
+async fn heartbeats_keep_a_stream_open() {
     let (bench, server) = Bench::live().await;
     for _ in 0..1800 {
         sleep(seconds(2)).await;
@@ -263,7 +263,7 @@ async fn issuer_that_refuses_is_asked_ever_less_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stream_that_ends_after_each_snapshot_is_no_reason_for_a_storm() {
+async fn stream_that_ends_after_each_snapshot_is_reopened_with_back_off() {
     let mut bench = Bench::new();
     bench.start();
     let start = Instant::now();
@@ -279,7 +279,7 @@ async fn stream_that_ends_after_each_snapshot_is_no_reason_for_a_storm() {
 
 /// Each replica of a rolling restart ends the streams that it has; the next one may be restarted soon, too.
 #[tokio::test(start_paused = true)]
-async fn streams_that_end_early_are_back_at_once_until_there_are_too_many() {
+async fn streams_that_end_early_are_reopened_without_back_off_until_there_are_too_many() {
     let mut bench = Bench::new();
     bench.start();
     for _ in 0..40 {
@@ -321,7 +321,7 @@ async fn nothing_but_a_verified_document_counts_as_a_heartbeat() {
         ("a comment without end", b":".to_vec()),
         ("a document without end", b"x".to_vec()),
         ("unknown events", event("ping", "x")),
-        ("nudges", event("jwks", "1")),
+        ("changed key set", event("jwks", "1")),
         ("documents of a revoked key", event("delta", &thief)),
     ];
     for (what, bytes) in fillers {
@@ -378,7 +378,7 @@ async fn large_document_may_take_its_time_and_a_slow_drip_may_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stream_without_news_is_left_for_another_ever_less_often() {
+async fn stalled_stream_is_replaced_less_and_less_often() {
     let mut bench = Bench::new();
     bench.start();
     let document = bench.snapshot([1]);
@@ -393,16 +393,16 @@ async fn stream_without_news_is_left_for_another_ever_less_often() {
         lives.push(start.elapsed().as_secs());
         assert_eq!(bench.last_error(), Some(FeedError::StandsStill));
     }
-    // The first document was news: patience starts with the second stream.
-    for (life, patience) in lives.iter().zip([15, 15, 30, 60, 120, 240, 240]) {
-        assert!((patience..=patience + 2).contains(life), "{lives:?}");
+    // The first document advanced: the timeout counts from the second stream on.
+    for (life, timeout) in lives.iter().zip([15, 15, 30, 60, 120, 240, 240]) {
+        assert!((timeout..=timeout + 2).contains(life), "{lives:?}");
     }
     let _server = bench.serve().await;
     assert!(bench.is_revoked(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn gap_leads_to_a_new_stream_and_what_was_said_counts() {
+async fn gap_leads_to_a_new_stream_and_its_revocations_count() {
     let (mut bench, server) = Bench::live().await;
     sleep(seconds(1)).await;
     let now = bench.clock.unix_millis();
@@ -417,7 +417,7 @@ async fn gap_leads_to_a_new_stream_and_what_was_said_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delta_must_continue_what_this_stream_said_whatever_another_replica_knew() {
+async fn delta_must_continue_the_same_stream_whatever_another_replica_sent() {
     let (mut bench, server) = Bench::live().await;
     let now = bench.clock.unix_millis();
     // The clock of this replica is ahead, of the next one it is not.
@@ -613,7 +613,7 @@ async fn document_of_a_key_that_nobody_publishes_ends_the_stream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nudge_fetches_at_once_past_the_caches_and_the_cooldown() {
+async fn changed_key_set_is_fetched_immediately_past_caches_and_cooldown() {
     let (bench, server) = Bench::live().await;
     let (start, successor) = (Instant::now(), TestIssuer::new(ISSUER, AUDIENCE));
     let token = successor.sign(&successor.claims(NOW));
@@ -635,7 +635,7 @@ async fn nudge_fetches_at_once_past_the_caches_and_the_cooldown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn flood_of_nudges_fetches_once_a_second() {
+async fn flood_of_changes_fetches_once_a_second() {
     let (bench, server) = Bench::live().await;
     let start = Instant::now();
     for beat in 0..1000 {
@@ -650,7 +650,7 @@ async fn flood_of_nudges_fetches_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fetch_that_left_before_the_nudge_is_followed_by_another() {
+async fn fetch_that_began_before_the_change_is_followed_by_another() {
     let (bench, server) = Bench::live().await;
     let successor = TestIssuer::new(ISSUER, AUDIENCE);
     // A forced fetch leaves, and is answered with the old set.
@@ -674,7 +674,7 @@ async fn fetch_that_left_before_the_nudge_is_followed_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nudge_whose_fetch_fails_is_not_forgotten() {
+async fn change_whose_fetch_fails_is_fetched_again() {
     let (bench, server) = Bench::live().await;
     bench.jwks.answers(Err(FetchError::Status(503)));
     let start = Instant::now();
@@ -806,8 +806,8 @@ async fn log_tells_each_change_once_and_no_document() {
         bench.attempts.next().await.refuse(FeedError::Status(503));
     }
     settle().await;
-    let away = "revocation feed is away; what has been heard stays known";
-    assert_eq!(told(), [format!("WARN message={away} error=issuer answered 503")]);
+    let away = "revocation feed is unavailable; revocations received before stay in effect";
+    assert_eq!(told(), [format!("WARN message={away} error=issuer responded with status 503")]);
 
     let server = bench.serve().await;
     server.send("delta", &bench.delta([1]));

@@ -195,7 +195,7 @@ fn name_of_a_revoked_key_need_not_be_a_key_of_the_set() {
 }
 
 #[test]
-fn token_is_no_document_and_document_is_no_token() {
+fn token_is_not_a_document_and_document_is_not_a_token() {
     let bench = Bench::new();
     let token = bench.issuer.sign(&bench.issuer.claims(NOW));
     assert_eq!(bench.hear_text(&token), refused(Reason::WrongType));

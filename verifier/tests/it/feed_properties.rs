@@ -1,5 +1,5 @@
-//! Whatever is done to a document or to the stream that carries it, the set of revocations gains nothing but what
-//! was signed, and nothing panics.
+//! Whatever is done to a document or to the stream that carries it, the set of revocations gains nothing but
+//! what was signed, and nothing panics.
 
 use std::sync::Arc;
 

@@ -4,12 +4,12 @@
 //!
 //! | row | what the server does | test |
 //! |---|---|---|
-//! | J1 | poisoned key set | `jwks_cache::answer_that_is_no_key_set_replaces_nothing`, `http_source::truncated_answer_is_an_error` |
-//! | J2 | oversize, endless, compressed | `http_source::answer_larger_than_256_kib_is_not_read`, `http_source::nothing_is_unpacked`; feed: `endless_event_is_cut_off_at_16_mib`, `answer_that_is_no_stream_is_not_read` |
+//! | J1 | poisoned key set | `jwks_cache::response_that_is_not_a_key_set_replaces_nothing`, `http_source::truncated_answer_is_an_error` |
+//! | J2 | oversize, endless, compressed | `http_source::answer_larger_than_256_kib_is_not_read`, `http_source::nothing_is_unpacked`; feed: `endless_event_is_cut_off_at_16_mib`, `response_that_is_not_a_stream_is_not_read` |
 //! | J3 | a byte now and then | `http_source::trickling_server_is_given_up_on`; feed: `head_that_does_not_end_is_given_up_on`, `dripping_server_slows_nobody_down` |
-//! | J4 | one name twice | `jwks_cache::answer_that_is_no_key_set_replaces_nothing`, `key_set` |
+//! | J4 | one name twice | `jwks_cache::response_that_is_not_a_key_set_replaces_nothing`, `key_set` |
 //! | J5–J8 | keys of other kinds, for other uses, weak, private | `key_set`, unit tests of `weak` |
-//! | J9 | redirects | `http_source::redirect_is_not_followed`; feed: `answer_that_is_no_stream_is_not_read` |
+//! | J9 | redirects | `http_source::redirect_is_not_followed`; feed: `response_that_is_not_a_stream_is_not_read` |
 //! | J10 | addresses inside a token | `nothing_in_a_token_makes_us_connect` |
 //! | J11, J12 | stampede of unknown keys | `stampede_of_unknown_keys_is_one_connection_in_ten_seconds`, `jwks_cache::unknown_keys_force_one_fetch_in_ten_seconds_whatever_comes_of_it` |
 //! | J13 | a rotation within it | `jwks_cache::flood_of_unknown_keys_does_not_delay_the_scheduled_fetch` |
@@ -190,7 +190,7 @@ async fn feed_is_followed_beside_the_key_set() {
 }
 
 #[tokio::test]
-async fn news_come_from_the_next_replica_when_one_is_lost() {
+async fn documents_come_from_the_next_replica_when_one_is_lost() {
     let issuer = issuer();
     let (signer, connections) = (Arc::clone(&issuer), Arc::new(AtomicU64::new(0)));
     // Each connection hears of one session more, then its replica goes away.
@@ -213,7 +213,7 @@ async fn news_come_from_the_next_replica_when_one_is_lost() {
 }
 
 #[tokio::test]
-async fn answer_that_is_no_stream_is_not_read() {
+async fn response_that_is_not_a_stream_is_not_read() {
     let trap = Server::new(|_| Box::pin(async {})).await;
     let issuer = issuer();
     let events = "content-type: text/event-stream\r\n";
@@ -345,7 +345,7 @@ async fn comments_at_full_speed_are_heard_for_five_seconds() {
 }
 
 #[tokio::test]
-async fn document_that_breaks_off_is_no_document() {
+async fn truncated_document_is_refused() {
     let issuer = issuer();
     let signer = Arc::clone(&issuer);
     let server = Server::with_feed(&issuer, move |mut client| {
@@ -364,7 +364,7 @@ async fn document_that_breaks_off_is_no_document() {
 }
 
 #[tokio::test]
-async fn server_that_hangs_up_at_once_is_not_stormed() {
+async fn server_that_hangs_up_immediately_is_retried_with_back_off() {
     let issuer = issuer();
     let server = Server::with_feed(&issuer, async |_| {}).await;
     let verifier = server.listener(&issuer).await;

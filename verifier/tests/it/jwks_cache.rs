@@ -262,7 +262,7 @@ async fn outage_is_not_answered_with_a_storm() {
 }
 
 #[tokio::test]
-async fn withdrawn_key_is_dropped_at_once() {
+async fn withdrawn_key_is_dropped_immediately() {
     let (alice, bob) = (issuer(), issuer());
     let bench = Bench::ready(set(&[&alice, &bob], None)).await;
     bench.source.answers(Ok(set(&[&bob], None)));
@@ -294,7 +294,7 @@ async fn older_key_set_is_refused() {
 }
 
 #[tokio::test]
-async fn answer_that_is_no_key_set_replaces_nothing() {
+async fn response_that_is_not_a_key_set_replaces_nothing() {
     let alice = issuer();
     let duplicate =
         serde_json::to_vec(&JwkSet { keys: vec![alice.jwk(), alice.jwk()], keys_version: None }).unwrap();

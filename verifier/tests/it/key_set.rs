@@ -112,7 +112,7 @@ fn leading_zero_of_an_rsa_number_is_dropped() {
 }
 
 #[test]
-fn name_that_stands_twice_refuses_the_set_even_if_neither_key_is_usable() {
+fn duplicate_kid_refuses_the_set_even_if_neither_key_is_usable() {
     let (one, two) = (good(), good());
     let kid = one["kid"].clone();
     let secret = json!({ "kid": kid, "kty": "oct", "alg": "HS256", "k": "AAAA" });
@@ -130,7 +130,7 @@ fn name_that_stands_twice_refuses_the_set_even_if_neither_key_is_usable() {
 }
 
 #[test]
-fn member_that_stands_twice_disqualifies_its_key() {
+fn duplicate_member_disqualifies_its_key() {
     let key = good();
     for name in ["kid", "x", "alg", "note"] {
         let twice = key.to_string().replacen('{', &format!("{{{name:?}:\"other\","), 1);
@@ -141,7 +141,7 @@ fn member_that_stands_twice_disqualifies_its_key() {
 }
 
 #[test]
-fn document_that_is_no_key_set_is_refused() {
+fn document_that_is_not_a_key_set_is_refused() {
     for bad in [
         "",
         "null",

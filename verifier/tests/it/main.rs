@@ -1,5 +1,5 @@
-//! Everything that needs no process of its own, a module a topic: one binary, because linking is most of what a test
-//! binary costs.
+//! Everything that needs no process of its own, a module a topic: one binary, because linking is most of what
+//! a test binary costs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod adapters;

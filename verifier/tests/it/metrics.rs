@@ -21,7 +21,7 @@ impl FeedSource for NoFeed {
     }
 }
 
-/// Answers once.
+/// Responds once.
 #[derive(Debug)]
 struct Once(std::sync::Mutex<Option<Vec<u8>>>);
 
@@ -33,7 +33,7 @@ impl JwksSource for Once {
 }
 
 #[test]
-fn figures_say_what_happened_to_tokens_keys_and_fetches() {
+fn figures_count_tokens_keys_and_fetches() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let figures = recorder.handle();
     let runtime =

@@ -102,7 +102,7 @@ async fn rotation_and_withdrawal_are_seen_by_verifiers() {
 }
 
 #[tokio::test]
-async fn failure_is_what_it_was_told_to_be_and_ends() {
+async fn failure_has_the_chosen_status_and_ends() {
     let (issuer, clock, verifier) = issuer_and_verifier().await;
     issuer.fail(502);
     let token = issuer.token().sign();
@@ -199,7 +199,7 @@ async fn stream_begins_with_a_snapshot_and_goes_on_with_deltas() {
 }
 
 #[tokio::test]
-async fn revocations_reach_the_verifier_and_end_what_it_guards() {
+async fn revocations_reach_the_verifier_and_its_guards() {
     let (issuer, _, verifier) = issuer_and_verifier().await;
     let token = issuer.token().session(SESSION).sign();
     let session: Verified = verifier.verify(&token).await.unwrap();

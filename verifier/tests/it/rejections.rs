@@ -166,7 +166,7 @@ fn anything_but_three_parts_of_canonical_base64url_is_refused() {
 }
 
 #[test]
-fn header_that_is_no_object_of_the_right_types_is_refused() {
+fn header_that_is_not_an_object_of_the_right_types_is_refused() {
     let bench = Bench::new();
     let kid = bench.issuer.jwk().kid().to_string();
     for bad in [
@@ -204,7 +204,7 @@ fn header_that_is_no_object_of_the_right_types_is_refused() {
 }
 
 #[test]
-fn name_that_stands_twice_is_refused() {
+fn duplicate_member_is_refused() {
     let bench = Bench::new();
     let (header, claims) = (bench.header().to_string(), bench.claims().to_string());
     let twice = |object: &str, first: &str| object.replacen('{', &format!("{{{first},"), 1);
@@ -549,7 +549,7 @@ fn extreme_times_never_wrap() {
 }
 
 #[test]
-fn expired_token_is_accepted_only_by_those_who_say_so() {
+fn expired_token_is_accepted_only_with_danger_accept_expired() {
     let bench = Bench::new();
     let token = bench.issuer.sign(&bench.issuer.claims(NOW));
     let late = NOW + Seconds(86_400);

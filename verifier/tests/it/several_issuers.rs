@@ -42,7 +42,7 @@ fn refusal(verifier: &MultiVerifier, token: &str) -> Reason {
     }
 }
 
-/// Answers with a document, or that it is down, and counts.
+/// Responds with a document or an error, and counts the requests.
 #[derive(Debug)]
 struct Counting(Mutex<Option<Vec<u8>>>, AtomicUsize);
 

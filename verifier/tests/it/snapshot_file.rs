@@ -110,7 +110,7 @@ fn is_unavailable(verifier: &Verifier, token: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cold_start_without_the_issuer_checks_tokens_and_knows_who_was_logged_out() {
+async fn cold_start_without_the_issuer_checks_tokens_and_knows_revoked_sessions() {
     let machine = Machine::new();
     machine.save().await;
     assert_eq!(fs::metadata(machine.file()).unwrap().permissions().mode() & 0o777, 0o600);
@@ -151,7 +151,7 @@ async fn saving_makes_nothing_younger() {
     // Each process lives for a third of a day without the issuer, and saves what it has.
     for third in 1..3 {
         let now = NOW + DAY / 3 * third;
-        // A replaced file is another one.
+        // A replaced file has another inode.
         let inode = || fs::metadata(machine.file()).unwrap().ino();
         let before = inode();
         let verifier = machine.process(&Source::away(), now).build().unwrap();
@@ -163,7 +163,7 @@ async fn saving_makes_nothing_younger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn saved_keys_are_asked_for_again_at_once_and_cannot_be_rolled_back() {
+async fn saved_keys_are_fetched_again_immediately_and_cannot_be_rolled_back() {
     let machine = Machine::new();
     machine.save().await;
     let source = Source::with(machine.key_set(6));
@@ -192,7 +192,7 @@ async fn revocations_are_as_stale_as_they_were() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn session_leaves_at_its_time_however_often_the_process_starts_anew() {
+async fn session_leaves_at_its_time_however_often_the_process_restarts() {
     let machine = Machine::new();
     machine.save().await;
     // It is kept for 430 s, rounded up to a whole minute.
@@ -208,7 +208,7 @@ async fn session_leaves_at_its_time_however_often_the_process_starts_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn feed_that_another_process_heard_is_looked_for_again_at_once() {
+async fn feed_that_another_process_received_is_retried_without_delay() {
     let machine = Machine::new();
     machine.save().await;
     let (script, mut attempts) = Script::new();

@@ -165,7 +165,7 @@ fn custom_claims_are_read_from_the_token_at_hand() {
     }
 }
 
-/// Answers with a key set that can be exchanged, stale at once.
+/// Responds with a key set that the test can replace, with a freshness of zero.
 #[derive(Debug)]
 struct Source(Mutex<Option<Vec<u8>>>);
 

@@ -16,8 +16,8 @@ const JWKS: &str = "/.well-known/jwks.json";
 const THREADS: usize = 64;
 const COOLDOWN: Seconds = Seconds(10);
 const COOLDOWNS: usize = 6;
-/// What each thread waits after an attempt: the runtime is to have a core now and then, and the feed, which counts in
-/// real time, to be heard.
+/// What each thread waits after an attempt: the runtime is to have a core now and then, and the feed, which
+/// counts in real time, to be heard.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Made-up names in each cooldown.
 const ATTEMPTS: usize = 5_000;
@@ -93,6 +93,6 @@ async fn flood() {
 
     // The last advance may have begun one more.
     let fetches = issuer.requests(JWKS) - before;
-    let nudged = 1;
-    assert!((2..=COOLDOWNS + 1 + nudged).contains(&fetches), "{fetches} fetches");
+    let refresh = 1;
+    assert!((2..=COOLDOWNS + 1 + refresh).contains(&fetches), "{fetches} fetches");
 }

@@ -1,4 +1,5 @@
-//! Tests that use every CPU for seconds. Apart from `it`, whose tests wait in real time, and one after another.
+//! Tests that use every CPU for seconds. Apart from `it`, whose tests wait in real time, and one after
+//! another.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod differential;

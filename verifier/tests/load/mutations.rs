@@ -256,7 +256,7 @@ fn no_changed_key_set_yields_a_key_that_must_not_be_used() {
 /// The same, with a good signature over what was changed: read to the end, and accepted only if it says all
 /// it must.
 #[test]
-fn no_changed_claims_are_accepted_unless_they_say_all_that_they_must() {
+fn no_changed_claims_are_accepted_unless_they_are_complete() {
     let _cpus = all_cpus();
     let header = |index: usize| {
         let issuer = &targets::Bench::get().issuers[index];
@@ -279,9 +279,10 @@ fn no_changed_claims_are_accepted_unless_they_say_all_that_they_must() {
     assert!(accepted > CLAIMS / 50, "only {accepted} of {CLAIMS} were still accepted");
 }
 
-/// With a good signature, too. What happens to documents of which the signature is not good, `feed_properties.rs` asks.
+/// With a good signature, too. What happens to documents of which the signature is not good,
+/// `feed_properties.rs` asks.
 #[test]
-fn changed_revocations_say_what_they_say_or_nothing() {
+fn changed_revocations_revoke_what_they_list_or_nothing() {
     let _cpus = all_cpus();
     let document = |sessions: &[u8], kids: Value| {
         let (sids, as_of) = (encode(sessions), NOW.0 * 1000);

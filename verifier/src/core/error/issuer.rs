@@ -1,4 +1,4 @@
-//! What went wrong between the issuer and us: key sets and revocations.
+//! Why a key set or revocations could not be obtained from the issuer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,73 +7,73 @@ use super::reason::Reason;
 use crate::core::jwk::Kid;
 use crate::core::time::Seconds;
 
-/// Why a document is not a key set, as a whole.
+/// Why a document as a whole is refused as a key set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwksError {
-    /// More than 256 KiB.
+    /// The document is larger than 256 KiB.
     #[error("key set is larger than 256 KiB")]
     TooLarge,
-    /// Not JSON with an array `keys` and, if at all, a number `keys_version`.
+    /// The document is not JSON with an array `keys` and an optional number `keys_version`.
     #[error("not a key set")]
     Malformed,
-    /// More than 64 keys.
+    /// The set has more than 64 keys.
     #[error("key set has more than 64 keys")]
     TooManyKeys,
-    /// Two keys with one name: which of them is meant cannot be told.
-    #[error("key set names {0:?} twice")]
+    /// Two keys have the same `kid`, so a `kid` does not name one key.
+    #[error("key set has two keys with kid {0:?}")]
     DuplicateKid(Kid),
 }
 
-/// Why nothing can be said about tokens: what could not be had from the issuer.
+/// Why tokens cannot be checked: what could not be obtained from the issuer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// No fetch has ended yet; also what a sync call says that comes before the first fetch.
+    /// No fetch has ended yet. A call that does not wait returns this before the first fetch.
     #[error("not fetched yet")]
     NotFetched,
-    /// The issuer did not answer in time.
-    #[error("issuer did not answer in time")]
+    /// The issuer did not respond in time.
+    #[error("issuer did not respond in time")]
     TimedOut,
     /// The connection failed.
     #[error("issuer cannot be reached: {0}")]
     Transport(Arc<str>),
-    /// The issuer answered with another status than 200. Redirects are not followed.
-    #[error("issuer answered {0}")]
+    /// The issuer responded with a status other than 200. Redirects are not followed.
+    #[error("issuer responded with status {0}")]
     Status(u16),
-    /// The answer is compressed, or says that nothing has changed when nothing was held.
-    #[error("issuer sent an answer that was not asked for")]
+    /// The response is compressed, or is a 304 although no `ETag` was sent.
+    #[error("unexpected response from the issuer")]
     Unexpected,
-    /// The answer is not a key set.
+    /// The response is not a key set.
     #[error(transparent)]
     Jwks(#[from] JwksError),
-    /// The answer has no key that can be used.
+    /// The response has no usable key.
     #[error("key set has no usable key")]
     NoUsableKey,
-    /// The answer is older than the key set in hand: some cache replays it.
+    /// The response is older than the key set in use: it comes from a cache.
     #[error("key set has keys_version {offered:?}, lower than {held:?}")]
     RolledBack {
-        /// `keys_version` of the key set in hand.
+        /// `keys_version` of the key set in use.
         held: Option<u64>,
-        /// `keys_version` of the answer.
+        /// `keys_version` of the response.
         offered: Option<u64>,
     },
-    /// What has been revoked is not known well enough, and the verifier was told to
+    /// Knowledge of revocations is older than the limit set with
     /// [`deny_when_stale`](crate::VerifierBuilder::deny_when_stale).
-    #[error("revocations are known as of {}, limit {} s", age(*staleness), limit.0)]
+    #[error("revocations last complete {}, limit {} s", age(*staleness), limit.0)]
     StaleRevocations {
-        /// How long ago everything was known, in seconds rounded up; `None`: never.
+        /// How long ago all revocations were known, in seconds rounded up; `None` if they never were.
         staleness: Option<Seconds>,
-        /// The limit that was set.
+        /// The configured limit.
         limit: Seconds,
     },
-    /// Fetching needs a Tokio runtime, and the caller is not inside one.
+    /// Fetching needs a Tokio runtime, and the call came from outside one.
     #[error("not inside a Tokio runtime")]
     NoRuntime,
 }
 
 impl FetchError {
-    /// A failure to reach the issuer, in a few words that contain no secret.
+    /// A [`Transport`](Self::Transport) error. `cause` is shown in logs and must not contain secrets.
     pub fn transport(cause: impl fmt::Display) -> Self {
         Self::Transport(cause.to_string().into())
     }
@@ -83,52 +83,53 @@ fn age(staleness: Option<Seconds>) -> String {
     staleness.map_or_else(|| "never".to_owned(), |seconds| format!("{} s ago", seconds.0))
 }
 
-/// Why the stream of revocations was lost, could not be opened, or has a document that is not believed.
+/// Why the revocation feed was lost or could not be opened, or why a document from it was refused.
 ///
-/// Never a reason to refuse a token: what was heard before stays known.
+/// This alone never refuses a token: revocations received before stay in effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// The issuer has no feed: it answered 404, and was never heard. Later that is a [`Status`](Self::Status).
+    /// The issuer has no feed: it responded with 404, and no document was ever received. After the first
+    /// document, a 404 is a [`Status`](Self::Status).
     #[error("issuer has no revocation feed")]
     NoFeed,
-    /// The issuer did not answer in time.
-    #[error("issuer did not answer in time")]
+    /// The issuer did not respond in time.
+    #[error("issuer did not respond in time")]
     TimedOut,
     /// The connection failed.
     #[error("stream failed: {0}")]
     Transport(Arc<str>),
-    /// The issuer answered with another status than 200. Redirects are not followed.
-    #[error("issuer answered {0}")]
+    /// The issuer responded with a status other than 200. Redirects are not followed.
+    #[error("issuer responded with status {0}")]
     Status(u16),
-    /// The answer is compressed, or not `text/event-stream`.
-    #[error("issuer sent something other than a stream of events")]
+    /// The response is compressed, or not `text/event-stream`.
+    #[error("response is not an event stream")]
     NotEvents,
-    /// The stream came to its end, as it does when a replica is stopped.
+    /// The stream ended, for example because a replica was stopped.
     #[error("stream ended")]
     Ended,
-    /// For 5 s nothing came that could be verified.
-    #[error("stream fell silent")]
+    /// No document could be verified for 5 s.
+    #[error("no verified document for 5 s")]
     Silent,
-    /// Documents come, but none that is newer: the replica has lost sight of its database.
-    #[error("stream goes on without news")]
+    /// Documents arrive, but `as_of` does not advance: the replica has lost its database.
+    #[error("documents no longer advance")]
     StandsStill,
-    /// A document of more than 16 MiB, or a line without an end.
+    /// A document or line exceeds 16 MiB.
     #[error("document is larger than 16 MiB")]
     TooLarge,
-    /// Not server-sent events in UTF-8, or an event with a value it cannot have.
-    #[error("event is malformed")]
+    /// The stream is not UTF-8 server-sent events, or the data of an event is invalid.
+    #[error("malformed event")]
     BadEvent,
-    /// A document continues another one that was not heard.
-    #[error("stream has a gap")]
+    /// A delta continues a document that was not received.
+    #[error("gap in the stream")]
     Gap,
-    /// A document does not pass its checks, which are those of tokens.
+    /// A document failed a check. The checks are those of tokens.
     #[error("document refused: {0}")]
     Document(#[from] Reason),
 }
 
 impl FeedError {
-    /// A failure to reach the issuer, in a few words that contain no secret.
+    /// A [`Transport`](Self::Transport) error. `cause` is shown in logs and must not contain secrets.
     pub fn transport(cause: impl fmt::Display) -> Self {
         Self::Transport(cause.to_string().into())
     }

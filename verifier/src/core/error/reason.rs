@@ -2,98 +2,103 @@
 
 use crate::core::time::{Seconds, UnixTime};
 
-/// Why a token is not valid here, in the order in which it is checked.
+/// Why a token is not valid here, in the order of the checks.
+///
+/// [`label`](Self::label) is stable between releases, the message is not. No message contains any part of a
+/// token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Longer than 8 KiB.
-    #[error("longer than 8 KiB")]
+    /// The token is longer than 8 KiB.
+    #[error("token longer than 8 KiB")]
     TooLong,
-    /// Not three parts of canonical base64url.
+    /// The token is not three parts of canonical base64url (RFC 7515 §7.1).
     #[error("not three parts of base64url")]
     NotJws,
     /// The header is not a JSON object of the right types, or its `kid` is empty or longer than 256 bytes.
-    #[error("header is malformed")]
+    #[error("malformed header")]
     BadHeader,
-    /// A name stands twice in the header or in the claims (RFC 7515 §4, RFC 7519 §4).
-    #[error("a name stands twice")]
+    /// The header or the claims have two members of one name (RFC 7515 §4, RFC 7519 §4).
+    #[error("duplicate member")]
     DuplicateName,
-    /// The header asks for an extension to be understood (RFC 7515 §4.1.11, RFC 7797); none is.
-    #[error("header names a critical extension")]
+    /// The header requires an extension (RFC 7515 §4.1.11, RFC 7797); none is supported.
+    #[error("unsupported critical header extension")]
     CriticalHeader,
-    /// `typ` is not `at+jwt` (RFC 9068 §4): some other token of this issuer, not an access token.
-    #[error("typ is another one")]
+    /// `typ` is not `at+jwt` (RFC 9068 §4): this may be another token of the issuer, but it is not an access
+    /// token.
+    #[error("unexpected typ: not an access token")]
     WrongType,
-    /// `alg` is not one of ours.
-    #[error("algorithm is not accepted")]
+    /// `alg` is not one of [`Algorithm::ALL`](crate::Algorithm::ALL).
+    #[error("unsupported algorithm")]
     UnsupportedAlgorithm,
-    /// The header names no key.
-    #[error("header has no kid")]
+    /// The header has no `kid`.
+    #[error("missing kid")]
     MissingKid,
-    /// The issuer publishes no such key.
-    #[error("key is unknown")]
+    /// The issuer does not publish a key with this `kid`.
+    #[error("unknown key")]
     UnknownKey,
-    /// The key belongs to another algorithm than the header says (RFC 8725 §3.1).
-    #[error("algorithm does not belong to the key")]
+    /// The key is for another algorithm than the header names (RFC 8725 §3.1).
+    #[error("algorithm does not match the key")]
     WrongAlgorithm,
-    /// The signature is not the key's over this header and these claims.
-    #[error("signature does not match")]
+    /// The signature does not match header and claims.
+    #[error("invalid signature")]
     BadSignature,
     /// The claims are not a JSON object.
-    #[error("claims are malformed")]
+    #[error("malformed claims")]
     BadClaims,
     /// This claim has the wrong type, or a number out of range.
-    #[error("claim {0} is malformed")]
+    #[error("malformed claim {0}")]
     BadClaim(&'static str),
-    /// This claim is required (RFC 9068 §2.2) and absent or empty.
-    #[error("claim {0} is missing")]
+    /// This required claim (RFC 9068 §2.2) is absent or empty.
+    #[error("missing claim {0}")]
     MissingClaim(&'static str),
     /// `iss` is not the expected issuer.
-    #[error("issuer is another one")]
+    #[error("unexpected issuer")]
     WrongIssuer,
-    /// `aud` names none of the expected audiences.
-    #[error("audience is another one")]
+    /// `aud` contains none of the expected audiences.
+    #[error("unexpected audience")]
     WrongAudience,
-    /// The token ended at `exp`; leeway has been granted.
+    /// The token expired at `exp`, and the leeway after it is over.
     #[error("expired at {}, now {}", exp.0, now.0)]
     Expired {
-        /// When the token ended.
+        /// When the token expired.
         exp: UnixTime,
-        /// When it was shown.
+        /// The time of the check.
         now: UnixTime,
     },
-    /// The token starts at `nbf`; leeway has been granted.
+    /// The token is not valid before `nbf`, which is later than now by more than the leeway.
     #[error("not valid before {}, now {}", nbf.0, now.0)]
     NotYetValid {
-        /// When the token starts.
+        /// When the token becomes valid.
         nbf: UnixTime,
-        /// When it was shown.
+        /// The time of the check.
         now: UnixTime,
     },
-    /// The token says it was issued later than now; leeway has been granted.
-    #[error("issued at {}, now {}", iat.0, now.0)]
+    /// `iat` is later than now by more than the leeway.
+    #[error("issued in the future: at {}, now {}", iat.0, now.0)]
     IssuedInFuture {
-        /// When the token says it was issued.
+        /// When the token claims to have been issued.
         iat: UnixTime,
-        /// When it was shown.
+        /// The time of the check.
         now: UnixTime,
     },
-    /// The token lives longer than any access token should.
-    #[error("lives for {} s, limit {} s", life.0, limit.0)]
+    /// The lifetime exceeds the limit; see [`max_token_life`](crate::VerifierBuilder::max_token_life).
+    #[error("lifetime of {} s exceeds the limit of {} s", life.0, limit.0)]
     LivesTooLong {
-        /// From `iat` to `exp`.
+        /// The time from `iat` to `exp`.
         life: Seconds,
-        /// The longest life accepted.
+        /// The longest lifetime accepted.
         limit: Seconds,
     },
-    /// The key that signed is known to be in other hands.
-    #[error("key is revoked")]
+    /// The issuer has revoked the signing key: somebody else may have it.
+    #[error("revoked key")]
     RevokedKey,
-    /// The token's session was ended: by logout, by an administrator, or because a credential was stolen.
-    #[error("session is revoked")]
+    /// The session of the token was ended: by logout, by an administrator, or because a credential was
+    /// stolen.
+    #[error("revoked session")]
     RevokedSession,
-    /// The claims do not fit the type that the caller asked for.
-    #[error("custom claims do not fit their type")]
+    /// The custom claims do not deserialize into the type that the caller asked for.
+    #[error("custom claims do not match their type")]
     CustomClaims,
 }
 

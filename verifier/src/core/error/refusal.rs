@@ -1,4 +1,4 @@
-//! What to tell the client whose request may not go on.
+//! What to tell a client whose request is refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,27 +10,27 @@ use super::issuer::FetchError;
 use super::reason::Reason;
 use crate::core::time::Seconds;
 
-/// Why a request may not go on.
+/// Why a request is refused.
 ///
-/// The variants are three different answers: the token is bad, the token is good but may not do this, and we
-/// cannot tell. No message contains a token or any part of one.
+/// The variants lead to three different responses: the token is invalid, the token is valid but lacks a
+/// permission, or the token cannot be checked. No message contains any part of a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// 401: the token is not valid here. The client needs another one.
-    #[error("token refused: {0}")]
+    /// 401: the token is not valid here. The client needs a new one.
+    #[error("invalid token: {0}")]
     Invalid(#[from] Reason),
-    /// 403: the token is valid and does not grant what is asked.
+    /// 403: the token is valid but does not grant the permission.
     #[error("{0}")]
     Forbidden(Missing),
-    /// 503: there is no usable key set, or what has been revoked is not known well enough, so nothing can be
-    /// said about the token. The client may retry.
-    #[error("cannot tell: {0}")]
+    /// 503: the token cannot be checked, because there is no usable key set or because knowledge of
+    /// revocations is too old. The client may retry.
+    #[error("cannot check the token: {0}")]
     Unavailable(#[from] FetchError),
 }
 
 impl VerifyError {
-    /// The HTTP status that says it.
+    /// The HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::UNAUTHORIZED,
@@ -39,7 +39,7 @@ impl VerifyError {
         }
     }
 
-    /// The stable code for the body of the answer: `invalid_token`, `insufficient_scope` or `unavailable`.
+    /// The stable `code` in the body of the response: `invalid_token`, `insufficient_scope` or `unavailable`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid_token",
@@ -57,9 +57,9 @@ impl VerifyError {
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3), for the answers that have one.
+    /// The value of `WWW-Authenticate` (RFC 6750 §3); `None` for a response without it.
     ///
-    /// It is the same for every bad token: the reason is for our logs, not for whoever sent it.
+    /// It is the same for every invalid token: the reason is for the log, not for the sender.
     pub fn www_authenticate(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Invalid(_) => Some(r#"Bearer error="invalid_token""#.into()),
@@ -68,13 +68,13 @@ impl VerifyError {
         }
     }
 
-    /// The value of `Retry-After`, for the answers that have one.
+    /// The value of `Retry-After`; `None` for a response without it.
     pub fn retry_after(&self) -> Option<Seconds> {
         matches!(self, Self::Unavailable(_)).then_some(Seconds(2))
     }
 }
 
-/// The permissions that were asked for, when a valid token does not grant them.
+/// The required permissions, when a valid token does not grant them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     permissions: Arc<[String]>,
@@ -86,18 +86,18 @@ impl Missing {
         Self { permissions, any }
     }
 
-    /// What was asked for: all of these, or one of them.
+    /// The required permissions: all of them, or one if [`any`](Self::any).
     pub fn permissions(&self) -> &[String] {
         &self.permissions
     }
 
-    /// Whether one of the permissions would have been enough.
+    /// Returns whether one of the permissions would have been enough.
     pub fn any(&self) -> bool {
         self.any
     }
 
-    /// `scope` lists what is needed (RFC 6750 §3). Its grammar has no quotes or control characters; should a
-    /// permission have one, the list is left out.
+    /// `scope` lists the required permissions (RFC 6750 §3). Its grammar excludes quotes and control
+    /// characters; if a permission contains one, the list is left out.
     fn challenge(&self) -> Cow<'static, str> {
         let scope = self.permissions.join(" ");
         if !scope.is_empty()

@@ -1,30 +1,28 @@
-//! A signed document about revocations, read as strictly as a token.
-
-use std::fmt;
+//! A signed revocation document, checked as strictly as a token.
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess};
 
 use crate::core::base64url;
 use crate::core::claims::NumericDate;
 use crate::core::error::Reason;
 use crate::core::header::{Header, MAX_KID};
-use crate::core::json::{Skipped, Text, UnknownNames};
+use crate::core::json::{self, Member, Object, Text};
 use crate::core::jwk::Kid;
 use crate::core::key_set::KeySet;
 use crate::core::revocation::{Revocations, SessionId};
 use crate::core::time::{Seconds, UnixTime};
 use crate::core::token;
 
-/// The longest document that is read, in bytes: room for half a million sessions.
+/// The largest accepted document, in bytes: enough for half a million sessions.
 pub(crate) const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
 
-/// How far ahead of us the issuer's clock may be beyond the leeway. Documents are checked the moment they are made:
-/// with no leeway, an issuer a few milliseconds ahead, or a clock of ours that has whole seconds only, would make us
-/// refuse each of them and connect again for ever.
+/// How far ahead the issuer's clock may be, in addition to the leeway. Documents are checked right after they
+/// are made: with a leeway of zero, an issuer a few milliseconds ahead, or a clock with whole seconds only,
+/// would cause every document to be refused.
 const TOLERANCE: Seconds = Seconds(2);
 
-/// What a document must fit to be believed.
+/// The requirements on a document.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) issuer: String,
@@ -34,9 +32,11 @@ pub(crate) struct Rules {
 /// A document that passed every check.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Document {
-    /// Everything committed before this instant, in Unix milliseconds, is known to the issuer's replica.
+    /// Every revocation before this instant, in Unix milliseconds, is known to the replica that made the
+    /// document.
     pub(crate) as_of: i64,
-    /// A delta: has only what became known after this instant. `None`: has everything.
+    /// For a delta: it contains only revocations after this instant. `None` for a snapshot, which contains
+    /// all.
     pub(crate) since: Option<i64>,
     pub(crate) keep_for: Seconds,
     pub(crate) sessions: Vec<SessionId>,
@@ -44,8 +44,8 @@ pub(crate) struct Document {
 }
 
 impl Rules {
-    /// Reads a document at `now_ms`, in Unix milliseconds. The order of checks is that of tokens, except that a
-    /// revoked key is noticed before its signature is looked at.
+    /// Checks a document at `now_ms`, in Unix milliseconds. The order of checks is that of tokens, except
+    /// that a revoked key is refused before its signature is verified.
     pub(crate) fn read(
         &self,
         document: &str,
@@ -69,7 +69,7 @@ impl Rules {
             return Err(Reason::BadSignature);
         }
         let claims = std::str::from_utf8(&claims).map_err(|_| Reason::BadClaims)?;
-        self.check(Found::parse(claims)?, now_ms)
+        self.check(json::parse(claims)?, now_ms)
     }
 
     fn check(&self, found: Found<'_>, now_ms: i64) -> Result<Document, Reason> {
@@ -93,7 +93,7 @@ impl Rules {
         if iat > now + ahead {
             return Err(Reason::IssuedInFuture { iat, now });
         }
-        // Believed, it would say for all that time that we are up to date.
+        // An `as_of` in the future would hide that the documents stop.
         if as_of > now_ms.saturating_add((ahead * 1000).0) {
             return Err(Reason::IssuedInFuture { iat: UnixTime(as_of.div_euclid(1000)), now });
         }
@@ -111,7 +111,7 @@ impl Rules {
     }
 }
 
-/// Ids of 16 bytes, one after another.
+/// Splits concatenated ids of 16 bytes.
 fn sessions(sids: &str) -> Option<Vec<SessionId>> {
     let bytes = base64url::decode(sids)?;
     let (ids, rest) = bytes.as_chunks();
@@ -130,92 +130,31 @@ struct Found<'a> {
     since: Option<Whole>,
 }
 
-impl<'a> Found<'a> {
-    fn parse(json: &'a str) -> Result<Self, Reason> {
-        let mut fault = Reason::BadClaims;
-        let mut reader = serde_json::Deserializer::from_str(json);
-        Members { fault: &mut fault }
-            .deserialize(&mut reader)
-            .and_then(|found| reader.end().map(|()| found))
-            .map_err(|_| fault)
+impl<'de> Object<'de> for Found<'de> {
+    const WHAT: &'static str = "the claims of a revocation document";
+    const MALFORMED: Reason = Reason::BadClaims;
+
+    fn take<A: MapAccess<'de>>(&mut self, member: Member<'_, 'de, A>) -> Result<(), A::Error> {
+        match member.name() {
+            "iss" => member.read_into(&mut self.iss, Reason::BadClaim("iss")),
+            "iat" => member.read_into(&mut self.iat, Reason::BadClaim("iat")),
+            "exp" => member.read_into(&mut self.exp, Reason::BadClaim("exp")),
+            "as_of" => member.read_into(&mut self.as_of, Reason::BadClaim("as_of")),
+            "keep_for" => member.read_into(&mut self.keep_for, Reason::BadClaim("keep_for")),
+            "sids" => member.read_into(&mut self.sids, Reason::BadClaim("sids")),
+            "kids" => member.read_into(&mut self.kids, Reason::BadClaim("kids")),
+            "since" => member.read_into(&mut self.since, Reason::BadClaim("since")),
+            _ => member.skip(),
+        }
     }
 }
 
-/// A number without a fraction.
+/// An integer.
 struct Whole(i64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = serde_json::Number::deserialize(deserializer)?;
-        number.as_i64().map(Self).ok_or_else(|| D::Error::custom("not a whole number"))
-    }
-}
-
-/// One pass over the claims.
-struct Members<'r> {
-    /// What to report should reading end in an error.
-    fault: &'r mut Reason,
-}
-
-impl<'de> DeserializeSeed<'de> for Members<'_> {
-    type Value = Found<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found<'de>, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl Members<'_> {
-    fn read<'de, A, T>(
-        &mut self,
-        name: &'static str,
-        slot: &mut Option<T>,
-        map: &mut A,
-    ) -> Result<(), A::Error>
-    where
-        A: MapAccess<'de>,
-        T: Deserialize<'de>,
-    {
-        if slot.is_some() {
-            *self.fault = Reason::DuplicateName;
-            return Err(A::Error::custom("a name stands twice"));
-        }
-        *self.fault = Reason::BadClaim(name);
-        *slot = Some(map.next_value()?);
-        *self.fault = Reason::BadClaims;
-        Ok(())
-    }
-}
-
-impl<'de> Visitor<'de> for Members<'_> {
-    type Value = Found<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the claims of a revocation document")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Found<'de>, A::Error> {
-        let mut found = Found::default();
-        let mut unknown = UnknownNames::default();
-        while let Some(name) = map.next_key::<Text<'de>>()? {
-            match &*name.0 {
-                "iss" => self.read("iss", &mut found.iss, &mut map)?,
-                "iat" => self.read("iat", &mut found.iat, &mut map)?,
-                "exp" => self.read("exp", &mut found.exp, &mut map)?,
-                "as_of" => self.read("as_of", &mut found.as_of, &mut map)?,
-                "keep_for" => self.read("keep_for", &mut found.keep_for, &mut map)?,
-                "sids" => self.read("sids", &mut found.sids, &mut map)?,
-                "kids" => self.read("kids", &mut found.kids, &mut map)?,
-                "since" => self.read("since", &mut found.since, &mut map)?,
-                _ => {
-                    map.next_value::<Skipped>()?;
-                    if !unknown.insert(name) {
-                        *self.fault = Reason::DuplicateName;
-                        return Err(A::Error::custom("a name stands twice"));
-                    }
-                }
-            }
-        }
-        Ok(found)
+        number.as_i64().map(Self).ok_or_else(|| D::Error::custom("not an integer"))
     }
 }

@@ -1,4 +1,4 @@
-//! What the revocation feed sends: events, and the signed documents in them.
+//! The format of the revocation feed: server-sent events that carry signed documents.
 
 pub(crate) mod document;
 pub(crate) mod sse;

@@ -1,34 +1,34 @@
-//! Server-sent events (WHATWG HTML §9.2), cut out of a stream as it arrives.
+//! An incremental parser of server-sent events (WHATWG HTML §9.2).
 //!
-//! Pure and bounded: every byte is looked at once, and no more is held than one event may have.
+//! Every byte is processed once, and memory is bounded by the size of one event.
 
-/// What surrounds the value in a line of data.
+/// Room in a line of data for what surrounds the value.
 const LINE_OVERHEAD: usize = 64;
 
-/// One event. Its name is `message` in the standard if none was given; here it is empty.
+/// An event. A missing name is `message` in the standard; here it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) name: String,
     pub(crate) data: String,
 }
 
-/// Why a stream of bytes is none of events. The reader is of no use any more.
+/// Why parsing failed. The reader must not be used after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// An event or a line is longer than the limit.
     TooLong,
-    /// Not UTF-8. The standard would put replacement characters there.
+    /// Not UTF-8. The standard would insert replacement characters.
     NotText,
 }
 
-/// Reads events from chunks; where the chunks are cut makes no difference.
+/// Parses events from chunks of any size.
 #[derive(Debug)]
 pub(crate) struct Reader {
     limit: usize,
     line: Vec<u8>,
     event: Event,
     has_data: bool,
-    /// The last byte was a CR, so that an LF now belongs to it.
+    /// The last byte was a CR: an LF that follows belongs to it.
     after_cr: bool,
     is_first_line: bool,
 }
@@ -46,13 +46,13 @@ impl Reader {
         }
     }
 
-    /// How many bytes of an unfinished event are held.
+    /// The number of bytes of the incomplete event.
     pub(crate) fn pending(&self) -> usize {
         self.line.len() + self.event.data.len()
     }
 
-    /// Takes the next bytes of the stream; `events` get those that end here. They count even if a fault
-    /// follows them.
+    /// Parses the next bytes of the stream and appends the complete events to `events`. They are valid even
+    /// if a fault follows.
     pub(crate) fn push(&mut self, mut chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
         while let Some(first) = chunk.first() {
             if std::mem::take(&mut self.after_cr) && *first == b'\n' {
@@ -81,7 +81,7 @@ impl Reader {
         }
         if line.is_empty() {
             let event = std::mem::take(&mut self.event);
-            // Without a line of data there is no event.
+            // An event without data is dropped.
             if std::mem::take(&mut self.has_data) {
                 events.push(event);
             }
@@ -103,7 +103,7 @@ impl Reader {
                 }
                 self.event.data.push_str(value);
             }
-            // `id` and `retry` are for browsers; others do not exist yet.
+            // `id` and `retry` are for browsers; the standard ignores other fields.
             _ => {}
         }
         Ok(())
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_without_end_take_no_room() {
+    fn endless_comments_take_no_memory() {
         let (mut reader, mut events) = (Reader::new(100), Vec::new());
         for _ in 0..10_000 {
             reader.push(b": keep-alive\n", &mut events).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf_8_ends_the_stream_after_the_events_before_it() {
+    fn invalid_utf_8_ends_the_stream_after_the_events_before_it() {
         let (events, outcome) = read(&[b"data: a\n\ndata: \xff\n\ndata: b\n\n"], 100);
         assert_eq!((events, outcome), (vec![event("", "a")], Err(Fault::NotText)));
         assert_eq!(read(&[b"data: \xc3", b"\xbc\n\n"], 100).0, [event("", "ü")], "a cut inside a character");

@@ -21,7 +21,7 @@ pub(super) fn add(cases: &mut Cases<'_>) {
     rs256(cases, lab.rsa());
 }
 
-/// A8, A9, A12: what goes for every algorithm.
+/// A8, A9, A12: what applies to every algorithm.
 fn any(cases: &mut Cases<'_>, signer: &Signer) {
     let token = signer.good();
     let good = signature_of(&token);

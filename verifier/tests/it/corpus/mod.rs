@@ -58,7 +58,7 @@ fn every_case_of_the_corpus_has_its_one_right_answer() {
 }
 
 #[test]
-fn corpus_has_cases_for_every_known_attack_and_no_name_twice() {
+fn corpus_has_cases_for_every_known_attack_with_unique_names() {
     let lab = Lab::new();
     let cases = corpus::all(&lab);
     let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
