@@ -20,7 +20,7 @@ mod revocation_reach;
 mod rolling_restart;
 mod settings;
 
-/// The tests that keep every core busy hold this lock, so that one of them runs at a time: the front ends under load, the
-/// races for a refresh token, and what `live_service` must not lose. libtest starts as many tests at a time as there are
-/// cores, so a few others run beside it, which mostly wait.
+/// Tests that keep every core busy hold this lock, so that only one of them runs at a time: front ends under load, races for
+/// a refresh token, messages that `live_service` must not lose, a queue of passwords. libtest starts as many tests at a time
+/// as there are cores, so a few others run beside it; they mostly wait.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
