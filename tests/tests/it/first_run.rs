@@ -14,6 +14,8 @@ use e2e::workdir::Workdir;
 use http::StatusCode;
 use tokio::task::JoinSet;
 
+use crate::TURN;
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,6 +81,7 @@ async fn first_start_without_a_terminal_keeps_the_password_out_of_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_in_flight_are_answered_before_an_interrupted_service_exits() {
+    let _turn = TURN.lock().await;
     let dir = Workdir::new();
     let home = dir.folder("home");
     let mut run = Run::plain(&home, "run");

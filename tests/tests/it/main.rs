@@ -20,6 +20,7 @@ mod revocation_reach;
 mod rolling_restart;
 mod settings;
 
-/// Small machines are what these tests must pass on. libtest runs as many tests at a time as there are cores; of those that
-/// measure a service under load, only the one that holds this lock runs.
+/// Tests that keep every core busy hold this lock, so that only one of them runs at a time: front ends under load, races for
+/// a refresh token, messages that `live_service` must not lose, a queue of passwords. libtest starts as many tests at a time
+/// as there are cores, so a few others run beside it; they mostly wait.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -15,9 +15,11 @@ use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use super::{REPLICAS, Scene};
+use crate::TURN;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lost_message() {
+    let _turn = TURN.lock().await;
     const USERS: usize = 50;
     const DEVICES: usize = 40;
     const SPREAD: Duration = Duration::from_secs(3);
@@ -65,6 +67,7 @@ async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_replicas_lose_no_acknowledged_message() {
+    let _turn = TURN.lock().await;
     let random = Random::announced("live-kill");
     let scene = Scene::set().await;
     let fleet = scene.fleet((6, 9), (9, Duration::from_millis(200))).await;
@@ -83,6 +86,7 @@ async fn killed_replicas_lose_no_acknowledged_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_no_replica_listens_to_the_database() {
+    let _turn = TURN.lock().await;
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
@@ -127,6 +131,7 @@ async fn nothing_is_lost_while_no_replica_listens_to_the_database() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn database_that_stops_and_freezes_loses_no_acknowledged_message() {
+    let _turn = TURN.lock().await;
     let postgres: &'static Postgres = Box::leak(Box::new(Postgres::start()));
     let database = postgres.create_database();
     let url = database.url();
@@ -157,6 +162,7 @@ async fn database_that_stops_and_freezes_loses_no_acknowledged_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_the_database_that_go_silent_lose_no_acknowledged_message() {
+    let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
     let passage = Passage::to(database.port()).await;
     let url = database.url_at(passage.port());
@@ -177,6 +183,7 @@ async fn connections_to_the_database_that_go_silent_lose_no_acknowledged_message
 
 #[tokio::test(flavor = "multi_thread")]
 async fn client_that_reads_too_slowly_is_let_go_and_reads_on_later() {
+    let _turn = TURN.lock().await;
     const MESSAGES: i64 = 1_500;
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
