@@ -89,7 +89,7 @@ async fn the_list_shows_which_replica_cannot_use_the_stored_settings() {
     // As a release with other limits might store it.
     let values = [("password_min_length".to_owned(), Some("7".to_owned()))].into();
     let change = SettingsChange { values, expected: None, actor: "a later release".to_owned() };
-    store.change_settings(change, |_| Ok::<_, Infallible>(Vec::new())).await.unwrap();
+    store.change_settings(change, |_| Ok::<_, Infallible>(())).await.unwrap();
     let version = store.settings().await.unwrap().version;
     replica.app.settings.catch_up(store, version).await.unwrap();
     assert_eq!(replica.app.settings.applied().version, version);

@@ -9,7 +9,7 @@ use verifier::{Seconds, UnixTime};
 
 use super::cache::{Habit, Route, Verifier};
 use super::checks::{Broken, Violation};
-use super::plan::{CHAINS, Fate, LATE_COMMIT, Millis, Order, Plan, START, Without, millis, second};
+use super::plan::{CHAINS, Fate, LATE_COMMIT, Millis, Order, Plan, START, millis, second};
 use super::replica::{Ring, Seen, Token};
 use super::table::Table;
 use crate::dice::Dice;

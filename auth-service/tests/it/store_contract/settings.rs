@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::bed::{Bed, race};
-use super::keys::{CHAIN, POLICY, change as change_keys, go_on};
 use auth_service::domain::audit::EventKind;
 use auth_service::store::{SettingsChange, SettingsWrite, SqlStore};
 
