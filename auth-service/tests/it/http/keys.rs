@@ -80,7 +80,7 @@ async fn a_replica_whose_clock_alone_is_wrong_withdraws_nothing_and_is_not_ready
     // The shared clock is ahead.
     replica.clock.set(now);
     let asked_at = replica.clock.monotonic();
-    let seen = Confirmation { now: now + day, keys_version: ring.snapshot().changes(), asked_at };
+    let seen = Confirmation { now: now + day, keys_version: ring.snapshot().keys_version(), asked_at };
     ring.catch_up(&replica.app.store, &seen).await.unwrap();
     assert_eq!((published(), ring.counts(&kid, now)), (true, None));
     // Both are.
