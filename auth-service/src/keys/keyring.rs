@@ -397,7 +397,7 @@ impl Snapshot {
         Document {
             body: body.into(),
             etag: format!("\"{}\"", hex(&hash.as_ref()[..16])),
-            version: self.keys_version,
+            keys_version: self.keys_version,
             valid: now..until.unwrap_or(UnixTime(i64::MAX)),
         }
     }
