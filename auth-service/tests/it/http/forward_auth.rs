@@ -8,7 +8,7 @@ use auth_service::config::Loaded;
 use auth_service::entropy::SeededEntropy;
 use auth_service::http::Listener;
 use auth_service::jobs;
-use auth_service::keys::keyring::Unknown;
+use auth_service::keys::keyring::LookupBy;
 use auth_service::runtime::app::App;
 use auth_service::store::Confirmation;
 use axum::Router;
