@@ -93,7 +93,8 @@ async fn nothing_is_erased_while_the_clocks_differ() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     replica.send(admin_post("/admin/v1/keys/rotate").bearer(&token)).await;
-    replica.advance(3_600).await;
+    // 15 min until it retires, then 1 h and its margin.
+    replica.advance(4_600).await;
     let erased_after = async |off_by| {
         let asked_at = replica.clock.monotonic();
         let seen = Confirmation { now: replica.clock.now() + off_by, keys_version: 0, asked_at };
