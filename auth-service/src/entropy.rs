@@ -1,4 +1,4 @@
-//! Where random bytes come from.
+//! Sources of random bytes.
 
 use std::fmt::Debug;
 #[cfg(feature = "test-util")]
@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// The operating system has no random bytes to give; nothing may be issued.
+/// The operating system's random source failed. Nothing may be issued without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system's random source failed")]
 pub struct EntropyError;
 
-/// A source of random bytes that nobody can predict.
+/// A source of unpredictable random bytes.
 pub trait Entropy: Send + Sync + Debug {
-    /// Fills all of `out`, or fails and leaves it in any state.
+    /// Fills `out`. After an error, its content is unspecified.
     fn fill(&self, out: &mut [u8]) -> Result<(), EntropyError>;
 }
 
@@ -25,7 +25,7 @@ pub struct SystemEntropy(SystemRandom);
 
 impl SystemEntropy {
     /// Opens the source; no I/O happens before the first `fill`.
-    #[expect(clippy::disallowed_methods, reason = "everything else takes its randomness from here")]
+    #[expect(clippy::disallowed_methods, reason = "all other code takes its randomness from here")]
     pub fn new() -> Self {
         Self(SystemRandom::new())
     }
@@ -43,7 +43,7 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// The same bytes for the same seed and the same order of calls; for tests that must be exact.
+/// A deterministic source for tests: the same seed and the same order of calls give the same bytes.
 ///
 /// Block `n` is SHA-256(seed ‖ n), and every call starts a new block.
 #[cfg(feature = "test-util")]
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_seeds_give_equal_bytes_and_no_block_repeats() {
+    fn seed_determines_the_bytes_and_no_block_repeats() {
         let (left, right) = (SeededEntropy::new(7), SeededEntropy::new(7));
         let first = take(&left, 100);
         assert_eq!(first, take(&right, 100));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_source_does_not_repeat_itself() {
+    fn system_source_does_not_repeat_itself() {
         let source = SystemEntropy::new();
         assert_ne!(take(&source, 32), take(&source, 32));
     }

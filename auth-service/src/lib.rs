@@ -1,13 +1,13 @@
 //! The service that signs access tokens.
 //!
-//! One direction: `http -> flows -> domain`, and from `flows` out to `store` and `keys`. Nothing calls back.
+//! Imports go in one direction: `http -> flows -> domain`, and from `flows` to `store` and `keys`.
 //!
 //! - [`domain`]: the rules, as plain functions of values and a time;
-//! - [`keys`]: private keys, sealed at rest, and the ring that says which one signs;
+//! - [`keys`]: private keys, sealed at rest, and the key ring, which selects the one that signs;
 //! - [`store`]: all SQL, written once for SQLite and PostgreSQL;
 //! - [`config`]: settings from file, environment and database, checked;
-//! - [`runtime`]: what lives as long as a replica does;
-//! - [`flows`]: one file per thing a caller can do;
+//! - [`runtime`]: the parts that live as long as a replica;
+//! - [`flows`]: one file for each thing that a caller can do;
 //! - [`jobs`]: the loops of a replica; [`boot`]: how it starts;
 //! - [`http`]: parses, calls one flow, renders.
 

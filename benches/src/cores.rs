@@ -1,8 +1,9 @@
-//! Whether one process uses all CPUs: on one CPU, on all of them, and against a process for each CPU.
+//! Measures whether one process uses all CPUs: one process on one CPU, one on all CPUs, and one process per
+//! CPU.
 //!
-//! The clients and the database run on the same CPUs as the service and take their part of them. So besides requests a second it
-//! says how much CPU time the service itself used: in all, and for a request. What must not happen is that a request gets
-//! dearer because the threads of one process are in each other's way.
+//! The clients and the database share the CPUs with the service. Besides requests per second, the table
+//! therefore shows the CPU time that the service itself used, in total and per request. A request must not
+//! cost more CPU time because the threads of one process block each other.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ struct Run {
     cpus: f64,
 }
 
-/// Processes, and the CPUs of each.
+/// The processes, and the CPUs of each.
 struct Arrangement<'a> {
     cluster: &'a Cluster,
     cpus: Vec<String>,
@@ -45,7 +46,8 @@ pub(crate) async fn run() {
     let databases = [postgres.create_database(), postgres.create_database()];
     let plan = |replicas, url| Plan::new(replicas, url).set("log", "warn").set("max_sessions_per_user", "0");
     let alone = Cluster::start(plan(1, databases[0].url())).await;
-    // Each counts the CPUs of the machine; together they must not hash more passwords at once than the one.
+    // By default, each process would use all CPUs for hashing; together they must not run more hashes than
+    // the single process.
     let each = Cluster::start(plan(count, databases[1].url()).set("hash_permits", "1")).await;
     let arrangements = [
         Arrangement { cluster: &alone, cpus: vec!["0".to_owned()] },
@@ -56,7 +58,7 @@ pub(crate) async fn run() {
 
     measure("JWKS", &arrangements, async |_| get("/.well-known/jwks.json", "")).await;
     measure("forward auth, `/v1/verify`", &arrangements, async |cluster| {
-        let login = cluster.client().login(ADMIN, cluster.admin_password()).await.expect("an answer");
+        let login = cluster.client().login(ADMIN, cluster.admin_password()).await.expect("a response");
         get("/v1/verify", &format!("authorization: Bearer {}\r\n", login.tokens().access))
     })
     .await;
@@ -74,7 +76,7 @@ fn get(path: &str, headers: &str) -> Vec<Plain> {
     (0..CALLERS).map(|_| Plain::get_with(path, headers)).collect()
 }
 
-/// The three arrangements take turns, so that a slow minute of the machine hits all of them.
+/// The three arrangements alternate, so that a slow minute of the machine affects all of them.
 async fn measure<C: Caller>(
     what: &str,
     arrangements: &[Arrangement<'_>; 3],

@@ -1,4 +1,5 @@
-//! The least that any server must do for a refresh: parse a small body, one `UPDATE … RETURNING`, one signature.
+//! The floor: the minimum work of any server for a refresh, which is a small body, one `UPDATE … RETURNING`
+//! and one signature.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-/// Rows that clients may ask for, as many as there are callers.
+/// Rows that clients may update, at least one per caller.
 pub(crate) const ROWS: i64 = 64;
-/// As long as the key set of one ES256 key.
+/// The size of a key set with one ES256 key.
 pub(crate) const STATIC_BODY: usize = 260;
 
 const TABLE: &str =
@@ -39,18 +40,18 @@ enum Pool {
 }
 
 #[derive(Deserialize)]
-struct Question {
+struct UpdateRequest {
     id: i64,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct UpdateResponse {
     value: i64,
     signature: String,
 }
 
-/// Serves until it is killed; prints its address.
-#[expect(clippy::disallowed_methods, reason = "the floor is ring as its users call it")]
+/// Prints its address, and serves until it is killed.
+#[expect(clippy::disallowed_methods, reason = "the floor uses ring directly")]
 pub(crate) async fn serve(database_url: &str) {
     let random = SystemRandom::new();
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
@@ -67,17 +68,17 @@ pub(crate) async fn serve(database_url: &str) {
     axum::serve(listener, router).await.expect("it serves until it is killed");
 }
 
-async fn refresh(State(floor): State<Floor>, Json(question): Json<Question>) -> Json<Answer> {
+async fn refresh(State(floor): State<Floor>, Json(request): Json<UpdateRequest>) -> Json<UpdateResponse> {
     let value: i64 = match &floor.pool {
-        Pool::Postgres(pool) => sqlx::query_scalar(UPDATE).bind(question.id).fetch_one(pool).await,
-        Pool::Sqlite(pool) => sqlx::query_scalar(UPDATE).bind(question.id).fetch_one(pool).await,
+        Pool::Postgres(pool) => sqlx::query_scalar(UPDATE).bind(request.id).fetch_one(pool).await,
+        Pool::Sqlite(pool) => sqlx::query_scalar(UPDATE).bind(request.id).fetch_one(pool).await,
     }
     .expect("the row exists");
     let signature = floor.key.sign(&floor.random, &[b'x'; 600]).expect("a signature");
-    Json(Answer { value, signature: URL_SAFE_NO_PAD.encode(signature) })
+    Json(UpdateResponse { value, signature: URL_SAFE_NO_PAD.encode(signature) })
 }
 
-/// Durable as the service is: `synchronous_commit` on, `synchronous` FULL.
+/// As durable as the service: `synchronous_commit` on, `synchronous` FULL.
 async fn open(database_url: &str) -> Pool {
     if database_url.starts_with("postgres") {
         let pool = PgPoolOptions::new().max_connections(16).connect(database_url).await.expect("PostgreSQL");

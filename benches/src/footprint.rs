@@ -15,7 +15,7 @@ pub(crate) async fn run() {
     let url = format!("sqlite://{}", folder.path().join("service.db").display());
     let cluster = e2e::cluster::Cluster::start(e2e::cluster::Plan::new(1, url)).await;
     settle().await;
-    // The bootstrap has hashed one password, so this is a process that started for the second time.
+    // Measured after a second start, because the first one hashes a password.
     cluster.kill(0);
     cluster.restart(0).await;
     settle().await;
@@ -28,7 +28,7 @@ pub(crate) async fn run() {
         .client()
         .login(e2e::cluster::ADMIN, cluster.admin_password())
         .await
-        .expect("an answer")
+        .expect("a response")
         .tokens()
         .refresh;
     let clock = SystemClock::new();
@@ -36,7 +36,7 @@ pub(crate) async fn run() {
         cluster.kill(0);
         let start = clock.monotonic();
         cluster.restart(0).await;
-        let answer = cluster.client().refresh(&token).await.expect("an answer");
+        let answer = cluster.client().refresh(&token).await.expect("a response");
         times.push(clock.monotonic().saturating_sub(start).as_secs_f64() * 1e3);
         token = answer.tokens().refresh;
     }

@@ -11,7 +11,7 @@ use crate::load::{self, Caller};
 use crate::service::{self, Floor};
 use crate::{head, median, row};
 
-/// Clients at once.
+/// The number of clients.
 pub(crate) const CALLERS: usize = 16;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(4);
@@ -19,13 +19,13 @@ const ROUND: Duration = Duration::from_secs(4);
 /// Prints the table.
 pub(crate) async fn run() {
     service::pin_clients();
-    head("HTTP, keep-alive, 16 clients; server and database on one CPU; requests a second");
+    head("HTTP, keep-alive, 16 clients; server and database on one CPU; requests per second");
     let folder = tempfile::tempdir().expect("a folder");
     let sqlite = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
     measure("refresh, SQLite", &sqlite("service.db"), &sqlite("floor.db")).await;
 
     let postgres = tokio::task::spawn_blocking(Postgres::start).await.expect("PostgreSQL starts");
-    // Its backends are forked from it, and inherit the CPU.
+    // Its backends are its child processes, and inherit the CPU.
     service::pin_server(postgres.process_id());
     let (ours, floors) = (postgres.create_database(), postgres.create_database());
     measure("refresh, PostgreSQL", &ours.url(), &floors.url()).await;
@@ -67,13 +67,13 @@ pub(crate) async fn sessions(cluster: &Cluster) -> Vec<Session> {
     let admin = cluster.admin_password().to_owned();
     let mut sessions = Vec::new();
     for _ in 0..CALLERS {
-        let answer = cluster.client().login(e2e::cluster::ADMIN, &admin).await.expect("an answer");
+        let answer = cluster.client().login(e2e::cluster::ADMIN, &admin).await.expect("a response");
         sessions.push(Session { refresh_token: answer.tokens().refresh });
     }
     sessions
 }
 
-/// Refreshes one session again and again.
+/// Refreshes one session repeatedly.
 pub(crate) struct Session {
     refresh_token: String,
 }
@@ -84,14 +84,14 @@ impl Caller for Session {
         post(out, "/v1/refresh", &body);
     }
 
-    fn answer(&mut self, status: u16, body: &[u8]) {
+    fn receive(&mut self, status: u16, body: &[u8]) {
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(body));
         let answer: serde_json::Value = serde_json::from_slice(body).expect("JSON");
         answer["refresh_token"].as_str().expect("a token").clone_into(&mut self.refresh_token);
     }
 }
 
-/// Sends the same request again and again.
+/// Sends the same request repeatedly.
 pub(crate) struct Plain(Vec<u8>);
 
 impl Plain {
@@ -99,7 +99,7 @@ impl Plain {
         Self::get_with(path, "")
     }
 
-    /// With more header lines, each with its end.
+    /// Adds header lines, each with its line break.
     pub(crate) fn get_with(path: &str, headers: &str) -> Self {
         Self(format!("GET {path} HTTP/1.1\r\nhost: floor\r\n{headers}\r\n").into_bytes())
     }
@@ -116,7 +116,7 @@ impl Caller for Plain {
         out.extend_from_slice(&self.0);
     }
 
-    fn answer(&mut self, _: u16, _: &[u8]) {}
+    fn receive(&mut self, _: u16, _: &[u8]) {}
 }
 
 fn post(out: &mut Vec<u8>, path: &str, body: &str) {
@@ -128,7 +128,7 @@ fn post(out: &mut Vec<u8>, path: &str, body: &str) {
     out.extend_from_slice(body.as_bytes());
 }
 
-/// Where a service's public listener is.
+/// The address of the service's public listener.
 pub(crate) fn public(cluster: &Cluster) -> SocketAddr {
     cluster.replicas()[0].address("public")
 }

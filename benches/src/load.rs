@@ -1,4 +1,5 @@
-//! Keep-alive clients that send the next request when the last one was answered, with as little work of their own as possible.
+//! Keep-alive clients. Each sends its next request when the previous response has arrived, and does as little
+//! work as possible.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,19 +10,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use verifier::{Clock as _, SystemClock};
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// Answers with a status below 300 in each second.
+    /// Responses per second with a status below 300.
     pub(crate) per_second: f64,
-    /// Answers with another status.
+    /// Responses with another status.
     pub(crate) failures: usize,
-    /// Time from request to answer, sorted.
+    /// Times from request to response, sorted.
     latencies: Vec<Duration>,
 }
 
 impl Outcome {
-    /// The latency that this share of the requests did not exceed.
+    /// The latency that this share of the requests does not exceed.
     pub(crate) fn percentile(&self, share: f64) -> Duration {
         #[expect(
             clippy::cast_precision_loss,
@@ -34,15 +35,15 @@ impl Outcome {
     }
 }
 
-/// One connection: makes the next request from the last answer's body.
+/// One connection. It makes the next request from the body of the previous response.
 pub(crate) trait Caller: Send + 'static {
-    /// Writes the whole next request.
+    /// Writes the next request.
     fn request(&mut self, out: &mut Vec<u8>);
-    /// Takes note of an answer.
-    fn answer(&mut self, status: u16, body: &[u8]);
+    /// Processes a response.
+    fn receive(&mut self, status: u16, body: &[u8]);
 }
 
-/// Runs the callers side by side for so long.
+/// Runs the callers in parallel for `duration`.
 pub(crate) async fn run<C: Caller>(address: SocketAddr, callers: Vec<C>, duration: Duration) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let clock = Arc::new(SystemClock::new());
@@ -87,12 +88,12 @@ async fn call<C: Caller>(
         } else {
             failures += 1;
         }
-        caller.answer(status, &input[body..]);
+        caller.receive(status, &input[body..]);
     }
     (latencies, failures)
 }
 
-/// Reads one answer with a `content-length`; answers its status and where its body begins.
+/// Reads one response with a `content-length`. Returns its status and the position of its body.
 async fn read(stream: &mut TcpStream, input: &mut Vec<u8>) -> (u16, usize) {
     input.clear();
     loop {

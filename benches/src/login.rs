@@ -1,4 +1,5 @@
-//! Password hashes per second against bare argon2, and what a saturated login does to refresh.
+//! Password hashes per second against bare argon2, and the latency of refresh while logins saturate the
+//! service.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ pub(crate) async fn run() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("service.db").display());
-    // All clients are one user here: without a limit the logins do not end the sessions that are being refreshed.
+    // All clients are the same user. With a limit, the logins would end the sessions that are being
+    // refreshed.
     let plan = Plan::new(1, url).set("log", "warn").set("max_sessions_per_user", "0");
     let cluster = Cluster::start(plan).await;
     service::settle().await;
@@ -60,7 +62,7 @@ fn bare_hashes(threads: usize) -> f64 {
     f64::from(done) / clock.monotonic().saturating_sub(start).as_secs_f64()
 }
 
-/// Logs the user `admin` in with this password again and again.
+/// Logs in repeatedly as `admin` with this password.
 pub(crate) struct Login(pub(crate) String);
 
 impl Caller for Login {
@@ -74,5 +76,5 @@ impl Caller for Login {
         out.extend_from_slice(body.as_bytes());
     }
 
-    fn answer(&mut self, _: u16, _: &[u8]) {}
+    fn receive(&mut self, _: u16, _: &[u8]) {}
 }

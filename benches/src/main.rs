@@ -1,9 +1,11 @@
-//! Speed as a ratio against a floor that is measured in the same run, so that a figure means the same on any machine.
+//! Measures speed as a ratio to a floor that is measured in the same run, so that figures of different
+//! machines are comparable.
 //!
-//! `cargo build --profile dist -p auth-service && cargo run --profile dist -p benches -- [tokens|cores|http|login|footprint]`
+//! `cargo build --profile dist -p auth-service && cargo run --profile dist -p benches --
+//! [tokens|cores|http|login|footprint]`
 //!
-//! The service and the database run on one CPU, the clients on the other, as `taskset` (util-linux) pins them; `cores` says
-//! itself what runs where.
+//! `taskset` (util-linux) pins the service and the database to one CPU, and the clients to another. For
+//! `cores`, see there.
 
 mod cores;
 mod floor;
@@ -22,7 +24,7 @@ async fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {
             tokens::run();
-            // First: the next one pins the clients.
+            // Before `http`, which pins the clients.
             cores::run().await;
             http::run().await;
             login::run().await;
@@ -33,7 +35,7 @@ async fn main() -> ExitCode {
         ["http"] => http::run().await,
         ["login"] => login::run().await,
         ["footprint"] => footprint::run().await,
-        // Started by the benchmark itself, as a process of its own.
+        // The benchmark itself starts this as a separate process.
         ["floor", database_url] => floor::serve(database_url).await,
         _ => {
             eprintln!("usage: benches [tokens|cores|http|login|footprint]");
@@ -43,7 +45,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One line of a table: what was measured, how it compares, and the aim.
+/// Prints one line of a table: the measurement, its ratio to the floor, and the target.
 fn row(what: &str, measured: &str, floor: &str, ratio: f64, aim: &str) {
     println!("| {what} | {measured} | {floor} | {ratio:.3} | {aim} |");
 }
@@ -52,7 +54,7 @@ fn head(title: &str) {
     println!("\n{title}\n\n| what | measured | floor | ratio | aim |\n|---|---|---|---|---|");
 }
 
-/// The middle of some measurements.
+/// The median.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

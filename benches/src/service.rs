@@ -1,4 +1,4 @@
-//! Processes pinned to a CPU: the service, the database's server and the floor.
+//! Processes that are pinned to a CPU: the service, the database server and the floor.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use e2e::cluster::{Cluster, Plan};
 
-/// Where servers run; the clients run on the other CPU.
+/// The CPU of servers; clients run on the other one.
 const SERVER_CPU: &str = "0";
 const CLIENT_CPU: &str = "1";
 
-/// Pins every thread of a process, also those it starts later.
+/// Pins every thread of a process to the server's CPU, including threads that it starts later.
 pub(crate) fn pin_server(id: u32) {
     pin(id, SERVER_CPU);
 }
 
-/// Pins this process.
+/// Pins this process to the clients' CPU.
 pub(crate) fn pin_clients() {
     pin(std::process::id(), CLIENT_CPU);
 }
 
-/// Pins every thread of a process to a list of CPUs, also those it starts later.
+/// Pins every thread of a process to a list of CPUs, including threads that it starts later.
 pub(crate) fn pin(id: u32, cpu: &str) {
     let done = Command::new("taskset")
         .args(["--all-tasks", "--cpu-list", "--pid", cpu, &id.to_string()])
@@ -31,22 +31,22 @@ pub(crate) fn pin(id: u32, cpu: &str) {
     assert!(done.success(), "taskset refused CPU {cpu}");
 }
 
-/// A service on a database, with nothing that limits a load from one address.
+/// Starts the service on a database, without limits for a load from one address.
 pub(crate) async fn start(database_url: &str) -> Cluster {
     let cluster = Cluster::start(Plan::new(1, database_url).set("log", "warn")).await;
     pin_server(cluster.replicas()[0].id());
     cluster
 }
 
-/// The floor as a process of its own; ended when dropped.
+/// The floor as a separate process. Dropping it ends the process.
 pub(crate) struct Floor {
     child: Child,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: SocketAddr,
 }
 
 impl Floor {
-    /// Starts it on a database of its own.
+    /// Starts it on its own database.
     pub(crate) fn start(database_url: &str) -> Self {
         use std::io::{BufRead as _, BufReader};
         let this = std::env::current_exe().expect("the path of this program");
@@ -66,7 +66,7 @@ impl Floor {
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nothing else to do about it here.
+        // An error means that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -81,17 +81,18 @@ pub(crate) fn resident_mib(id: u32) -> f64 {
     kib / 1024.0
 }
 
-/// CPU time that a process has used so far, in steps of a hundredth of a second.
+/// CPU time that a process has used so far, to a hundredth of a second.
 pub(crate) fn cpu_time(id: u32) -> Duration {
     let stat = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat"));
     let stat = stat.expect("the process runs");
-    // The name, in brackets, may hold anything; user and system time are the 12th and 13th field after it.
+    // The name is in brackets and may contain any character. User and system time are the 12th and 13th field
+    // after it.
     let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
     let ticks = after_name.split_whitespace().skip(11).take(2);
     Duration::from_millis(10 * ticks.map(|field| field.parse::<u64>().expect("a number")).sum::<u64>())
 }
 
-/// Waits a little longer than the machine needs to settle.
+/// Waits until the machine is idle again.
 pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_secs(2)).await;
 }

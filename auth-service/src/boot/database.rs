@@ -13,8 +13,8 @@ use crate::domain::random_name;
 use crate::entropy::Entropy;
 use crate::store::SqlStore;
 
-/// Opens the database and brings its schema up to date. Returns the names of the migrations it applied, too. Creates a SQLite file
-/// and its folder if they are missing.
+/// Opens the database and migrates its schema. Returns the names of the applied migrations, too. Creates a
+/// SQLite file and its folder if they are missing.
 pub async fn open(
     config: &Config,
     clock: Arc<dyn Clock>,
@@ -36,7 +36,7 @@ pub async fn open(
     Ok((store, applied))
 }
 
-/// Opens the database for a program that only reads: creates nothing, and refuses a schema that is not this release's.
+/// Opens the database for reading. Creates nothing, and fails unless the schema is that of this release.
 pub async fn open_to_read(
     config: &Config,
     clock: Arc<dyn Clock>,

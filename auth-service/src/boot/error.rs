@@ -1,4 +1,4 @@
-//! Why a replica does not start.
+//! Errors that prevent a replica from starting.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::keys::sealing::MasterKeyError;
 use crate::runtime::hashing::HashError;
 use crate::store::StoreError;
 
-/// Why a replica does not start.
+/// An error that prevents a replica from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// No master key is configured.
@@ -18,7 +18,8 @@ pub enum StartError {
         "no master key: set AUTH_MASTER_KEY_FILE to a file with 32 random bytes in base64 (`head -c 32 /dev/urandom | base64 > master.key`), the same on every replica"
     )]
     NoMasterKey,
-    /// The configured master key file is not there. It is never created in its place: that would be another key.
+    /// The configured master key file does not exist. It is never created, because the new key could not open
+    /// the existing keys.
     #[error("the master key file {} does not exist", .0.display())]
     MissingMasterKey(PathBuf),
     /// The master keys cannot be read.
@@ -27,9 +28,9 @@ pub enum StartError {
     /// A file or folder cannot be used.
     #[error("{}: {cause}", path.display())]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error.
         cause: io::Error,
     },
     /// The database cannot be used.
@@ -38,7 +39,7 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// The first keys could not be made.
+    /// The first keys could not be created.
     #[error(transparent)]
     Keys(#[from] RotateError),
     /// The threads that hash passwords cannot be started.
@@ -47,7 +48,7 @@ pub enum StartError {
     /// The first password could not be hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
-    /// No randomness.
+    /// The random source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
 }

@@ -15,16 +15,17 @@ use crate::store::{Bootstrap, NewUser};
 /// The user name of the first administrator.
 pub const ADMIN_USERNAME: &str = "admin";
 
-/// The first administrator's password, known only to the replica that created the user.
+/// The password of the first administrator. Only the replica that created the user knows it.
 #[derive(Debug)]
 pub enum FirstPassword {
-    /// Generated now, and stored nowhere.
+    /// Generated, and not stored anywhere.
     Generated(SecretString),
     /// Taken from the configuration.
     Configured,
 }
 
-/// Creates the first administrator, unless it was ever done. Returns `Some` on the one replica that did it, after the commit.
+/// Creates the first administrator, unless that was done before. Returns `Some` after the commit, only on the
+/// replica that did it.
 pub async fn bootstrap(app: &App) -> Result<Option<FirstPassword>, StartError> {
     if app.store.is_bootstrapped().await? {
         return Ok(None);

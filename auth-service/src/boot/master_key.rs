@@ -1,4 +1,4 @@
-//! Finds the master keys, or makes the first one.
+//! Reads the master keys, or creates the first one.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::keys::sealing::MasterKeys;
 
-/// Where the master keys come from.
+/// The result of looking for master keys.
 pub(super) enum MasterKeySource {
     /// Configured, or read from the default file.
     Found(MasterKeys),
@@ -21,7 +21,7 @@ pub(super) enum MasterKeySource {
     Missing(PathBuf),
 }
 
-/// Finds the configured master keys, or those of the default file.
+/// Reads the configured master keys, or those of the default file.
 pub(super) fn find(config: &Config) -> Result<MasterKeySource, StartError> {
     if let Some(keys) = &config.master_key {
         return Ok(MasterKeySource::Found(MasterKeys::parse(keys.expose_secret())?));
@@ -35,7 +35,7 @@ pub(super) fn find(config: &Config) -> Result<MasterKeySource, StartError> {
     }
 }
 
-/// Makes a master key and writes it to the default file.
+/// Creates a master key and writes it to the default file.
 pub(super) fn create(path: PathBuf, entropy: &dyn Entropy) -> Result<MasterKeys, StartError> {
     let text = MasterKeys::generate(entropy)?;
     write_secret(&path, text.as_bytes()).map_err(|cause| StartError::File { path, cause })?;

@@ -1,4 +1,4 @@
-//! What a replica does before it serves: master key, schema, keys, first administrator.
+//! The start of a replica, before it serves: master key, schema, keys, first administrator.
 
 pub mod database;
 mod error;
@@ -28,13 +28,13 @@ pub use error::StartError;
 pub use first_admin::{ADMIN_USERNAME, FirstPassword, bootstrap};
 use master_key::MasterKeySource;
 
-/// Builds the parts of a replica: opens the database, founds or continues the chains of keys, opens every key.
+/// Builds the parts of a replica: opens the database, creates missing keys, and opens every key.
 pub async fn start(
     loaded: Loaded,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<App, StartError> {
-    // Before the database: a mistake in the configuration must not leave an empty one behind.
+    // Before the database, so that a configuration mistake does not leave an empty database behind.
     let config = Arc::new(loaded.config.clone());
     let master = master_key::find(&config)?;
     let (store, _) = database::open(&config, Arc::clone(&clock), &*entropy).await?;
@@ -44,10 +44,10 @@ pub async fn start(
         MasterKeySource::Missing(path) if table.rows.is_empty() => {
             Arc::new(master_key::create(path, &*entropy)?)
         }
-        // A new key would open none of them.
+        // A new master key could not open the existing keys.
         MasterKeySource::Missing(path) => return Err(StartError::MissingMasterKey(path)),
     };
-    // Proves that the existing keys can be opened, before any is added.
+    // Checks that the existing keys can be opened, before any is added.
     KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), config.key_publish_ahead)?;
     let settings = LiveSettings::new(Layers::new(Arc::clone(&config), loaded), &store.settings().await?);
     let policies = {
@@ -56,7 +56,7 @@ pub async fn start(
             settings.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]);
         chains.map(|chain| (chain, rotation_policy(&config, &settings, chain))).collect()
     };
-    found_missing_chains(&store, &table, policies, &master, &entropy).await?;
+    start_missing_chains(&store, &table, policies, &master, &entropy).await?;
     let table = store.key_table().await?;
     let keyring = KeyRing::new(&table, master, Arc::clone(&clock), config.key_publish_ahead)?;
     let (permits, queue) = (config.hash_permits, config.hash_queue);
@@ -88,8 +88,9 @@ pub async fn start(
     })
 }
 
-/// Starts each chain of `policies` that has no key yet; of any number of replicas one does it.
-async fn found_missing_chains(
+/// Creates the first key of each chain in `policies` that has none. If several replicas try, one of them does
+/// it.
+async fn start_missing_chains(
     store: &SqlStore,
     table: &KeyTable,
     policies: Vec<(Chain, RotationPolicy)>,

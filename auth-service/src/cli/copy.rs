@@ -13,14 +13,15 @@ use verifier::{Clock, SystemClock};
 
 use super::{Failure, load, print};
 
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct CopyArguments {
-    /// The SQLite database, a URL as in the configuration; it is only read.
+    /// URL of the SQLite database, as in the configuration. It is only read.
     #[arg(long, value_name = "URL")]
     from: String,
-    /// The empty PostgreSQL database; `database_url` of the configuration if left out, where no list of processes shows its password.
+    /// URL of the empty PostgreSQL database; defaults to `database_url` of the configuration. Prefer the
+    /// configuration: other users can see arguments, and the URL contains the password.
     #[arg(long, value_name = "URL")]
     to: Option<SecretString>,
 }
@@ -36,7 +37,7 @@ pub(crate) async fn run(
     let to = arguments.to.as_ref().unwrap_or(&config.database_url);
     if !matches!(Database::from_url(to.expose_secret()), Some(Database::Postgres)) {
         return Err(
-            "--to: must be a PostgreSQL database, postgres://…; or set AUTH_DATABASE_URL to it".into()
+            "--to: must be a PostgreSQL database, postgres://…; or set AUTH_DATABASE_URL instead".into()
         );
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -48,9 +49,9 @@ pub(crate) async fn run(
         print(&format!("{}\t{} rows\tchecksum {}", table.table, table.rows, table.checksum))?;
     }
     print(
-        "Both databases are the same. Start the service on PostgreSQL, with the same master key as before;",
+        "Both databases have the same content. Start the service on PostgreSQL with the same master key as before,",
     )?;
-    print(&format!("unless another was configured it is {}", from.with_file_name("master.key").display()))
+    print(&format!("by default {}", from.with_file_name("master.key").display()))
 }
 
 async fn connect(config: &Config, to: &SecretString, clock: &Arc<dyn Clock>) -> Result<SqlStore, Failure> {
@@ -59,7 +60,7 @@ async fn connect(config: &Config, to: &SecretString, clock: &Arc<dyn Clock>) -> 
     Ok(SqlStore::connect_postgres(to.expose_secret(), Arc::clone(clock), &replica, keep_for).await?)
 }
 
-/// Says how it is going, at the start and the end of a table and each second between.
+/// Prints progress to standard error when a table starts, every second, and when it ends.
 struct Reporter {
     clock: Arc<dyn Clock>,
     table: &'static str,
@@ -81,10 +82,10 @@ impl Reporter {
             self.table = table;
             self.started = Start { at: now, copied };
             if copied > 0 {
-                eprintln!("{table}: {copied} of {total} rows are there already");
+                eprintln!("{table}: {copied} of {total} rows are already copied");
             }
         }
-        let is_due = now.saturating_sub(self.shown_at) >= REPORT_EVERY;
+        let is_due = now.saturating_sub(self.shown_at) >= REPORT_INTERVAL;
         if copied < total && !is_due || is_new {
             return;
         }

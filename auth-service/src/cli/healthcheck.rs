@@ -10,23 +10,24 @@ use super::Failure;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks `/readyz` of the public listener that this configuration names.
+/// Requests `/readyz` from the configured public listener. Fails unless the status is 200.
 pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let address = reachable(config.public_addr);
-    let status = tokio::task::spawn_blocking(move || ask(address)).await??;
+    let status = tokio::task::spawn_blocking(move || request_readiness(address)).await??;
     if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("not ready: {status}").into()) }
 }
 
-fn ask(address: SocketAddr) -> std::io::Result<String> {
+/// Returns the status line.
+fn request_readiness(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(4_096).read_to_string(&mut answer)?;
-    Ok(answer.lines().next().unwrap_or_default().to_owned())
+    let mut response = String::new();
+    stream.take(4_096).read_to_string(&mut response)?;
+    Ok(response.lines().next().unwrap_or_default().to_owned())
 }
 
-/// A listener on all addresses is asked on loopback.
+/// Returns the address to connect to: loopback if the listener accepts connections on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

@@ -9,11 +9,11 @@ use verifier::{HttpSource, JwksRequest, JwksSource as _};
 
 use super::Failure;
 
-/// No key set is longer.
-const LONGEST: u64 = 256 * 1024;
+/// Maximum size of a key set.
+const MAX_SIZE: u64 = 256 * 1024;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The document as it is now; caches on the way ask the issuer.
+/// Returns the current document. Caches between this program and a URL must revalidate their copy.
 pub(super) async fn read(place: &str) -> Result<Vec<u8>, Failure> {
     if !place.starts_with("https://") && !place.starts_with("http://") {
         return Ok(read_file(Path::new(place)).map_err(|cause| format!("{place}: {cause}"))?);
@@ -26,7 +26,7 @@ pub(super) async fn read(place: &str) -> Result<Vec<u8>, Failure> {
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut document = Vec::new();
-    // One byte more than is allowed shows that there is more.
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut document)?;
+    // One byte more than the maximum, so that the parser refuses a longer document.
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut document)?;
     Ok(document)
 }

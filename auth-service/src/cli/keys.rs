@@ -4,7 +4,7 @@ use std::path::Path;
 
 use auth_service::config::Config;
 use auth_service::domain::key::Chain;
-use auth_service::flows::rotate_keys;
+use auth_service::flows::rotate_keys::{self, Compromised};
 use auth_service::store::KeyRow;
 use clap::Subcommand;
 use verifier::{Algorithm, UnixTime};
@@ -20,19 +20,19 @@ pub(crate) enum KeysCommand {
     List,
     /// Announce a successor now; it signs after `key_publish_ahead`.
     Rotate {
-        /// EdDSA, ES256 or RS256; `signing_algorithm` if left out.
+        /// EdDSA, ES256 or RS256; defaults to `signing_algorithm`.
         #[arg(long)]
         alg: Option<Algorithm>,
     },
-    /// Take a key out of use at once: tokens that it signed are refused.
+    /// Withdraw a compromised key immediately; tokens that it signed are refused.
     Compromise {
-        /// The key's name.
+        /// The key's id.
         #[arg(allow_hyphen_values = true)]
         kid: String,
     },
-    /// Seal all private keys under the first master key.
+    /// Reseal all private keys with the first master key.
     Reseal,
-    /// Write the public keys to a folder, one file each, for programs that read keys only from files.
+    /// Write the public keys to a folder, one file per key, for programs that read keys only from files.
     Export(Export),
 }
 
@@ -52,14 +52,14 @@ pub(crate) async fn run(config: Option<&Path>, command: KeysCommand) -> Result<(
         }
         KeysCommand::Compromise { kid } => {
             let app = open().await?;
-            let (key, successor) = rotate_keys::compromise(&app, ACTOR, &kid).await?;
+            let Compromised { key, successor } = rotate_keys::compromise(&app, ACTOR, &kid).await?;
             let now = app.clock.now();
             print(&line(&key, now))?;
             successor.map_or(Ok(()), |row| print(&line(&row, now)))
         }
         KeysCommand::Reseal => {
-            let moved = rotate_keys::reseal(&open().await?, ACTOR).await?;
-            print(&format!("{moved} keys were sealed anew under the first master key"))
+            let resealed = rotate_keys::reseal(&open().await?, ACTOR).await?;
+            print(&format!("{resealed} keys resealed with the first master key"))
         }
         KeysCommand::Export(export) => export.run(config).await,
     }

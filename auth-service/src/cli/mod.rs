@@ -1,4 +1,4 @@
-//! The command line. Every command that changes something calls the flow that the HTTP handler calls.
+//! The command line. A command that changes something calls the same flow as the HTTP handler.
 
 mod copy;
 mod export;
@@ -28,7 +28,7 @@ use verifier::{SystemClock, UnixTime};
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Arguments {
-    /// A TOML file; AUTH_* environment variables override it.
+    /// Configuration file in TOML; AUTH_* environment variables override it.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -41,7 +41,7 @@ enum Command {
     Serve,
     /// Bring the database schema up to date.
     Migrate,
-    /// Move an installation from SQLite to PostgreSQL: stop the service first.
+    /// Copy an installation from SQLite to PostgreSQL; stop the service first.
     Copy(copy::CopyArguments),
     /// Manage users.
     #[command(subcommand)]
@@ -49,16 +49,16 @@ enum Command {
     /// Manage signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Look at the replicas that run, take one out of the rotation.
+    /// List running replicas, or take one out of rotation.
     #[command(subcommand)]
     Replicas(replicas::ReplicasCommand),
     /// Manage sessions.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// Look at settings and change them while the service runs.
+    /// List settings, or change them while the service runs.
     #[command(subcommand)]
     Settings(settings::SettingsCommand),
-    /// Look at access tokens.
+    /// Check access tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// Inspect the configuration.
@@ -70,21 +70,21 @@ enum Command {
     Healthcheck,
     /// Print a completion script.
     Completions {
-        /// For which shell.
+        /// The shell that will use the script.
         shell: clap_complete::Shell,
     },
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print the effective values, secrets hidden, or what is wrong with them.
+    /// Print the effective values, with secrets hidden, or every problem.
     Check,
 }
 
-/// What a command prints instead of succeeding.
+/// The error of a command, which `main` prints.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs the command. Answers how the process ends.
+/// Runs the command. Returns the exit code of the process.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let file = arguments.config.as_deref();
     match arguments.command.unwrap_or(Command::Serve) {
@@ -108,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration, with its warnings on standard error.
+/// Returns the configuration, and prints its warnings to standard error.
 fn load(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, Failure> {
     let loaded = loaded?;
     for warning in &loaded.warnings {
@@ -117,7 +117,7 @@ fn load(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, Failure> {
     Ok(loaded)
 }
 
-/// Everything a flow needs, without serving.
+/// Starts the parts that flows need, without serving.
 async fn open(loaded: Result<Loaded, ConfigError>) -> Result<App, Failure> {
     let loaded = load(loaded)?;
     Ok(boot::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?)
@@ -132,7 +132,7 @@ async fn migrate(config: &Config) -> Result<(), Failure> {
     applied.iter().try_for_each(|name| print(&format!("applied {name}")))
 }
 
-/// Prints a line. A reader that stops reading is no failure.
+/// Prints a line. A closed pipe is not an error.
 fn print(line: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{}", line.trim_end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -140,7 +140,7 @@ fn print(line: &str) -> Result<(), Failure> {
     }
 }
 
-/// Asks for a password on a terminal without showing it; reads a line of standard input otherwise.
+/// Prompts for a password on a terminal, without echo; otherwise reads a line from standard input.
 fn read_password() -> Result<String, Failure> {
     use std::io::IsTerminal as _;
     if !io::stdin().is_terminal() {
@@ -149,14 +149,14 @@ fn read_password() -> Result<String, Failure> {
         return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
     }
     let password = rpassword::prompt_password("Password: ")?;
-    if rpassword::prompt_password("Again: ")? == password {
+    if rpassword::prompt_password("Repeat the password: ")? == password {
         Ok(password)
     } else {
         Err("the two passwords differ; nothing was changed".into())
     }
 }
 
-/// RFC 3339, or a dash.
+/// Formats a time as in RFC 3339, or as a dash if there is none.
 fn time(at: Option<UnixTime>) -> String {
     at.map_or_else(|| "-".to_owned(), auth_service::domain::rfc3339::rfc3339)
 }

@@ -1,4 +1,4 @@
-//! `auth-service replicas …`: through the database, from any host.
+//! `auth-service replicas …`. Works from any host that reaches the database.
 
 use std::time::Duration;
 
@@ -11,18 +11,20 @@ use clap::Subcommand;
 use super::{Failure, print, time};
 
 const PAGE: u32 = 500;
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReplicasCommand {
-    /// List replicas: id, machine, state, public address, version, started, last seen, key changes read, keys that sign,
-    /// version of the stored settings, with `refused` if it cannot use them.
+    /// List replicas: id, host, state, public address, version, started, last seen, key set version,
+    /// generations of its signing keys, settings version, with `refused` if the replica cannot use these
+    /// settings.
     List,
-    /// Take a replica out of the rotation: it is not ready, and serves what still comes. Waits until it has heard.
+    /// Take a replica out of rotation: it reports that it is not ready, and still serves requests that
+    /// arrive. Waits until the replica has done so.
     Drain {
         /// The replica's id, as `replicas list` prints it.
         id: String,
-        /// Put it back.
+        /// Put the replica back into rotation.
         #[arg(long)]
         undo: bool,
     },
@@ -39,7 +41,7 @@ pub(crate) async fn run(app: &App, command: ReplicasCommand) -> Result<(), Failu
         }
         ReplicasCommand::Drain { id, undo } => {
             replicas::drain(&app.store, &Actor::command_line(), &id, !undo).await?;
-            let row = obeyed(app, &id, !undo).await?;
+            let row = wait_until_applied(app, &id, !undo).await?;
             print(&line(&row))
         }
     }
@@ -57,29 +59,32 @@ async fn all(app: &App) -> Result<Vec<ReplicaRow>, Failure> {
     }
 }
 
-/// The replica, once it says that it has done what was asked.
-async fn obeyed(app: &App, id: &str, drained: bool) -> Result<ReplicaRow, Failure> {
-    let hears = async {
+/// Waits until the replica reports the requested state, and returns its row.
+async fn wait_until_applied(app: &App, id: &str, drained: bool) -> Result<ReplicaRow, Failure> {
+    let applied = async {
         loop {
-            let row =
-                all(app).await?.into_iter().find(|row| row.report.id == id).ok_or("the replica has ended")?;
+            let row = all(app)
+                .await?
+                .into_iter()
+                .find(|row| row.report.id == id)
+                .ok_or("the replica has stopped")?;
             match row.report.state {
                 ReplicaState::Draining | ReplicaState::Stopping if drained => return Ok(row),
                 ReplicaState::Ready | ReplicaState::NotReady | ReplicaState::Stopping if !drained => {
                     return Ok(row);
                 }
-                _ => tokio::time::sleep(LOOK_EVERY).await,
+                _ => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     };
     let limit = Duration::from(SILENT_AFTER);
-    let unheard = |_| {
+    let timed_out = |_| {
         format!(
-            "nothing was heard of it within {} s; it will do so when it reaches the database",
+            "the replica did not apply this within {} s; it will when it reaches the database",
             limit.as_secs()
         )
     };
-    tokio::time::timeout(limit, hears).await.map_err(unheard)?
+    tokio::time::timeout(limit, applied).await.map_err(timed_out)?
 }
 
 fn line(ReplicaRow { report, started_at, seen_at }: &ReplicaRow) -> String {

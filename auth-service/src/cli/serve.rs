@@ -1,4 +1,4 @@
-//! `auth-service serve`: from the configuration to a drained exit.
+//! `auth-service serve`: starts a replica, and drains it on SIGTERM or SIGINT.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -23,7 +23,7 @@ use verifier::SystemClock;
 use super::Failure;
 
 const PASSWORD_FILE: &str = "initial-admin-password";
-/// Idle connections of the database are waited for no longer than this at the end.
+/// Time limit for closing database connections at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -33,11 +33,11 @@ pub(super) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    // A taken port must be reported before anything is created.
+    // Bind first: if a port is in use, nothing must have been created.
     let public = bind(loaded.config.public_addr, "public_addr").await?;
     let admin = bind(loaded.config.admin_addr, "admin_addr").await?;
     let addresses = (public.local_addr()?, admin.local_addr()?);
-    // Others are told where it really is.
+    // For port 0, the other replicas must see the port that was picked.
     (loaded.config.public_addr, loaded.config.admin_addr) = addresses;
     let mut signals = Signals::new()?;
 
@@ -55,7 +55,7 @@ pub(super) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
     app.drain.stop();
     tokio::select! {
         () = tokio::time::sleep(drain_delay) => {}
-        // A second signal means now.
+        // A second signal cuts the delay short.
         _ = signals.received(Duration::ZERO) => {}
     }
     drop(stop);
@@ -65,7 +65,7 @@ pub(super) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
     jobs.abort();
     heartbeat::leave(&app.store).await;
     if tokio::time::timeout(CLOSE_TIMEOUT, app.store.close()).await.is_err() {
-        warn!("the database did not let go of its connections in time");
+        warn!("the database connections did not close in time");
     }
     info!("drained");
     Ok(())
@@ -79,11 +79,11 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
 }
 
 async fn closed(mut stopped: watch::Receiver<()>) {
-    // The sender is dropped, never used.
+    // Nothing is ever sent; this returns when the sender is dropped.
     let _ = stopped.changed().await;
 }
 
-/// The signals that end a replica.
+/// The signals that stop a replica.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -94,7 +94,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for one; answers how long to keep serving: not at all when a person pressed Ctrl-C.
+    /// Waits for a signal. Returns how long to keep serving: zero after Ctrl-C.
     async fn received(&mut self, drain_delay: Duration) -> Duration {
         tokio::select! {
             _ = self.terminate.recv() => drain_delay,
@@ -103,7 +103,7 @@ impl Signals {
     }
 }
 
-/// Says where the replica listens and, the first time, how to log in.
+/// Prints the addresses of the listeners and, on the first start, how to log in.
 fn announce(
     config: &Config,
     (public, admin): (SocketAddr, SocketAddr),
@@ -113,7 +113,7 @@ fn announce(
         vec![format!("listening: public http://{public}"), format!("listening: admin http://{admin}")];
     if let Some(password) = first_password {
         let password = match password {
-            FirstPassword::Generated(password) => Some(hand_over(config, &password, &mut lines)?),
+            FirstPassword::Generated(password) => Some(deliver_password(config, &password, &mut lines)?),
             FirstPassword::Configured => None,
         };
         lines.extend(first_steps(public, admin, password.as_deref()));
@@ -125,19 +125,24 @@ fn announce(
     }
 }
 
-/// Shows the generated password on a terminal, or keeps it in a file when output goes to a log. Answers a shell word for it.
-fn hand_over(config: &Config, password: &SecretString, lines: &mut Vec<String>) -> Result<String, Failure> {
+/// Shows the generated password on a terminal, or writes it to a file if the output goes to a log. Returns a
+/// shell word for it.
+fn deliver_password(
+    config: &Config,
+    password: &SecretString,
+    lines: &mut Vec<String>,
+) -> Result<String, Failure> {
     if io::stdout().is_terminal() {
         lines.push(String::new());
         lines.push(format!("user {ADMIN_USERNAME}, password: {}", password.expose_secret()));
-        lines.push("It is shown only now. Lost: auth-service user passwd admin".to_owned());
+        lines.push("It is not shown again. If you lose it: auth-service user passwd admin".to_owned());
         return Ok(password.expose_secret().to_owned());
     }
     let path = match config.database() {
         Database::Sqlite { path } => path.with_file_name(PASSWORD_FILE),
         Database::Postgres => PathBuf::from(PASSWORD_FILE),
     };
-    // Left over from another installation; this one's password is not in it.
+    // A file of an earlier installation, with another password.
     if let Err(error) = fs::remove_file(&path)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -152,8 +157,8 @@ fn hand_over(config: &Config, password: &SecretString, lines: &mut Vec<String>) 
     Ok(format!("$(cat {})", path.display()))
 }
 
-/// Three lines to paste: log in, ask who one is, rotate a key. `password` is a shell word; without one the configured password
-/// is taken from the environment.
+/// Three commands to paste: log in, show the own account, rotate a key. `password` is a shell word; without
+/// one, the commands take the configured password from the environment.
 fn first_steps(public: SocketAddr, admin: SocketAddr, password: Option<&str>) -> [String; 5] {
     let password = password.unwrap_or("$AUTH_BOOTSTRAP_ADMIN_PASSWORD");
     let body = format!(
@@ -162,7 +167,7 @@ fn first_steps(public: SocketAddr, admin: SocketAddr, password: Option<&str>) ->
     let token = r#"sed 's/.*"access_token":"\([^"]*\)".*/\1/'"#;
     [
         String::new(),
-        "Log in, ask who you are, rotate a signing key:".to_owned(),
+        "Log in, show your account, rotate a signing key:".to_owned(),
         format!(
             r#"TOKEN=$(curl -s http://{public}/v1/login -H 'content-type: application/json' -d "{body}" | {token})"#
         ),

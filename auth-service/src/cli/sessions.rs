@@ -13,14 +13,14 @@ const PAGE: u32 = 500;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionsCommand {
-    /// List a user's live sessions: id, audience, created, last refreshed, ends at the latest.
+    /// List a user's live sessions: id, audience, created, last refreshed, latest end.
     List {
-        /// The name to log in with.
+        /// The user's login name.
         username: String,
     },
     /// End a session.
     End {
-        /// The session's id.
+        /// The session's id, as `sessions list` prints it.
         id: String,
     },
 }

@@ -11,16 +11,16 @@ const ACTOR: &str = "cli";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SettingsCommand {
-    /// List the settings that can change while the service runs: name, value, where it comes from, stored value.
+    /// List the settings that can change while the service runs: name, value, source, stored value.
     List,
-    /// Store a value. Every replica uses it within two seconds, unless its file or environment says otherwise.
+    /// Store a value. Every replica uses it within two seconds, unless its file or environment overrides it.
     Set {
         /// The setting's name.
         key: String,
-        /// Its value, as in a variable of the environment: lists with commas between.
+        /// The value, written as in an environment variable: list items are separated by commas.
         value: String,
     },
-    /// Return to the default.
+    /// Remove the stored value, so that the default applies.
     Unset {
         /// The setting's name.
         key: String,
@@ -38,7 +38,7 @@ pub(crate) async fn run(app: &App, command: SettingsCommand) -> Result<(), Failu
     for setting in changed {
         print(&line(setting))?;
         if setting.is_overridden() {
-            eprintln!("warning: {key}: the {} stands over what is stored", setting.source.as_str());
+            eprintln!("warning: {key}: the {} overrides the stored value", setting.source.as_str());
         }
     }
     Ok(())
@@ -46,7 +46,7 @@ pub(crate) async fn run(app: &App, command: SettingsCommand) -> Result<(), Failu
 
 fn list(view: &SettingsView) -> Result<(), Failure> {
     for problem in &view.problems {
-        eprintln!("warning: stored settings are not used: {problem}");
+        eprintln!("warning: the stored settings are not in use: {problem}");
     }
     view.settings.iter().filter(|setting| setting.is_live).try_for_each(|setting| print(&line(setting)))
 }

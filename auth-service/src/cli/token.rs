@@ -1,4 +1,4 @@
-//! `auth-service token …`: what a resource server would say to a token, and why. Needs no database and no configuration.
+//! `auth-service token …`: checks tokens as a resource server does. Needs neither database nor configuration.
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -11,17 +11,18 @@ use verifier::{
 
 use super::{Failure, jwks};
 
-/// No token is longer; see the first check of `verifier`.
-const LONGEST_TOKEN: usize = 8 * 1024;
-/// Nothing was checked.
+/// Maximum size of a token; `verifier` checks it first.
+const MAX_TOKEN: usize = 8 * 1024;
+/// Exit code if nothing could be checked.
 const NOT_CHECKED: u8 = 2;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Check access tokens, one a line from standard input: a line of JSON for each says whether it is accepted, or why not.
+    /// Check access tokens from standard input, one per line; print one line of JSON per token that says
+    /// whether it is accepted.
     ///
-    /// Exit code 0: all are accepted. 1: some are refused. 2: nothing could be checked. Whether a token's session has ended or its
-    /// key is revoked is not looked up.
+    /// Exit code 0: all are accepted. 1: some are refused. 2: nothing could be checked. Does not check
+    /// whether a token's session has ended or its key was compromised.
     Check(Check),
 }
 
@@ -33,18 +34,18 @@ pub(crate) struct Check {
     /// The exact `iss` that tokens must have.
     #[arg(long)]
     issuer: String,
-    /// The service that checks; may be given several times, one of them is enough.
+    /// An accepted audience; may be repeated, and a token needs only one of them.
     #[arg(long, required = true)]
     audience: Vec<String>,
-    /// Check as if it were this second (Unix time).
+    /// Check as of this time, in Unix seconds.
     #[arg(long, value_name = "UNIX")]
     now: Option<i64>,
-    /// The clock difference to tolerate, in seconds.
+    /// Tolerated clock difference in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(0..=120))]
     leeway: i64,
 }
 
-/// Runs the command; a token that is refused is an answer, not a failure.
+/// Runs the command. A refused token is a result, not an error.
 pub(crate) async fn run(TokenCommand::Check(check): TokenCommand) -> ExitCode {
     match check.run().await {
         Ok(true) => ExitCode::SUCCESS,
@@ -61,21 +62,21 @@ impl Check {
         let keys = load_keys(&self.jwks).await?;
         let expected = Expected::new(self.issuer, self.audience).with_leeway(Seconds(self.leeway));
         let clock = SystemClock::new();
-        let judge =
+        let verify =
             |token: &str| expected.verify(token, &keys, self.now.map_or_else(|| clock.now(), UnixTime));
-        Ok(check_lines(io::stdin().lock(), io::stdout().lock(), judge)?)
+        Ok(check_lines(io::stdin().lock(), io::stdout().lock(), verify)?)
     }
 }
 
 async fn load_keys(place: &str) -> Result<KeySet, Failure> {
     let keys = KeySet::parse(&jwks::read(place).await?)?;
-    if keys.is_empty() { Err("the key set has no key that can be used".into()) } else { Ok(keys) }
+    if keys.is_empty() { Err("the key set has no usable key".into()) } else { Ok(keys) }
 }
 
-/// What is said of one line. Never any part of the token.
+/// The result of a check. Contains no part of the token.
 #[derive(Serialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
-enum Answer<'a> {
+enum Outcome<'a> {
     Accept { kid: &'a Kid, sub: &'a str, exp: UnixTime },
     Reject { label: &'static str, detail: String },
 }
@@ -84,37 +85,38 @@ enum Answer<'a> {
 struct Line<'a> {
     line: u64,
     #[serde(flatten)]
-    answer: Answer<'a>,
+    outcome: Outcome<'a>,
 }
 
-/// Answers each line at once, so that it can be used by hand. Whether all tokens were accepted. A reader that stops reading ends it.
+/// Checks each line as it arrives, so that the command works interactively. Returns whether all tokens were
+/// accepted. Stops if the output is closed.
 fn check_lines(
     mut tokens: impl BufRead,
-    mut answers: impl Write,
-    judge: impl Fn(&str) -> Result<Verified, VerifyError>,
+    mut output: impl Write,
+    verify: impl Fn(&str) -> Result<Verified, VerifyError>,
 ) -> io::Result<bool> {
     let (mut token, mut all_accepted) = (Vec::new(), true);
     for line in 1.. {
         let Some(fits) = read_line(&mut tokens, &mut token)? else { break };
         let text = std::str::from_utf8(token.trim_ascii());
-        let judged = match text {
+        let checked = match text {
             _ if !fits => Err(Reason::TooLong.into()),
             Ok("") => continue,
-            Ok(text) => judge(text),
+            Ok(text) => verify(text),
             Err(_) => Err(Reason::NotJws.into()),
         };
-        all_accepted &= judged.is_ok();
-        let answer = match &judged {
+        all_accepted &= checked.is_ok();
+        let outcome = match &checked {
             Ok(verified) => {
-                Answer::Accept { kid: verified.kid(), sub: verified.subject(), exp: verified.expires_at() }
+                Outcome::Accept { kid: verified.kid(), sub: verified.subject(), exp: verified.expires_at() }
             }
             Err(VerifyError::Invalid(reason)) => {
-                Answer::Reject { label: reason.label(), detail: reason.to_string() }
+                Outcome::Reject { label: reason.label(), detail: reason.to_string() }
             }
-            Err(error) => Answer::Reject { label: error.label(), detail: error.to_string() },
+            Err(error) => Outcome::Reject { label: error.label(), detail: error.to_string() },
         };
-        let text = serde_json::to_string(&Line { line, answer })?;
-        match writeln!(answers, "{text}").and_then(|()| answers.flush()) {
+        let text = serde_json::to_string(&Line { line, outcome })?;
+        match writeln!(output, "{text}").and_then(|()| output.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             written => written?,
         }
@@ -122,10 +124,10 @@ fn check_lines(
     Ok(all_accepted)
 }
 
-/// Reads a line without its end into `line`, of which it keeps no more than a token may have and a little white space: `Some(false)`
-/// says that it was longer. `None` at the end.
+/// Reads a line without its line break into `line`. Returns whether it fits: of a line that is longer than a
+/// token and some white space, only the start is kept. Returns `None` at the end of the input.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
-    const ROOM: usize = LONGEST_TOKEN + 64;
+    const MAX_LINE: usize = MAX_TOKEN + 64;
     line.clear();
     let (mut fits, mut has_begun) = (true, false);
     loop {
@@ -139,7 +141,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
         has_begun = true;
         let end = chunk.iter().position(|byte| *byte == b'\n');
         let part = &chunk[..end.unwrap_or(chunk.len())];
-        fits &= line.len() + part.len() <= ROOM;
+        fits &= line.len() + part.len() <= MAX_LINE;
         if fits {
             line.extend_from_slice(part);
         }
@@ -159,15 +161,15 @@ mod tests {
         let mut input = io::BufReader::with_capacity(chunk, input);
         let (mut line, mut lines) = (Vec::new(), Vec::new());
         while let Some(fits) = read_line(&mut input, &mut line).unwrap() {
-            assert!(line.capacity() <= 2 * (LONGEST_TOKEN + 64), "{}", line.capacity());
+            assert!(line.capacity() <= 2 * (MAX_TOKEN + 64), "{}", line.capacity());
             lines.push((fits, line.len()));
         }
         lines
     }
 
     #[test]
-    fn a_line_is_kept_only_as_far_as_a_token_can_be_long() {
-        let longest = LONGEST_TOKEN + 64;
+    fn overlong_line_is_not_buffered() {
+        let longest = MAX_TOKEN + 64;
         let input = [vec![b'x'; longest], vec![b'x'; longest + 1], vec![b'x'; 3_000_000], b"abc".to_vec()];
         for chunk in [1, 7, 8_192, 1_000_000] {
             let found = lines(&input.join(&b'\n'), chunk);
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_needs_no_end_and_an_empty_input_has_no_line() {
+    fn last_line_break_is_optional_and_empty_input_has_no_line() {
         assert_eq!(lines(b"a\nb", 10), [(true, 1), (true, 1)]);
         assert_eq!(lines(b"a\n\n", 10), [(true, 1), (true, 0)]);
         assert_eq!(lines(b"", 10), []);

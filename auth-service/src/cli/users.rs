@@ -14,25 +14,26 @@ const PAGE: u32 = 500;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
-    /// Create a user; the password is asked for, or read from standard input.
+    /// Create a user; prompts for the password, or reads it from standard input.
     Add {
-        /// The name to log in with.
+        /// The user's login name.
         username: String,
-        /// A role to give; may be repeated.
+        /// A role of the user; may be repeated.
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
     },
-    /// Refuse a user's logins and end their sessions.
+    /// Disable a user: refuse their logins and end their sessions.
     Disable {
-        /// The name to log in with.
+        /// The user's login name.
         username: String,
     },
-    /// Set a user's password and end their sessions; the password is asked for, or read from standard input.
+    /// Set a user's password and end their sessions; prompts for the password, or reads it from standard
+    /// input.
     Passwd {
-        /// The name to log in with.
+        /// The user's login name.
         username: String,
     },
-    /// List users: name, id, roles, since when disabled.
+    /// List users: name, id, roles, time when disabled.
     List,
 }
 
@@ -76,5 +77,5 @@ async fn list(app: &App) -> Result<(), Failure> {
 async fn find(app: &App, username: &str) -> Result<UserRow, Failure> {
     let name = Username::parse(username).map_err(|problem| format!("the user name {problem}"))?;
     let user = app.store.find_user_named(name.as_str()).await?;
-    user.ok_or_else(|| format!("there is no user {name}; `auth-service user list` shows all").into())
+    user.ok_or_else(|| format!("there is no user {name}; `auth-service user list` lists all").into())
 }

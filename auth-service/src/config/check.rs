@@ -1,4 +1,4 @@
-//! Which values and combinations are refused at start, each with what to do about it.
+//! Checks of values and their combinations. Each problem says what to do about it.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -7,23 +7,25 @@ use secrecy::ExposeSecret;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use verifier::Seconds;
 
-use super::{ADMIN_AUDIENCE, Config, ConfigError, Database, Settings, duration};
+use super::{ADMIN_AUDIENCE, Config, ConfigError, Database, Settings, duration, problems::Problems};
 use crate::domain::password::HashPolicy;
 use crate::domain::revocation::{LARGEST_LEEWAY, LONGEST_ACCESS_TOKEN};
 
-/// Registered and own claims that no configuration may take over (RFC 7519, RFC 9068, RFC 8693, RFC 7800, OIDC core).
+/// Claims that a standard or the service defines; no configuration may redefine them (RFC 7519, RFC 9068, RFC
+/// 8693, RFC 7800, OIDC core).
 const RESERVED_CLAIMS: &str = "iss sub aud exp nbf iat jti sid client_id scope roles auth_time amr acr azp nonce \
      at_hash c_hash cnf act may_act events sub_id typ token_use";
 
 impl Config {
-    /// Refuses values that cannot work, all at once, as at the start ([`Config::load`] has done it already).
+    /// Fails with every problem of these values. [`Config::load`] has already checked the values that it
+    /// returns.
     pub fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
-        let problems = self.problems(settings);
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+        self.problems(settings).into_result(())
     }
 
-    pub(super) fn problems(&self, settings: &Settings) -> Vec<String> {
-        let mut problems = Problems(Vec::new());
+    /// Every problem of the fixed values and of `settings`.
+    pub(super) fn problems(&self, settings: &Settings) -> Problems {
+        let mut problems = Problems::default();
         self.check_issuer(&mut problems);
         self.check_listeners(&mut problems);
         self.check_storage(&mut problems);
@@ -31,42 +33,44 @@ impl Config {
         self.check_hashing(&mut problems);
         self.check_origins(&mut problems);
         self.check_log(&mut problems);
-        problems.0.extend(self.problems_with(settings));
-        problems.0
+        problems.append(self.problems_with(settings));
+        problems
     }
 
-    /// What is wrong with settings, alone and beside what is fixed. The rest was checked at the start: it looks at the machine, which
-    /// takes time and may have changed since, and no setting could be blamed for it.
-    pub(super) fn problems_with(&self, settings: &Settings) -> Vec<String> {
-        let mut problems = Problems(Vec::new());
+    /// The problems of `settings`, alone and combined with the fixed values. The fixed values alone are
+    /// checked only at the start: that check depends on the machine, which may have changed since, and a
+    /// change of settings must not fail because of it.
+    pub(super) fn problems_with(&self, settings: &Settings) -> Problems {
+        let mut problems = Problems::default();
         settings.check_audiences(&mut problems);
         settings.check_algorithms(&mut problems);
         settings.check_lifetimes(&mut problems);
         self.check_key_schedule(settings, &mut problems);
         settings.check_passwords(&mut problems);
         settings.check_extra_claims(&mut problems);
-        problems.0
+        problems
     }
 
-    /// What works but is probably not meant.
+    /// Warnings about values that work but are probably a mistake.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
             warnings.push(
-                "trusted_proxies: trusts every address, so any client can choose the address that limits count"
+                "trusted_proxies: trusts every address, so any client can forge its address and evade limits"
                     .to_owned(),
             );
         }
         if self.allow_insecure_issuer {
             warnings.push(
-                "allow_insecure_issuer: tokens and passwords may cross the network in clear".to_owned(),
+                "allow_insecure_issuer: tokens and passwords may cross the network without encryption"
+                    .to_owned(),
             );
         }
         if self.issuer == Self::default().issuer
             && self.public_addr.port() != Self::default().public_addr.port()
         {
             warnings.push(format!(
-                "issuer: is still {}, where nothing listens; set it to the URL under which verifiers reach this service",
+                "issuer: is still {}, where nothing listens; set it to the URL at which verifiers reach this service",
                 self.issuer
             ));
         }
@@ -94,7 +98,7 @@ impl Config {
             Some("http") if is_loopback(authority.host()) || self.allow_insecure_issuer => {}
             Some("http") => problems.add(
                 "issuer",
-                "must be https unless it is a loopback address; set allow_insecure_issuer to accept tokens in clear",
+                "must be https unless it is a loopback address; set allow_insecure_issuer to allow tokens without encryption",
             ),
             _ => problems.add("issuer", "must start with https:// (http:// for loopback)"),
         }
@@ -102,7 +106,7 @@ impl Config {
 
     fn check_listeners(&self, problems: &mut Problems) {
         if overlap(self.public_addr, self.admin_addr) {
-            problems.add("admin_addr", "must not be the listener of public_addr; choose another port");
+            problems.add("admin_addr", "must not conflict with public_addr; choose another port");
         }
     }
 
@@ -120,7 +124,7 @@ impl Config {
                 if path.contains(['?', '#']) {
                     problems.add(
                         "database_url",
-                        "takes no parameters for SQLite; remove everything from the ? on",
+                        "must have no parameters for SQLite; remove the ? and what follows it",
                     );
                 }
             }
@@ -128,14 +132,14 @@ impl Config {
                 if self.database_url.expose_secret().contains("***") {
                     problems.add(
                         "database_url",
-                        "must hold the password itself, not *** as printed by `config check`",
+                        "must contain the password itself, not the *** that `config check` prints",
                     );
                 }
                 if self.master_key.is_none() && self.master_key_file.is_none() {
                     problems.add(
                         "master_key_file",
-                        "must be set on PostgreSQL, where every replica needs the same one; \
-                         make it with `openssl rand -base64 32`",
+                        "must be set on PostgreSQL, to the same key on every replica; \
+                         create one with `openssl rand -base64 32`",
                     );
                 }
             }
@@ -155,7 +159,7 @@ impl Config {
         problems.add_unless(self.drain_delay.as_secs() <= 600, "drain_delay", "must be at most 10m");
     }
 
-    /// K1, and what keeps a healthy replica ready (K8) and a rotation possible.
+    /// Rule K1, and the bounds that keep a healthy replica ready (K8) and rotation possible.
     fn check_key_schedule(&self, settings: &Settings, problems: &mut Problems) {
         let ahead = i128::from(self.key_publish_ahead.0) * 1000;
         let poll = i128::try_from(self.key_poll_interval.as_millis()).unwrap_or(i128::MAX / 8);
@@ -163,12 +167,13 @@ impl Config {
         let needed = caches + poll + 2 * i128::from(self.clock_bound.0) * 1000;
         if 3 * ahead < 4 * needed {
             let least = Seconds(i64::try_from((4 * needed + 2999) / 3000).unwrap_or(i64::MAX));
-            problems.0.push(format!(
-                "key_publish_ahead: must be at least {} with this jwks_max_age, key_poll_interval and clock_bound, \
+            let problem = format!(
+                "must be at least {} with this jwks_max_age, key_poll_interval and clock_bound, \
                  or caches would miss a key that already signs (¾ of it must cover 1.2 × jwks_max_age + \
                  key_poll_interval + 2 × clock_bound)",
                 show(least),
-            ));
+            );
+            problems.add("key_publish_ahead", &problem);
         }
         problems.add_unless(poll >= 50, "key_poll_interval", "must be at least 50ms");
         problems.add_unless(
@@ -179,7 +184,7 @@ impl Config {
         problems.add_unless(
             settings.key_rotation_period >= self.key_publish_ahead,
             "key_rotation_period",
-            "must be at least key_publish_ahead, because a successor is announced so long before it signs",
+            "must be at least key_publish_ahead, because a successor is announced that long before it signs",
         );
     }
 
@@ -188,7 +193,7 @@ impl Config {
         if let Some(least) = policy.fewest_iterations()
             && policy.iterations < least
         {
-            problems.0.push(format!("hash_iterations: must be at least {least} with this hash_memory_kib"));
+            problems.add("hash_iterations", &format!("must be at least {least} with this hash_memory_kib"));
         }
         problems.add_unless(
             policy.fewest_iterations().is_some(),
@@ -198,12 +203,12 @@ impl Config {
         problems.add_unless(
             policy.memory_kib <= HashPolicy::MOST.memory_kib,
             "hash_memory_kib",
-            "must be at most 262144; dearer stored hashes are refused",
+            "must be at most 262144; more expensive stored hashes are refused",
         );
         problems.add_unless(
             policy.iterations <= HashPolicy::MOST.iterations,
             "hash_iterations",
-            "must be at most 16; dearer stored hashes are refused",
+            "must be at most 16; more expensive stored hashes are refused",
         );
         problems.add_unless(
             (1..=HashPolicy::MOST.parallelism).contains(&policy.parallelism),
@@ -214,10 +219,11 @@ impl Config {
         problems.add_unless((1..=10_000).contains(&self.hash_queue), "hash_queue", "must be from 1 to 10000");
         let affordable = super::source::hashes_in_half_of_memory(policy.memory_kib);
         if self.hash_permits > affordable {
-            problems.0.push(format!(
-                "hash_permits: must be at most {affordable}, or hashes could take more than half of the memory; \
+            let problem = format!(
+                "must be at most {affordable}, or hashes could take more than half of the memory; \
                  lower it or hash_memory_kib"
-            ));
+            );
+            problems.add("hash_permits", &problem);
         }
     }
 
@@ -231,11 +237,12 @@ impl Config {
     }
 
     fn check_log(&self, problems: &mut Problems) {
-        // A bare word that is no level would be taken for a target, and everything else fall silent.
-        let meant = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-        if !self.log.split(',').all(meant) || EnvFilter::builder().with_regex(false).parse(&self.log).is_err()
+        // A bare word that is not a level would be read as a target, which turns off all other log lines.
+        let is_valid = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+        if !self.log.split(',').all(is_valid)
+            || EnvFilter::builder().with_regex(false).parse(&self.log).is_err()
         {
-            problems.add("log", "must be a level (error, warn, info, debug, trace, off) and target=level pairs, with commas between");
+            problems.add("log", "must be a level (error, warn, info, debug, trace, off) and target=level pairs, separated by commas");
         }
     }
 }
@@ -296,11 +303,10 @@ impl Settings {
             "refresh_absolute_ttl",
             "must be at least refresh_idle_ttl",
         );
-        if self.refresh_grace > self.longest_grace() || self.refresh_grace < Seconds(0) {
-            let most = show(self.longest_grace());
-            problems.0.push(format!(
-                "refresh_grace: must be at most {most}: 10s, or half of access_token_ttl if that is less"
-            ));
+        if self.refresh_grace > self.max_refresh_grace() || self.refresh_grace < Seconds(0) {
+            let most = show(self.max_refresh_grace());
+            let problem = format!("must be at most {most}: 10s, or half of access_token_ttl if that is less");
+            problems.add("refresh_grace", &problem);
         }
     }
 
@@ -328,23 +334,6 @@ impl Settings {
     }
 }
 
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn add(&mut self, key: &str, what: &str) {
-        let problem = format!("{key}: {what}");
-        if !self.0.contains(&problem) {
-            self.0.push(problem);
-        }
-    }
-
-    fn add_unless(&mut self, holds: bool, key: &str, what: &str) {
-        if !holds {
-            self.add(key, what);
-        }
-    }
-}
-
 fn show(seconds: Seconds) -> String {
     duration::format(std::time::Duration::from_secs(seconds.0.unsigned_abs()))
 }
@@ -354,7 +343,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether binding one address would take the other's connections, or fail.
+/// Whether two listeners conflict: the second one could not bind, or would take connections of the first.
 fn overlap(left: SocketAddr, right: SocketAddr) -> bool {
     left.port() != 0
         && left.port() == right.port()
@@ -365,7 +354,7 @@ fn are_distinct(names: &[String]) -> bool {
     names.iter().collect::<BTreeSet<_>>().len() == names.len()
 }
 
-/// A name that needs no quoting anywhere: in lists of the environment, in JSON, in logs.
+/// Whether a name needs no quoting in lists of the environment, in JSON and in logs.
 fn is_plain(name: &str, most: usize) -> bool {
     (1..=most).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'"' | b'\\'))

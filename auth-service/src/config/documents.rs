@@ -1,4 +1,4 @@
-//! The documents that list the configuration keys list all of them, and nothing else.
+//! Tests that the documents list every configuration key, and nothing else.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_table_of_keys_lists_every_key_and_marks_those_that_may_be_stored() {
+fn table_of_keys_lists_every_key_and_marks_live_ones() {
     let rows = rows(CONFIGURATION, "| key | default | live | meaning |");
     let listed = rows.iter().map(|cells| cells[0].trim_matches('`'));
     assert_eq!(sorted(listed), sorted(source::keys()));
@@ -32,7 +32,7 @@ fn the_table_of_keys_lists_every_key_and_marks_those_that_may_be_stored() {
 }
 
 #[test]
-fn the_table_of_keys_shows_the_defaults() {
+fn table_of_keys_shows_the_defaults() {
     let shown: Vec<_> = [Config::default().shown(), Settings::default().shown()].concat();
     for cells in rows(CONFIGURATION, "| key | default | live | meaning |") {
         let key = cells[0].trim_matches('`');
@@ -48,7 +48,7 @@ fn the_table_of_keys_shows_the_defaults() {
 }
 
 #[test]
-fn the_example_file_lists_every_key_with_its_default_and_marks_those_that_may_be_stored() {
+fn example_file_lists_every_key_with_its_default_and_marks_live_ones() {
     let (mut listed, mut values, mut is_marked) = (Vec::new(), String::new(), false);
     for line in EXAMPLE.lines().skip_while(|line| !line.starts_with("# ---")) {
         // "# key = value" is a key without a fixed default; every other comment is prose.
@@ -76,7 +76,7 @@ fn the_example_file_lists_every_key_with_its_default_and_marks_those_that_may_be
 }
 
 #[test]
-fn the_operator_guide_lists_every_setting_that_may_be_stored() {
+fn operator_guide_lists_every_live_setting() {
     let rows = rows(OPERATOR_GUIDE, "| setting | takes effect |");
     let listed = rows.iter().flat_map(|cells| cells[0].split('`').skip(1).step_by(2));
     assert_eq!(sorted(listed), sorted(Settings::KEYS.iter().copied()));

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// Ten years; longer is a slip of the pen, and the sum of two still fits everywhere.
-const LONGEST: Duration = Duration::from_hours(3650 * 24);
+/// Ten years. A longer value is a mistake, and the sum of two values at the maximum still fits everywhere.
+const MAX: Duration = Duration::from_hours(3650 * 24);
 
-/// Units from the largest, as (suffix, milliseconds); `ms` stands before `m` and `s` so that suffixes match whole.
+/// Units as (suffix, milliseconds): the smallest, then all others from the largest.
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
 
-/// Reads a whole number and one unit. The error completes the sentence "must be …".
+/// Parses a whole number and one unit. The error is a phrase such as "must be …".
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
@@ -19,11 +19,11 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     number
         .checked_mul(*unit)
         .map(Duration::from_millis)
-        .filter(|duration| *duration <= LONGEST)
+        .filter(|duration| *duration <= MAX)
         .ok_or_else(|| "must be at most 3650d".to_owned())
 }
 
-/// Writes the duration with the largest unit that loses nothing.
+/// Formats a duration in the largest unit that is exact.
 pub(super) fn format(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (name, unit) = match millis {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_and_a_unit_make_a_duration() {
+    fn number_with_a_unit_is_a_duration() {
         for (text, millis) in
             [("500ms", 500), ("90s", 90_000), ("15m", 900_000), ("12h", 43_200_000), ("30d", 2_592_000_000)]
         {
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn malformed_and_too_long_durations_are_refused() {
         for text in ["", "5", "s", "-5s", "1.5h", "5 m", "5M", "5m30s", "٥s", "18446744073709551616s", "+5s"]
         {
             assert!(parse(text).is_err(), "{text}");
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn formatting_uses_the_largest_exact_unit_and_reads_back() {
+    fn durations_are_formatted_in_the_largest_exact_unit() {
         for text in ["0s", "1ms", "500ms", "90s", "15m", "25h", "30d"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }

@@ -1,18 +1,17 @@
-//! Settings that operators stored, under what file and environment say.
+//! Settings that operators stored, overridden by file and environment.
 //!
-//! Every value goes through the same reading and the same checks as at the start, so a stored value and one in the file are refused in
-//! the same words.
+//! Stored values are read and checked like values of the file, and are refused with the same messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Config, ConfigError, Given, Loaded, Settings, Source, setting::Raw, source};
+use super::{Config, ConfigError, Given, Loaded, Settings, Source, problems::Problems, setting::Raw, source};
 
-/// What stands over the stored settings and under them, on this replica.
+/// The values of this replica that override stored settings, and the defaults below them.
 #[derive(Clone, Debug)]
 pub struct Layers {
     config: Arc<Config>,
-    /// As file and environment alone have them.
+    /// The settings from file, environment and defaults, without stored values.
     local: Settings,
     given: Given,
 }
@@ -22,17 +21,8 @@ pub struct Layers {
 pub enum NewValue {
     /// In a JSON document.
     Json(serde_json::Value),
-    /// On a command line, in the form of a variable of the environment.
+    /// On a command line, written as in an environment variable.
     Text(String),
-}
-
-/// Settings that a change would lead to.
-#[derive(Clone, Debug)]
-pub struct Checked {
-    /// On this replica.
-    pub here: Settings,
-    /// On a replica whose file and environment do not set what is changed.
-    pub elsewhere: Settings,
 }
 
 /// Stored settings: names, and values in TOML.
@@ -44,64 +34,62 @@ impl Layers {
         Self { config, local: loaded.settings, given: loaded.given }
     }
 
-    /// What applies on this replica. Settings of a newer release, which this one does not know, are passed over.
+    /// The settings that apply on this replica. Ignores settings that this release does not know, because a
+    /// newer one stored them.
     pub fn over(&self, stored: &Stored) -> Result<Settings, ConfigError> {
-        self.combine(stored, |key| self.given.contains_key(key))
+        Ok(self.combine(stored, |key| self.given.contains_key(key))?)
     }
 
-    /// What would apply if `stored` were stored; refused if it is not valid on this replica, or on one whose file and environment do
-    /// not set what `names` changes.
-    pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<Checked, ConfigError> {
+    /// Refuses a change of the settings in `names` after which `stored` would not be valid: on this replica, or on a
+    /// replica whose file and environment do not set what is changed.
+    pub fn check(&self, stored: &Stored, names: &BTreeSet<String>) -> Result<(), ConfigError> {
+        let here = self.combine(stored, |key| self.given.contains_key(key));
         let elsewhere = self.combine(stored, |key| self.given.contains_key(key) && !names.contains(key));
-        match (self.over(stored), elsewhere) {
-            (Ok(here), Ok(elsewhere)) => Ok(Checked { here, elsewhere }),
+        match (here.err(), elsewhere.err()) {
+            (None, None) => Ok(()),
             (here, elsewhere) => {
-                let mut problems = here.err().map(|error| error.problems).unwrap_or_default();
-                let others = elsewhere.err().map(|error| error.problems).unwrap_or_default();
-                problems.extend(
-                    others.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>(),
-                );
-                Err(ConfigError { problems })
+                let mut problems = here.unwrap_or_default();
+                problems.append(elsewhere.unwrap_or_default());
+                Err(problems.into())
             }
         }
     }
 
-    /// The settings as file, environment and defaults alone have them.
+    /// The settings from file, environment and defaults, without stored values.
     pub fn local(&self) -> &Settings {
         &self.local
     }
 
-    /// Where the value of `key` comes from when these settings are stored.
+    /// The source of the value of `key` if these settings are stored.
     pub fn source(&self, key: &str, stored: &Stored) -> Source {
-        let below = if stored.contains_key(key) { Source::Database } else { Source::Default };
-        self.given.get(key).copied().unwrap_or(below)
+        let fallback = if stored.contains_key(key) { Source::Database } else { Source::Default };
+        self.given.get(key).copied().unwrap_or(fallback)
     }
 
-    /// The defaults of all settings beside these values.
-    pub fn defaults(&self, beside: &Settings) -> Vec<(&'static str, Option<String>)> {
+    /// The default of every key. Some depend on other values, which are taken from `settings`.
+    pub fn defaults(&self, settings: &Settings) -> Vec<(&'static str, Option<String>)> {
         let mut config = Config::default();
         config.derive_defaults(&Given::new());
-        let settings = Settings { refresh_grace: beside.longest_grace(), ..Settings::default() };
+        let settings = Settings { refresh_grace: settings.max_refresh_grace(), ..Settings::default() };
         [config.shown(), settings.shown()].concat()
     }
 
-    /// All values on this replica, as they may be shown.
+    /// Every value on this replica, with secrets hidden.
     pub fn shown(&self, settings: &Settings) -> Vec<(&'static str, Option<String>)> {
         [self.config.shown(), settings.shown()].concat()
     }
 
-    fn combine(
-        &self,
-        stored: &Stored,
-        is_overridden: impl Fn(&str) -> bool,
-    ) -> Result<Settings, ConfigError> {
+    /// The settings of a replica whose file and environment set exactly the keys that `is_overridden`.
+    fn combine(&self, stored: &Stored, is_overridden: impl Fn(&str) -> bool) -> Result<Settings, Problems> {
         let mut settings = self.local.clone();
-        let mut problems = Vec::new();
-        // As where no line stands over them.
+        let mut problems = Problems::default();
+        // This replica sets these keys, that one does not.
         for (key, default) in Settings::default().shown() {
-            if let Some(default) = default.filter(|_| self.given.contains_key(key) && !is_overridden(key)) {
-                let reset = read_toml(&default).and_then(|value| settings.set(key, Raw::Toml(&value)));
-                problems.extend(reset.err());
+            if let Some(default) = default.filter(|_| self.given.contains_key(key) && !is_overridden(key))
+                && let Err(problem) =
+                    read_toml(&default).and_then(|value| settings.set(key, Raw::Toml(&value)))
+            {
+                problems.add(key, &problem);
             }
         }
         let applied: BTreeMap<_, _> = stored
@@ -111,25 +99,25 @@ impl Layers {
             .collect();
         for (key, value) in &applied {
             if let Err(problem) = read_toml(value).and_then(|value| settings.set(key, Raw::Toml(&value))) {
-                problems.push(format!("{key}: {problem}"));
+                problems.add(key, &problem);
             }
         }
         if problems.is_empty() {
             settings.derive_defaults(|key| applied.contains_key(key) || is_overridden(key));
             problems = self.config.problems_with(&settings);
         }
-        if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 }
 
-/// What is to be stored for a setting: its key, and the value in the one form that all replicas read.
+/// The key and the value to store for a setting; the value has the one form that all replicas read.
 pub fn to_be_stored(name: &str, value: Option<&NewValue>) -> Result<(String, Option<String>), String> {
-    // Not repeated: it may be anything.
-    let key =
-        known(name).map_err(|nearest| format!("a name is not a setting. The nearest one is {nearest}"))?;
+    // The name may be anything, so the message does not repeat it.
+    let key = known(name)
+        .map_err(|nearest| format!("a name is not a setting; the most similar one is {nearest}"))?;
     if !is_live(key) {
         return Err(format!(
-            "{key}: is fixed until the service is started again; set it in the file or the environment"
+            "{key}: cannot be changed while the service runs; set it in the file or the environment"
         ));
     }
     let Some(value) = value else { return Ok((key.to_owned(), None)) };
@@ -146,12 +134,12 @@ pub fn to_be_stored(name: &str, value: Option<&NewValue>) -> Result<(String, Opt
     Ok((key.to_owned(), written.and_then(|(_, value)| value)))
 }
 
-/// The key with this name, or the one that is most like it.
+/// The key with this name. The error is the key with the most similar name.
 pub fn known(name: &str) -> Result<&'static str, &'static str> {
     source::known(name).ok_or_else(|| source::nearest_key(name))
 }
 
-/// The value after "name =" in a file.
+/// Parses a value as it is written in TOML.
 pub fn read_toml(value: &str) -> Result<toml::Value, String> {
     let table = format!("value = {value}").parse::<toml::Table>();
     let value = table.ok().and_then(|mut table| table.remove("value"));
@@ -175,7 +163,7 @@ mod tests {
         values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// A replica whose environment says these.
+    /// The layers of a replica with this environment.
     fn layers(environment: &[(&str, &str)]) -> Layers {
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
         let loaded = source::load(None, environment).unwrap();
@@ -183,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_values_stand_over_defaults_and_under_the_environment() {
+    fn stored_values_override_defaults_but_not_the_environment() {
         let layers = layers(&[("AUTH_PASSWORD_MIN_LENGTH", "20"), ("AUTH_LEEWAY", "10s")]);
         let stored = stored(&[("password_min_length", "15"), ("access_token_ttl", "\"2m\"")]);
         let settings = layers.over(&stored).unwrap();
@@ -201,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_that_depend_on_other_values_follow_what_is_stored() {
+    fn dependent_defaults_follow_stored_values() {
         let grace = |layers: &Layers, values| layers.over(&stored(values)).unwrap().refresh_grace.0;
         assert_eq!(grace(&layers(&[]), &[("access_token_ttl", "\"6s\"")]), 3);
         assert_eq!(grace(&layers(&[("AUTH_ACCESS_TOKEN_TTL", "6s")]), &[("access_token_ttl", "\"1h\"")]), 3);
@@ -209,33 +197,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overridden_must_still_be_usable_where_it_is_not() {
+    fn overridden_value_must_be_valid_on_replicas_that_do_not_override_it() {
         let layers = layers(&[("AUTH_ACCESS_TOKEN_TTL", "5m")]);
         let values = stored(&[("access_token_ttl", "\"2h\"")]);
-        assert!(layers.over(&values).is_ok(), "here it does not matter");
+        assert!(layers.over(&values).is_ok(), "it is overridden here");
         let refused = layers.check(&values, &["access_token_ttl".to_owned()].into()).unwrap_err();
         assert_eq!(refused.problems, ["access_token_ttl: must be from 1s to 1h"]);
-        assert!(layers.check(&values, &["audiences".to_owned()].into()).is_ok(), "it was there before");
+        assert!(layers.check(&values, &["audiences".to_owned()].into()).is_ok(), "it was stored before");
     }
 
     #[test]
-    fn what_is_taken_away_under_a_line_is_the_default_where_there_is_none() {
+    fn removed_value_becomes_the_default_on_replicas_that_do_not_override_it() {
         let layers = layers(&[("AUTH_ACCESS_TOKEN_TTL", "6s"), ("AUTH_SIGNING_ALGORITHMS", "ES256,RS256")]);
-        let lives = |names: &[&str]| {
-            let names = names.iter().map(|&name| name.to_owned()).collect();
-            let Checked { here, elsewhere } = layers.check(&stored(&[]), &names).unwrap();
-            [here, elsewhere].map(|settings| (settings.access_token_ttl.0, settings.refresh_grace.0))
+        let elsewhere = |names: &[&str]| {
+            let is_overridden = |key: &str| layers.given.contains_key(key) && !names.contains(&key);
+            let settings = layers.combine(&stored(&[]), is_overridden).unwrap();
+            (settings.access_token_ttl.0, settings.refresh_grace.0)
         };
-        assert_eq!(lives(&["access_token_ttl"]), [(6, 3), (300, 10)]);
-        assert_eq!(lives(&["audiences"]), [(6, 3), (6, 3)]);
+        assert_eq!((elsewhere(&["access_token_ttl"]), elsewhere(&["audiences"])), ((300, 10), (6, 3)));
         let left = stored(&[("signing_algorithm", "\"RS256\"")]);
-        assert!(layers.over(&left).is_ok(), "here it does not matter");
+        assert!(layers.over(&left).is_ok(), "it is overridden here");
         let refused = layers.check(&left, &["signing_algorithms".to_owned()].into()).unwrap_err();
         assert!(refused.problems[0].starts_with("signing_algorithms: must contain"), "{refused}");
     }
 
     #[test]
-    fn every_default_can_be_read_as_it_is_shown() {
+    fn every_shown_default_can_be_read_back() {
         let defaults = Settings::default().shown();
         assert_eq!(defaults.len(), Settings::KEYS.len());
         for (key, value) in defaults {
@@ -245,25 +232,28 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_a_newer_release_are_passed_over() {
+    fn unknown_stored_settings_are_ignored() {
         let values = stored(&[("access_token_ttl", "\"2m\""), ("of_a_newer_release", "[[]]")]);
         assert_eq!(layers(&[]).over(&values).unwrap().access_token_ttl.0, 120);
     }
 
     #[test]
-    fn what_is_fixed_is_checked_at_the_start_only() {
+    fn fixed_values_are_checked_only_at_the_start() {
         let loaded = source::load(None, std::iter::empty()).unwrap();
-        // As if the memory had shrunk since.
+        // As if the memory had shrunk since the start.
         let config = Config { hash_permits: 513, ..loaded.config.clone() };
         assert!(config.check(&loaded.settings).is_err());
         let layers = Layers::new(Arc::new(config), loaded);
         assert!(layers.over(&stored(&[("password_min_length", "20")])).is_ok());
         let refused = layers.over(&stored(&[("jwks_max_age", "\"1h\"")])).unwrap_err();
-        assert!(refused.problems[0].starts_with("key_publish_ahead: "), "it is combined with what is fixed");
+        assert!(
+            refused.problems[0].starts_with("key_publish_ahead: "),
+            "it is combined with the fixed values"
+        );
     }
 
     #[test]
-    fn values_are_stored_in_one_form_whatever_form_they_came_in() {
+    fn values_from_json_and_text_are_stored_in_one_form() {
         let json = |text: &str| NewValue::Json(serde_json::from_str(text).unwrap());
         let text = |text: &str| NewValue::Text(text.to_owned());
         for (name, value, form) in [
@@ -284,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_in_the_words_of_the_file_and_repeats_no_unknown_name() {
+    fn refusal_reads_as_for_the_file_and_repeats_no_unknown_name() {
         let refusal = |name, value: &str| {
             to_be_stored(name, Some(&NewValue::Json(serde_json::from_str(value).unwrap()))).unwrap_err()
         };
@@ -301,10 +291,10 @@ mod tests {
             refusal("refresh_grace", "18446744073709551615")
                 .starts_with("refresh_grace: must not contain null")
         );
-        assert!(refusal("issuer", "\"https://a\"").starts_with("issuer: is fixed until"));
+        assert!(refusal("issuer", "\"https://a\"").starts_with("issuer: cannot be changed while"));
         assert_eq!(
             refusal("canary_token_ttl", "1"),
-            "a name is not a setting. The nearest one is access_token_ttl"
+            "a name is not a setting; the most similar one is access_token_ttl"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Configuration: a file, the environment and the database in; checked values out.
+//! Configuration: reads file, environment and stored settings, and returns checked values.
 //!
 //! ```text
 //! --config file.toml ─┐
@@ -8,17 +8,19 @@
 //! values that operators stored ──────────────────────────────▶ Settings under file and environment (layers)
 //! ```
 //!
-//! Two lists in this file are the only ones: names in the file, names in the environment, in the admin API and what is printed come
-//! from them. What stands in [`Config`] is fixed until the process ends; what stands in [`Settings`] changes while it runs, and
-//! nothing that is built once can be made from it by mistake.
+//! The two lists in this file declare every key. The names in the file, in the environment, in the admin API
+//! and in printed output come from them. The values in [`Config`] are fixed until the process ends; those in
+//! [`Settings`] can change while it runs. They are two types, so that no part that is built once is built
+//! from a value that can change.
 //!
-//! Nothing else in the crate reads the environment.
+//! No other module reads the environment.
 
 mod check;
 mod duration;
 mod layers;
 mod policies;
 mod print;
+mod problems;
 mod setting;
 mod source;
 
@@ -38,7 +40,7 @@ use self::setting::{Raw, Setting};
 use crate::domain::password::HashPolicy;
 use crate::domain::revocation;
 
-pub use self::layers::{Checked, Layers, NewValue, Stored, is_live, known, read_toml, to_be_stored};
+pub use self::layers::{Layers, NewValue, Stored, is_live, known, read_toml, to_be_stored};
 pub use self::policies::rotation_policy;
 
 /// The audience of tokens for the admin API. It always exists and is never listed.
@@ -62,7 +64,7 @@ macro_rules! settings {
         }
 
         impl $group {
-            /// The name of every key, in the order of the documentation.
+            /// The name of every key, in the order of their declaration.
             const KEYS: &[&str] = &[$(stringify!($name)),+];
 
             /// Reads one value into its field; `key` is one of [`KEYS`](Self::KEYS).
@@ -74,7 +76,7 @@ macro_rules! settings {
                 Ok(())
             }
 
-            /// Every key with its value in TOML; `None` when it is not set.
+            /// Every key with its value in TOML, or `None` if it is not set.
             fn written(&self) -> Vec<(&'static str, Option<String>)> {
                 vec![$((stringify!($name), self.$name.write())),+]
             }
@@ -83,13 +85,16 @@ macro_rules! settings {
 }
 
 settings! {
-    /// What is fixed until the process ends, under the name it has in the file and, as `AUTH_` and upper case, in the environment.
+    /// Values that are fixed until the process ends. A field has the name of its key in the file; in the
+    /// environment, the key is in upper case after `AUTH_`.
     ///
-    /// These name the process and its machine, or hold the rules K1, K4 and K8 together: see docs/design-decisions.md.
+    /// They describe the process and its machine, or the rules K1, K4 and K8 depend on them: see
+    /// docs/design-decisions.md.
     Config {
-        /// The exact `iss` of every token, and the URL under which verifiers find the key set.
+        /// The exact `iss` of every token, and the URL at which verifiers find the key set.
         issuer: String = "http://127.0.0.1:8080".to_owned();
-        /// Accepts an `http://` issuer that is not loopback. Tokens then cross the network in clear.
+        /// Accepts an `http://` issuer that is not loopback. Tokens then cross the network without
+        /// encryption.
         allow_insecure_issuer: bool = false;
         /// The listener for clients and verifiers; port 0 picks a free one.
         public_addr: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
@@ -97,99 +102,103 @@ settings! {
         admin_addr: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
         /// `sqlite://path` or `postgres://user:password@host/database`.
         database_url: SecretString = "sqlite://data/auth.db".into();
-        /// The file with the master keys: base64, 32 bytes a line; the first seals, all open.
+        /// The file with the master keys: base64, one key of 32 bytes per line; the first seals, all open.
         master_key_file: Option<PathBuf> = None;
         /// The master keys themselves, instead of a file.
         master_key: Option<SecretString> = None;
         /// Origins whose browser scripts may call the public listener.
         cors_allowed_origins: Vec<String> = Vec::new();
-        /// How long a stopping replica still accepts requests while its readiness says no.
+        /// How long a stopping replica still accepts requests while it reports that it is not ready.
         drain_delay: Duration = Duration::from_secs(5);
         /// How long a key is published before it signs.
         key_publish_ahead: Seconds = Seconds(15 * 60);
-        /// How often a replica reads the key table.
+        /// Interval at which a replica polls the key table.
         key_poll_interval: Duration = Duration::from_secs(5);
-        /// How far this replica's clock may be from the database's before it stops issuing.
+        /// Tolerated difference between the clocks of this replica and the database; beyond it, the replica
+        /// stops issuing.
         clock_bound: Seconds = Seconds(5);
-        /// The clock difference that verifiers tolerate.
+        /// Clock difference that verifiers tolerate.
         leeway: Seconds = Seconds(30);
-        /// Memory of one password hash.
+        /// Memory of one password hash, in KiB.
         hash_memory_kib: u32 = 19_456;
         /// Passes of one password hash over its memory.
         hash_iterations: u32 = 2;
         /// Lanes of one password hash.
         hash_parallelism: u32 = 1;
-        /// Password hashes that may run at once: one for each CPU, within half of the memory.
+        /// Password hashes computed in parallel: one per CPU, within half of the memory.
         hash_permits: usize = source::cpu_count();
-        /// Password hashes that may wait; more are refused at once.
+        /// Password hashes that may wait; more are refused immediately.
         hash_queue: usize = 64;
-        /// Networks of the balancers whose `X-Forwarded-For` is believed.
+        /// Networks of the balancers whose `X-Forwarded-For` is trusted.
         trusted_proxies: Vec<IpNet> = Vec::new();
-        /// Shape of the log: text on a terminal, else JSON, unless set.
+        /// Format of the log.
         log_format: LogFormat = LogFormat::Auto;
-        /// What is logged, as `level` or `target=level,…`.
+        /// Log filter: a level, and `target=level` pairs, separated by commas.
         log: String = "info".to_owned();
-        /// The first password of `admin`, used once; a random one is printed when it is not set.
+        /// The first password of `admin`, used once. If it is not set, a random one is generated and shown.
         bootstrap_admin_password: Option<SecretString> = None;
     }
 }
 
 settings! {
-    /// What operators may change while the service runs (`/admin/v1/settings`), unless the file or the environment says otherwise.
+    /// Values that operators can change while the service runs (`/admin/v1/settings`), unless file or
+    /// environment override them.
     ///
-    /// Nothing here may be baked into what is built once. A flow takes one snapshot and uses it to its end.
+    /// Parts that are built once must not copy a value from here. A flow takes one snapshot and uses it to
+    /// its end.
     Settings {
-        /// The audiences that a login may ask for; the first is the default.
+        /// Audiences that a login may request; the first is the default.
         audiences: Vec<String> = vec!["api".to_owned()];
-        /// The algorithm of audiences that `audience_algorithms` does not name.
+        /// Algorithm of audiences that are not in `audience_algorithms`.
         signing_algorithm: Algorithm = Algorithm::ES256;
-        /// The algorithms for which keys are kept.
+        /// Algorithms for which keys are kept.
         signing_algorithms: Vec<Algorithm> = vec![Algorithm::ES256];
-        /// Audiences that use another algorithm than `signing_algorithm`.
+        /// Audiences with an algorithm other than `signing_algorithm`.
         audience_algorithms: BTreeMap<String, Algorithm> = BTreeMap::new();
-        /// How long an access token lives.
+        /// Lifetime of access tokens.
         access_token_ttl: Seconds = Seconds(300);
-        /// A session ends when it was not refreshed for so long.
+        /// A session ends after this time without a refresh.
         refresh_idle_ttl: Seconds = Seconds(7 * DAY);
-        /// A session ends so long after the login, however often it was refreshed.
+        /// A session ends this long after login, however often it was refreshed.
         refresh_absolute_ttl: Seconds = Seconds(30 * DAY);
-        /// A refresh repeated within this time gets the same answer again.
-        refresh_grace: Seconds = LONGEST_GRACE;
-        /// Gives a client whose answer was lost another one, however late; `false` treats that as reuse.
+        /// A refresh repeated within this time returns the same response.
+        refresh_grace: Seconds = MAX_REFRESH_GRACE;
+        /// Gives a client whose response was lost a new one, however late; `false` treats that as reuse.
         refresh_recovery: bool = true;
-        /// A login beyond this number ends the oldest session of the user; 0 is no limit.
+        /// A login beyond this number ends the user's oldest session; 0 means no limit.
         max_sessions_per_user: u32 = 50;
         /// How long a key signs before its successor is due.
         key_rotation_period: Seconds = Seconds(30 * DAY);
         /// How long a cache may keep the key set; it may serve it a fifth longer while it fetches a new one.
         jwks_max_age: Seconds = Seconds(5 * 60);
-        /// The shortest password, in code points. NIST SP 800-63B-4 asks 15 where a password is the only factor.
+        /// Minimum length of a password, in code points. NIST SP 800-63B-4 requires 15 where a password is
+        /// the only factor.
         password_min_length: u32 = 12;
-        /// Names of claims that a user may carry beyond those of the service.
+        /// Names of additional claims that users may have.
         extra_claims: Vec<String> = Vec::new();
     }
 }
 
 const DAY: i64 = 86_400;
 
-/// The settings whose values are never printed, and which may be read from a file named by `AUTH_<KEY>_FILE`.
+/// Keys whose values are never printed. Each may also be read from a file that `AUTH_<KEY>_FILE` names.
 const SECRETS: [&str; 3] = ["database_url", "master_key", "bootstrap_admin_password"];
 
-/// Above this a thief who replays a token would be answered for too long.
-const LONGEST_GRACE: Seconds = Seconds(10);
+/// Maximum of `refresh_grace`: for this long, a stolen token that was just used can be replayed.
+const MAX_REFRESH_GRACE: Seconds = Seconds(10);
 
-/// Shape of the log.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text on a terminal, else JSON.
+    /// Text on a terminal, otherwise JSON.
     Auto,
-    /// One line for people.
+    /// One readable line per event.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Which database the URL names.
+/// The kind of database that a URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
     /// One file on this node.
@@ -202,7 +211,7 @@ pub enum Database {
 }
 
 impl Database {
-    /// Tells the database from its URL; `None` when the URL names neither.
+    /// The database of a URL; `None` if it is neither SQLite nor PostgreSQL.
     pub fn from_url(url: &str) -> Option<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Some(Self::Postgres);
@@ -212,23 +221,23 @@ impl Database {
     }
 }
 
-/// A configuration that may be used, and what the operator should hear about it.
+/// A valid configuration, and warnings for the operator.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// What is fixed until the process ends.
+    /// The values that are fixed until the process ends.
     pub config: Config,
-    /// What can change at run time, as file and environment alone have it.
+    /// The values that can change while the service runs, without stored ones.
     pub settings: Settings,
-    /// Which keys were set, and where.
+    /// The keys that were set, and where.
     pub given: Given,
     /// Sentences that name the key and what to do.
     pub warnings: Vec<String>,
 }
 
-/// Where a value comes from. Later ones win.
+/// The source of a value. Later ones override earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// Nobody set it.
+    /// It is not set anywhere.
     Default,
     /// An operator stored it.
     Database,
@@ -239,7 +248,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The name on the wire.
+    /// The name in the API and in printed output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -253,10 +262,10 @@ impl Source {
 /// The keys that file or environment set.
 pub type Given = BTreeMap<&'static str, Source>;
 
-/// Why the service does not start: every problem at once, each naming its key and what to do.
+/// Every problem of a configuration. Each names its key and says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// One sentence a problem, never with a value that could be secret.
+    /// One sentence per problem, without values that could be secret.
     pub problems: Vec<String>,
 }
 
@@ -268,21 +277,20 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Reads the file and this process's environment.
+    /// Reads and checks the file and the environment of this process.
     pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
         source::load(file, std::env::vars_os())
     }
 
-    /// Which database `database_url` names.
+    /// The database that `database_url` names.
     pub fn database(&self) -> Database {
-        // `check` refuses every other URL; a hand-made Config gets a file of that name rather than a panic.
+        // `check` refuses every other URL. In a Config that was not checked, the URL is taken as a file name.
         Database::from_url(self.database_url.expose_secret())
             .unwrap_or_else(|| Database::Sqlite { path: self.database_url.expose_secret().into() })
     }
 
-    /// Where a master key file is looked for, or on SQLite created: the configured path, else beside the database file.
-    ///
-    /// `None` when the key is given directly, or on PostgreSQL without a file.
+    /// The path of the master key file: as configured, or on SQLite the default beside the database file,
+    /// where it is created if missing. `None` if the key is given directly, or on PostgreSQL without a file.
     pub fn master_key_path(&self) -> Option<PathBuf> {
         match (&self.master_key, &self.master_key_file, self.database()) {
             (Some(_), _, _) | (None, None, Database::Postgres) => None,
@@ -291,12 +299,12 @@ impl Config {
         }
     }
 
-    /// How long the end of a session is remembered, here and by verifiers.
+    /// How long this service and verifiers remember that a session has ended.
     pub fn keep_revocations_for(&self) -> Seconds {
         revocation::keep_for(self.clock_bound)
     }
 
-    /// The cost of new password hashes.
+    /// The parameters of new password hashes.
     pub fn hash_policy(&self) -> HashPolicy {
         HashPolicy {
             memory_kib: self.hash_memory_kib,
@@ -305,7 +313,7 @@ impl Config {
         }
     }
 
-    /// Fills in the default that depends on other values, unless it was `given`.
+    /// Sets the default that depends on other values, unless the key was `given`.
     fn derive_defaults(&mut self, given: &Given) {
         if !given.contains_key("hash_permits") {
             self.hash_permits = self.hash_permits.min(source::hashes_in_half_of_memory(self.hash_memory_kib));
@@ -314,7 +322,8 @@ impl Config {
 }
 
 impl Settings {
-    /// How long a cache may go on serving a key set past `jwks_max_age` while it fetches a new one: a fifth of it.
+    /// How long past `jwks_max_age` a cache may serve a key set while it fetches a new one: a fifth of
+    /// `jwks_max_age`.
     pub fn jwks_stale_while_revalidate(&self) -> Seconds {
         Seconds(self.jwks_max_age.0 / 5)
     }
@@ -324,21 +333,22 @@ impl Settings {
         self.audience_algorithms.get(audience).copied().unwrap_or(self.signing_algorithm)
     }
 
-    /// Whether tokens for `audience` may be issued at all.
+    /// Whether tokens for `audience` may be issued.
     pub fn knows_audience(&self, audience: &str) -> bool {
         audience == ADMIN_AUDIENCE || self.audiences.iter().any(|known| known == audience)
     }
 
-    /// Fills in the default that depends on other values, unless it was set.
+    /// Sets the default that depends on other values, unless the key is set.
     fn derive_defaults(&mut self, is_set: impl Fn(&str) -> bool) {
         if !is_set("refresh_grace") {
-            self.refresh_grace = self.longest_grace();
+            self.refresh_grace = self.max_refresh_grace();
         }
     }
 
-    /// 10 s, or half of an access token's life if that is less: a repeated answer must still be of use.
-    fn longest_grace(&self) -> Seconds {
-        Seconds(LONGEST_GRACE.0.min(self.access_token_ttl.0 / 2))
+    /// 10 s, or half of the access token's lifetime if that is less: the token in a repeated response must
+    /// still be useful.
+    fn max_refresh_grace(&self) -> Seconds {
+        Seconds(MAX_REFRESH_GRACE.0.min(self.access_token_ttl.0 / 2))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The durations of the rules, from configuration and settings.
+//! Policies of the domain, made from configuration and settings.
 
 use verifier::Seconds;
 
@@ -11,7 +11,7 @@ const LATE_COMMIT: Seconds = Seconds(60);
 /// A MAC key is kept for this much longer than a session may be idle.
 const MAC_KEY_MARGIN: Seconds = Seconds(86_400);
 
-/// The durations of a chain under a configuration.
+/// The rotation policy of a chain.
 pub fn rotation_policy(config: &Config, settings: &Settings, chain: Chain) -> RotationPolicy {
     let tail = match chain {
         Chain::Signing(_) => LONGEST_ACCESS_TOKEN + config.leeway + config.clock_bound * 2 + LATE_COMMIT,

@@ -1,4 +1,4 @@
-//! The effective values as TOML that can be read back, secrets excepted.
+//! Prints the effective values as TOML that can be read back, except for secrets.
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,13 @@ use super::{
 };
 
 impl Loaded {
-    /// One line a setting, with where it comes from. Passwords and keys are `***`, which is refused when read back.
+    /// One line per key, with the source of its value. Secrets are printed as `***`, which is refused when
+    /// read back.
     pub fn to_toml(&self) -> String {
         let (fixed, live) = (self.config.shown(), self.settings.shown());
-        let mut out = String::from("# Fixed until the service is started again.\n");
+        let mut out = String::from("# Fixed while the service runs.\n");
         self.write_lines(&mut out, fixed);
-        out.push_str("\n# May be changed while it runs, where neither file nor environment sets them: see `settings list`.\n");
+        out.push_str("\n# Can be changed while the service runs, unless file or environment set them: see `settings list`.\n");
         self.write_lines(&mut out, live);
         out
     }
@@ -40,14 +41,14 @@ impl Loaded {
 }
 
 impl Settings {
-    /// Every value in TOML, as it may be shown.
+    /// Every key with its value in TOML.
     pub fn shown(&self) -> Vec<(&'static str, Option<String>)> {
         self.written()
     }
 }
 
 impl Config {
-    /// Every value in TOML, as it may be shown; `None` when it is not set.
+    /// Every key with its value in TOML, with secrets hidden; `None` if it is not set.
     pub fn shown(&self) -> Vec<(&'static str, Option<String>)> {
         let mut written = self.written();
         if let Some((_, url)) = written.iter_mut().find(|(key, _)| *key == "database_url") {
@@ -56,13 +57,13 @@ impl Config {
         written
     }
 
-    /// The database's URL as it may be shown.
+    /// The URL of the database, without passwords.
     pub fn database_url_without_password(&self) -> String {
         hide_passwords(self.database_url.expose_secret())
     }
 }
 
-/// Replaces the password of the authority, and every parameter that looks like one.
+/// Replaces the password of the authority, and parameters whose names suggest a password.
 fn hide_passwords(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some(("sqlite", _)) => return url.to_owned(),
@@ -70,7 +71,8 @@ fn hide_passwords(url: &str) -> String {
         None if url.starts_with("sqlite:") => return url.to_owned(),
         None => return HIDDEN.to_owned(),
     };
-    // The last @ counts, and a ? before it hides everything: a password may contain either, unescaped.
+    // A password may contain @ and ? unescaped: the last @ ends it, and with a ? before the last @,
+    // everything is hidden.
     let (user_info, rest) = match rest.rsplit_once('@') {
         Some((user_info, _)) if user_info.contains('?') => return format!("{scheme}://{HIDDEN}"),
         Some((user_info, rest)) => match user_info.split_once(':') {
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_part_of_a_password_is_left_in_a_shown_url() {
+    fn shown_url_contains_no_part_of_a_password() {
         for (url, shown) in [
             ("postgres://auth:s3cret@db/auth", "postgres://auth:***@db/auth"),
             ("postgres://auth:s3@cr:et@db/auth", "postgres://auth:***@db/auth"),

@@ -1,4 +1,4 @@
-//! How each type a configuration value may have is read from the file or the environment, and written back.
+//! Reading and writing of each type that a configuration value may have.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use verifier::{Algorithm, Seconds};
 
 use super::{LogFormat, duration};
 
-/// What `config check` prints in place of a secret, and what no secret may be.
+/// Printed by `config check` instead of a secret; refused as a value of a secret.
 pub(super) const HIDDEN: &str = "***";
 
-/// One value before it has a type.
+/// A value that has not been read as its type yet.
 #[derive(Clone, Copy)]
 pub(super) enum Raw<'a> {
     /// From the file.
@@ -42,7 +42,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The items of a list: a TOML array of strings, or text with commas.
+    /// The items of a list: a TOML array of strings, or text separated by commas.
     fn items(self) -> Result<Vec<&'a str>, String> {
         match self {
             Self::Text(text) if text.trim().is_empty() => Ok(Vec::new()),
@@ -80,10 +80,11 @@ fn describe(value: &toml::Value) -> &'static str {
 
 /// A type that a configuration value may have.
 pub(super) trait Setting: Sized {
-    /// Reads one value. The error is a phrase that follows the key: "must be …". It never repeats the value.
+    /// Reads a value. The error is a phrase that follows the key, such as "must be …", and never repeats the
+    /// value.
     fn read(raw: Raw<'_>) -> Result<Self, String>;
 
-    /// The value as TOML, or `None` when it is not set.
+    /// The value in TOML, or `None` if it is not set.
     fn write(&self) -> Option<String>;
 }
 
@@ -119,7 +120,7 @@ impl Setting for PathBuf {
 impl Setting for SecretString {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
         match raw.text()? {
-            HIDDEN => Err(format!("must be the secret itself, not {HIDDEN} as printed by `config check`")),
+            HIDDEN => Err(format!("must be the secret itself, not the {HIDDEN} that `config check` prints")),
             text => Ok(text.into()),
         }
     }
@@ -260,7 +261,9 @@ impl Setting for BTreeMap<String, Algorithm> {
             Raw::Text(_) => raw
                 .items()?
                 .into_iter()
-                .map(|item| item.rsplit_once('=').ok_or("must be audience=algorithm, with commas between"))
+                .map(|item| {
+                    item.rsplit_once('=').ok_or("must be audience=algorithm pairs, separated by commas")
+                })
                 .collect::<Result<_, _>>()?,
         };
         let mut map = Self::new();
@@ -306,10 +309,10 @@ impl Setting for Vec<IpNet> {
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {
-    name.parse().map_err(|_| "must be ES256, EdDSA or RS256, spelled exactly so".to_owned())
+    name.parse().map_err(|_| "must be ES256, EdDSA or RS256, in exactly this spelling".to_owned())
 }
 
-/// Reads a secret from the file that a `*_FILE` variable names; one line break at the end is not part of it.
+/// Reads a secret from the file that a `*_FILE` variable names, without one line break at the end.
 pub(super) fn read_secret_file(path: &Path) -> Result<String, String> {
     let mut text = std::fs::read_to_string(path)
         .map_err(|error| format!("names the file {}, which cannot be read: {error}", path.display()))?;

@@ -1,15 +1,16 @@
-//! Reads values from the file and the environment, and says which names it does not know.
+//! Reads values from the file and the environment, and reports unknown names.
 
 use std::{collections::BTreeSet, ffi::OsString, fs, path::Path, thread};
 
 use super::{
     Config, ConfigError, Given, Loaded, SECRETS, Settings, Source,
+    problems::Problems,
     setting::{Raw, read_secret_file},
 };
 
 const PREFIX: &str = "AUTH_";
 
-/// Reads `file`, lets `environment` override it, and checks the result as a whole.
+/// Reads `file` and `environment`, which overrides the file, and checks the result.
 pub(super) fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -27,7 +28,7 @@ struct Reader {
     config: Config,
     settings: Settings,
     given: Given,
-    problems: Vec<String>,
+    problems: Problems,
     warnings: Vec<String>,
 }
 
@@ -36,16 +37,17 @@ impl Reader {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
-                self.problems.push(format!("--config: {} cannot be read: {error}", path.display()));
+                self.problems.add("--config", &format!("{} cannot be read: {error}", path.display()));
                 return;
             }
         };
         let table = match text.parse::<toml::Table>() {
             Ok(table) => table,
             Err(error) => {
-                // The error's own display quotes the line, which may hold a password.
+                // The error itself would quote the line, which may contain a password.
                 let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-                self.problems.push(format!("--config: {} line {line}: {}", path.display(), error.message()));
+                let problem = format!("{} line {line}: {}", path.display(), error.message());
+                self.problems.add("--config", &problem);
                 return;
             }
         };
@@ -60,11 +62,12 @@ impl Reader {
         } else if let Some(key) = secret_file_key(name) {
             match value.as_str() {
                 Some(path) => self.set_from_file(Source::File, key, name, Path::new(path)),
-                None => self.problems.push(format!("{name}: must be the path of a file, in quotes")),
+                None => self.problems.add(name, "must be the path of a file, in quotes"),
             }
         } else {
             let nearest = nearest_key(name);
-            self.problems.push(format!("{name}: is not a setting; remove it. The nearest one is {nearest}"));
+            let problem = format!("is not a setting; remove it. The most similar one is {nearest}");
+            self.problems.add(name, &problem);
         }
     }
 
@@ -83,7 +86,7 @@ impl Reader {
             } else if let Some(key) = known(&name) {
                 match value.to_str() {
                     Some(text) => self.set(Source::Environment, key, variable, Raw::Text(text)),
-                    None => self.problems.push(format!("{variable}: must be UTF-8")),
+                    None => self.problems.add(variable, "must be UTF-8"),
                 }
             } else if let Some(key) = secret_file_key(&name) {
                 from_files.insert(key);
@@ -95,7 +98,8 @@ impl Reader {
         for key in from_files {
             let direct = variable_of(key);
             if variables.iter().any(|(variable, _)| *variable == direct) {
-                self.problems.push(format!("{direct}: is set, and so is {direct}_FILE; remove one of them"));
+                let problem = format!("is set together with {direct}_FILE; remove one of them");
+                self.problems.add(&direct, &problem);
             }
         }
     }
@@ -103,7 +107,7 @@ impl Reader {
     fn warn_unknown(&mut self, variable: &str, name: &str) {
         let nearest = variable_of(nearest_key(name));
         self.warnings
-            .push(format!("{variable}: is not a setting and is ignored. The nearest one is {nearest}"));
+            .push(format!("{variable}: is not a setting and is ignored. The most similar one is {nearest}"));
     }
 
     fn set(&mut self, source: Source, key: &'static str, shown: &str, raw: Raw<'_>) {
@@ -111,14 +115,14 @@ impl Reader {
         let is_live = Settings::KEYS.contains(&key);
         let set = if is_live { self.settings.set(key, raw) } else { self.config.set(key, raw) };
         if let Err(problem) = set {
-            self.problems.push(format!("{shown}: {problem}"));
+            self.problems.add(shown, &problem);
         }
     }
 
     fn set_from_file(&mut self, source: Source, key: &'static str, shown: &str, path: &Path) {
         match read_secret_file(path) {
             Ok(text) => self.set(source, key, shown, Raw::Text(&text)),
-            Err(problem) => self.problems.push(format!("{shown}: {problem}")),
+            Err(problem) => self.problems.add(shown, &problem),
         }
     }
 
@@ -128,17 +132,13 @@ impl Reader {
             self.settings.derive_defaults(|key| self.given.contains_key(key));
             self.problems = self.config.problems(&self.settings);
         }
-        if self.problems.is_empty() {
-            self.warnings.extend(self.config.warnings());
-            let Self { config, settings, given, warnings, .. } = self;
-            Ok(Loaded { config, settings, given, warnings })
-        } else {
-            Err(ConfigError { problems: self.problems })
-        }
+        self.warnings.extend(self.config.warnings());
+        let Self { config, settings, given, problems, warnings } = self;
+        problems.into_result(Loaded { config, settings, given, warnings })
     }
 }
 
-/// Every key there is.
+/// Every key.
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
     Config::KEYS.iter().chain(Settings::KEYS).copied()
 }
@@ -147,7 +147,7 @@ pub(super) fn known(name: &str) -> Option<&'static str> {
     keys().find(|key| *key == name)
 }
 
-/// The secret that `<secret>_file` reads; `master_key_file` is a setting of its own and never gets here.
+/// The secret that the key `<secret>_file` reads. Not used for `master_key_file`, which is a key itself.
 fn secret_file_key(name: &str) -> Option<&'static str> {
     let stem = name.strip_suffix("_file")?;
     SECRETS.into_iter().find(|key| *key == stem)
@@ -161,7 +161,8 @@ pub(super) fn nearest_key(name: &str) -> &'static str {
     keys().min_by_key(|key| edit_distance(key, name)).unwrap_or_default()
 }
 
-/// Insertions, deletions and replacements that turn one name into the other (Levenshtein).
+/// The Levenshtein distance: the number of insertions, deletions and replacements that turn one name into the
+/// other.
 fn edit_distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, a) in left.bytes().enumerate() {
@@ -176,18 +177,19 @@ fn edit_distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-/// CPUs this process may use.
+/// The number of CPUs that this process may use.
 pub(super) fn cpu_count() -> usize {
     thread::available_parallelism().map_or(1, Into::into)
 }
 
-/// How many hashes of `memory_kib` fit into half of the memory this process may use; at least one.
+/// The number of hashes of `memory_kib` that fit into half of the memory that this process may use; at least
+/// one.
 pub(super) fn hashes_in_half_of_memory(memory_kib: u32) -> usize {
     let budget_kib = memory_limit_kib().unwrap_or(u64::MAX) / 2;
     usize::try_from(budget_kib / u64::from(memory_kib.max(1))).unwrap_or(usize::MAX).max(1)
 }
 
-/// The container's limit, else the machine's memory; `None` where neither can be read.
+/// The limit of the container or the memory of the machine, whichever is less; `None` if neither can be read.
 fn memory_limit_kib() -> Option<u64> {
     let container = fs::read_to_string("/sys/fs/cgroup/memory.max")
         .ok()
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_key_is_the_one_with_fewest_changes() {
+    fn nearest_key_has_the_smallest_edit_distance() {
         assert_eq!(nearest_key("acces_token_ttl"), "access_token_ttl");
         assert_eq!(nearest_key("issuer_url"), "issuer");
         assert_eq!(edit_distance("kitten", "sitting"), 3);

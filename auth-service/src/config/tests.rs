@@ -1,4 +1,4 @@
-//! The rules seen from outside: what a file and an environment give.
+//! Tests of the whole: a file and an environment are loaded.
 
 use std::{ffi::OsString, fs};
 
@@ -28,7 +28,7 @@ fn assert_refused(environment: &[(&str, &str)], key: &str) {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_documentation() {
+fn defaults_are_valid_and_as_documented() {
     let Loaded { config, settings, .. } = load(None, &[]).unwrap();
     assert_eq!(config.issuer, "http://127.0.0.1:8080");
     assert_eq!(config.database(), Database::Sqlite { path: "data/auth.db".into() });
@@ -39,7 +39,7 @@ fn the_defaults_are_those_of_the_documentation() {
 }
 
 #[test]
-fn the_environment_overrides_the_file() {
+fn environment_overrides_the_file() {
     let file =
         "access_token_ttl = \"2m\"\naudiences = [\"one\", \"two\"]\nrefresh_recovery = false\nhash_queue = 7";
     let environment = [("AUTH_ACCESS_TOKEN_TTL", "90s"), ("AUTH_HASH_QUEUE", "8")];
@@ -73,7 +73,7 @@ fn lists_and_maps_are_comma_separated_in_the_environment() {
 }
 
 #[test]
-fn an_unknown_key_in_the_file_is_an_error_and_an_unknown_variable_a_warning() {
+fn unknown_key_in_the_file_is_an_error_and_unknown_variable_a_warning() {
     let error = load(Some("acess_token_ttl = \"5m\""), &[]).unwrap_err();
     assert!(error.problems[0].contains("access_token_ttl"), "{error}");
     let loaded =
@@ -84,7 +84,7 @@ fn an_unknown_key_in_the_file_is_an_error_and_an_unknown_variable_a_warning() {
 }
 
 #[test]
-fn a_secret_may_come_from_a_file_but_not_from_two_places() {
+fn secret_may_come_from_a_file_but_not_from_two_places() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("url");
     fs::write(&secret, "sqlite://elsewhere/auth.db\n").unwrap();
@@ -100,7 +100,7 @@ fn a_secret_may_come_from_a_file_but_not_from_two_places() {
 }
 
 #[test]
-fn what_is_printed_reads_back_as_the_same_configuration() {
+fn printed_configuration_reads_back_unchanged() {
     let environment = [
         ("AUTH_AUDIENCES", "orders,billing"),
         ("AUTH_SIGNING_ALGORITHMS", "ES256,RS256"),
@@ -115,7 +115,7 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
     assert!(printed.contains("key_poll_interval = \"1500ms\" # environment\n"), "{printed}");
     assert!(printed.contains("\nleeway = \"30s\"\n"), "{printed}");
     let again = load(Some(&printed), &[]).unwrap();
-    // Each line of it is one of a file now.
+    // All values now come from a file.
     let bare = |text: &str| text.replace(" # environment", "").replace(" # file", "");
     assert_eq!(bare(&again.to_toml()), bare(&printed));
     for key in source::keys() {
@@ -137,17 +137,17 @@ fn no_secret_is_printed_or_quoted() {
         assert!(!shown.contains(canary), "{shown}");
     }
     assert!(loaded.to_toml().contains("postgres://auth:***@db/auth"));
-    // Neither is a line that is not TOML, nor a value of the wrong type.
+    // Errors quote neither a line that is not TOML, nor a value of the wrong type.
     for file in [format!("database_url = \"{canary}"), format!("hash_queue = \"{canary}\"")] {
         let error = load(Some(&file), &[]).unwrap_err();
         assert!(!error.to_string().contains(canary), "{error}");
     }
-    // The printed form cannot be mistaken for the real one.
+    // The placeholder is not accepted as a secret.
     assert!(load(Some(&loaded.to_toml()), &[]).is_err());
 }
 
 #[test]
-fn every_problem_is_reported_at_once() {
+fn all_problems_are_reported_together() {
     let found =
         problems(&[("AUTH_ACCESS_TOKEN_TTL", "2h"), ("AUTH_LEEWAY", "3m"), ("AUTH_ISSUER", "ftp://x")]);
     assert_eq!(found.len(), 3, "{found:?}");
@@ -209,7 +209,7 @@ fn values_out_of_bounds_are_refused_by_name() {
 }
 
 #[test]
-fn the_issuer_is_https_or_loopback() {
+fn issuer_is_https_or_loopback() {
     for good in [
         "https://auth.example.com",
         "https://example.com/auth",
@@ -237,7 +237,7 @@ fn the_issuer_is_https_or_loopback() {
 }
 
 #[test]
-fn grace_shrinks_with_the_access_token_unless_it_was_set() {
+fn default_grace_is_at_most_half_of_the_access_token_lifetime() {
     let short = [("AUTH_ACCESS_TOKEN_TTL", "5s")];
     assert_eq!(load(None, &short).unwrap().settings.refresh_grace, Seconds(2));
     let equal = [("AUTH_ACCESS_TOKEN_TTL", "5s"), ("AUTH_REFRESH_GRACE", "2s")];
@@ -247,7 +247,7 @@ fn grace_shrinks_with_the_access_token_unless_it_was_set() {
 }
 
 #[test]
-fn a_key_is_announced_for_longer_than_caches_keep_the_set() {
+fn key_is_announced_for_longer_than_caches_keep_the_set() {
     // ¾ × ahead ≥ 10 + 2 + 1 + 2 = 15, so 20 s is the least.
     let schedule = |ahead| {
         [
@@ -264,6 +264,6 @@ fn a_key_is_announced_for_longer_than_caches_keep_the_set() {
 }
 
 #[test]
-fn two_listeners_may_both_ask_for_a_free_port() {
+fn both_listeners_may_use_port_zero() {
     assert!(load(None, &[("AUTH_PUBLIC_ADDR", "127.0.0.1:0"), ("AUTH_ADMIN_ADDR", "127.0.0.1:0")]).is_ok());
 }

@@ -82,13 +82,12 @@ impl KeySchedule {
         std::iter::once(self.activates_at).chain(end.into_iter().flatten()).filter(|at| *at > now).min()
     }
 
-    /// The successor signs from `at`: this key retires then, and is kept until the last of what it signed has expired (rule K2).
+    /// The successor signs from `at`: this key retires then, and stays published for the tail of `policy` (rule K2).
     #[must_use]
     pub fn succeeded(self, at: UnixTime, policy: &RotationPolicy) -> Self {
-        let expires_at = at + policy.tail;
-        // An end that was announced before is not withdrawn: tokens were dated by it.
-        let expires_at = self.end.map_or(expires_at, |end| end.expires_at.max(expires_at));
-        Self { end: Some(KeyEnd { retires_at: at, expires_at }), ..self }
+        // An end that was announced before is never moved forward: tokens were dated by it.
+        let announced = self.end.map_or(at, |end| end.expires_at);
+        Self { end: Some(KeyEnd { retires_at: at, expires_at: announced.max(at + policy.tail) }), ..self }
     }
 
     /// Compromise: every later boundary moves to `now`. There is no fifth phase.
@@ -98,6 +97,7 @@ impl KeySchedule {
         Self {
             activates_at: self.activates_at.min(now),
             end: Some(KeyEnd { retires_at: end.retires_at.min(now), expires_at: end.expires_at.min(now) }),
+            ..self
         }
     }
 }
@@ -109,7 +109,7 @@ pub struct RotationPolicy {
     pub period: Seconds,
     /// How long a key is published before it signs: longer than any cache may hold a key set.
     pub publish_ahead: Seconds,
-    /// How long a key is kept after it retired (rule K2): no shorter than the life of anything it signed.
+    /// How long a key stays published after it retired: at least as long as anything that it signed is accepted.
     pub tail: Seconds,
 }
 
@@ -201,119 +201,120 @@ pub enum Change {
     },
 }
 
+/// What a rule decides for a chain: changes that are applied in one transaction. Empty when there is nothing to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which they are applied.
+    pub changes: Vec<Change>,
+    /// The generation of the key that takes over, if one does: announced, or promoted because its predecessor is compromised.
+    pub successor: Option<i64>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Announces the next generation of `chain`, which signs from `at`.
+    fn announce(&mut self, chain: &[ChainKey], at: UnixTime) {
+        let generation = next_generation(chain);
+        self.changes.push(Change::Announce { generation, schedule: KeySchedule::starting(at) });
+        self.successor = Some(generation);
+    }
+
+    fn reschedule(&mut self, key: &ChainKey, schedule: KeySchedule) {
+        self.changes.push(Change::Reschedule { generation: key.generation, schedule });
+    }
+}
+
 /// Why no successor can be announced now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RotationError {
     /// A successor is already announced; the next one may follow once it signs.
-    #[error("a successor is already announced and signs from {earliest_at:?}")]
+    #[error("a successor is already announced; another may follow once it signs")]
     Pending {
         /// When the announced key starts to sign.
         earliest_at: UnixTime,
     },
 }
 
-/// What to do when the chain has to go on: the successor that is due now, if any
-/// (docs/protocols.md, "The life of a key").
+/// The successor that is due now, if any (docs/protocols.md, "The life of a key").
 ///
-/// An empty chain starts at once when `founding` is set (first start); a chain that is added to a running installation is
-/// announced like any key, because caches do not know it yet.
-pub fn successor_if_due(
-    chain: &[ChainKey],
-    policy: &RotationPolicy,
-    founding: bool,
-    now: UnixTime,
-) -> Vec<Change> {
-    let Some(newest) = newest(chain) else {
-        let wait = if founding { Seconds(0) } else { policy.publish_ahead };
-        let schedule = KeySchedule::starting(now + wait);
-        return vec![Change::Announce { generation: next_generation(chain), schedule }];
-    };
-    if is_due(newest, policy, now) { announce(chain, policy, now).unwrap_or_default() } else { Vec::new() }
+/// The first key of an empty chain signs immediately when `founding` is set (first start). A chain that is added to a running
+/// installation is announced like any key, because caches do not know it yet.
+pub fn successor_if_due(chain: &[ChainKey], policy: &RotationPolicy, founding: bool, now: UnixTime) -> Plan {
+    let mut plan = Plan::default();
+    match newest(chain) {
+        None => plan.announce(chain, if founding { now } else { now + policy.publish_ahead }),
+        Some(newest) if is_due(newest, policy, now) => {
+            plan = announce(chain, policy, now).unwrap_or_default();
+        }
+        Some(_) => {}
+    }
+    plan
 }
 
-/// The successor of the newest key, announced now: it signs after `publish_ahead`, and its predecessor retires at
-/// that very second.
-pub fn announce(
-    chain: &[ChainKey],
-    policy: &RotationPolicy,
-    now: UnixTime,
-) -> Result<Vec<Change>, RotationError> {
-    let Some(newest) = newest(chain) else { return Ok(successor_if_due(chain, policy, false, now)) };
-    if newest.schedule.phase(now) == KeyPhase::Pending {
-        return Err(RotationError::Pending { earliest_at: newest.schedule.activates_at });
-    }
+/// The successor of the newest key, announced now: it signs after `publish_ahead`, and its predecessor retires in the same second.
+pub fn announce(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Result<Plan, RotationError> {
+    let mut plan = Plan::default();
     let at = now + policy.publish_ahead;
-    let schedule = KeySchedule::starting(at);
-    let mut changes = vec![Change::Announce { generation: next_generation(chain), schedule }];
-    // Also a key that was wound down, if it still signs: it goes on until the new one may.
-    if newest.schedule.phase(now) == KeyPhase::Active {
-        changes.push(Change::Reschedule {
-            generation: newest.generation,
-            schedule: newest.schedule.succeeded(at, policy),
-        });
+    plan.announce(chain, at);
+    if let Some(newest) = newest(chain) {
+        match newest.schedule.phase(now) {
+            KeyPhase::Pending => {
+                return Err(RotationError::Pending { earliest_at: newest.schedule.activates_at });
+            }
+            // Also a key that was wound down, if it still signs: it goes on until the new one may.
+            KeyPhase::Active => plan.reschedule(newest, newest.schedule.succeeded(at, policy)),
+            KeyPhase::Retiring | KeyPhase::Expired => {}
+        }
     }
-    Ok(changes)
+    Ok(plan)
 }
 
 /// A chain whose algorithm is no longer configured: when its last key would be due for rotation, it retires without a
 /// successor. Until then it signs, for replicas that still run with the old configuration.
-pub fn wind_down(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Vec<Change> {
-    match newest(chain) {
-        Some(newest) if newest.schedule.end.is_none() && is_due(newest, policy, now) => {
-            vec![Change::Reschedule {
-                generation: newest.generation,
-                schedule: newest.schedule.succeeded(now + policy.publish_ahead, policy),
-            }]
-        }
-        _ => Vec::new(),
+pub fn wind_down(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(newest) = newest(chain)
+        && newest.schedule.end.is_none()
+        && is_due(newest, policy, now)
+    {
+        plan.reschedule(newest, newest.schedule.succeeded(now + policy.publish_ahead, policy));
     }
+    plan
 }
 
-/// Takes a key out of use at once (rule K6), keeping a signer at every instant.
+/// Takes a key out of use immediately (rule K6), keeping a signer at every instant.
 ///
 /// - the active key: a pending successor signs from now on, else a new one does;
 /// - the pending key: another successor is announced, and the active key signs until that one may;
 /// - a retiring or expired key: nothing has to take its place.
 ///
 /// Empty when the key is already marked.
-pub fn compromise(
-    chain: &[ChainKey],
-    generation: i64,
-    policy: &RotationPolicy,
-    now: UnixTime,
-) -> Vec<Change> {
-    let Some(key) = chain.iter().find(|key| key.generation == generation && key.compromised_at.is_none())
-    else {
-        return Vec::new();
-    };
-    let mut changes = vec![
-        Change::Compromise { generation },
-        Change::Reschedule { generation, schedule: key.schedule.cut_short(now) },
-    ];
-    let next_generation = next_generation(chain);
-    match key.schedule.phase(now) {
-        KeyPhase::Active => match in_phase(chain, KeyPhase::Pending, now) {
-            Some(pending) => changes.push(Change::Reschedule {
-                generation: pending.generation,
-                schedule: KeySchedule { activates_at: now, ..pending.schedule },
-            }),
-            None => changes
-                .push(Change::Announce { generation: next_generation, schedule: KeySchedule::starting(now) }),
-        },
-        KeyPhase::Pending => {
+pub fn compromise(chain: &[ChainKey], generation: i64, policy: &RotationPolicy, now: UnixTime) -> Plan {
+    let mut plan = Plan::default();
+    let unmarked = |key: &&ChainKey| key.generation == generation && key.compromised_at.is_none();
+    let Some(key) = chain.iter().find(unmarked) else { return plan };
+    plan.changes.push(Change::Compromise { generation });
+    plan.reschedule(key, key.schedule.cut_short(now));
+    match (key.schedule.phase(now), in_phase(chain, KeyPhase::Pending, now)) {
+        (KeyPhase::Active, Some(pending)) => {
+            plan.reschedule(pending, KeySchedule { activates_at: now, ..pending.schedule });
+            plan.successor = Some(pending.generation);
+        }
+        (KeyPhase::Active, None) => plan.announce(chain, now),
+        (KeyPhase::Pending, _) => {
             let at = now + policy.publish_ahead;
-            changes
-                .push(Change::Announce { generation: next_generation, schedule: KeySchedule::starting(at) });
+            plan.announce(chain, at);
             if let Some(active) = in_phase(chain, KeyPhase::Active, now) {
-                changes.push(Change::Reschedule {
-                    generation: active.generation,
-                    schedule: active.schedule.succeeded(at, policy),
-                });
+                plan.reschedule(active, active.schedule.succeeded(at, policy));
             }
         }
-        KeyPhase::Retiring | KeyPhase::Expired => {}
+        (KeyPhase::Retiring | KeyPhase::Expired, _) => {}
     }
-    changes
+    plan
 }
 
 fn newest(chain: &[ChainKey]) -> Option<&ChainKey> {
@@ -321,7 +322,7 @@ fn newest(chain: &[ChainKey]) -> Option<&ChainKey> {
     chain.iter().filter(|key| key.compromised_at.is_none()).max_by_key(|key| key.generation)
 }
 
-/// No generation is ever given twice, not even that of a compromised key.
+/// No generation is used twice, not even that of a compromised key.
 fn next_generation(chain: &[ChainKey]) -> i64 {
     chain.iter().map(|key| key.generation).max().unwrap_or(0) + 1
 }
@@ -347,9 +348,9 @@ mod tests {
     const NOW: UnixTime = UnixTime(50_000);
 
     /// Applies changes as the store does.
-    fn apply(before: &[ChainKey], changes: Vec<Change>, now: UnixTime) -> Vec<ChainKey> {
+    fn apply(before: &[ChainKey], plan: Plan, now: UnixTime) -> Vec<ChainKey> {
         let mut chain = before.to_vec();
-        for change in changes {
+        for change in plan.changes {
             match change {
                 Change::Announce { generation, schedule } => {
                     assert!(chain.iter().all(|key| key.generation != generation), "{generation} exists");
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn compromised_active_key_hands_over_to_the_pending_one_at_once() {
+    fn pending_key_takes_over_from_a_compromised_active_one() {
         let mut chain = founded();
         chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
         let now = NOW + Seconds(10);
@@ -447,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn compromised_active_key_without_successor_gets_one_at_once() {
+    fn compromised_active_key_without_a_successor_gets_one_that_signs_immediately() {
         let mut chain = founded();
         chain = apply(&chain, compromise(&chain, 1, &POLICY, NOW), NOW);
         assert_eq!(phases(&chain, NOW), [Expired, Active]);
@@ -474,12 +475,15 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_announced_is_not_withdrawn() {
-        let wide = RotationPolicy { tail: Seconds(5_000), ..POLICY };
-        let chain = apply(&founded(), announce(&founded(), &wide, NOW).unwrap(), NOW);
+    fn announced_end_is_never_moved_forward() {
+        let longer = RotationPolicy { tail: Seconds(5_000), ..POLICY };
+        let chain = apply(&founded(), announce(&founded(), &longer, NOW).unwrap(), NOW);
+        let end = chain[0].schedule.end.unwrap();
+        assert_eq!((end.retires_at - NOW, end.expires_at - end.retires_at), (Seconds(100), Seconds(5_000)));
+        // Another successor is announced under a policy with a shorter tail.
         let now = NOW + Seconds(10);
         let again = apply(&chain, compromise(&chain, 2, &POLICY, now), now);
-        assert_eq!(again[0].schedule.end.unwrap().expires_at, chain[0].schedule.end.unwrap().expires_at);
+        assert_eq!(again[0].schedule.end.unwrap().expires_at, end.expires_at);
     }
 
     /// An algorithm that is no longer configured: its last key was wound down, at the given time.

@@ -1,11 +1,11 @@
-//! Chains of keys go on: by the clock, by an operator, after a compromise. Any replica may do any of it.
+//! Continues the chains of keys: by the clock, by an operator, after a compromise. Any replica may do it.
 
 use std::sync::Arc;
 
-use verifier::{Algorithm, UnixTime};
+use verifier::Algorithm;
 
-use crate::config::{Settings, rotation_policy};
-use crate::domain::key::{self, Chain, ChainKey, Change, NewKey, RotationError, RotationPolicy};
+use crate::config::rotation_policy;
+use crate::domain::key::{self, Chain, ChainKey, NewKey, RotationError, RotationPolicy};
 use crate::entropy::{Entropy, EntropyError};
 use crate::keys::keyring::RingError;
 use crate::keys::material::{self, KeyMaterialError};
@@ -13,17 +13,17 @@ use crate::keys::sealing::MasterKeys;
 use crate::runtime::app::App;
 use crate::store::{KeyRow, Resealed, SqlStore, StoreError};
 
-/// Why a key was not rotated.
+/// Why a key was not rotated or taken out of use.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// A successor is already announced.
-    #[error("a successor is already announced; another may follow once it signs")]
-    Pending(UnixTime),
-    /// No chain of this algorithm is kept.
+    #[error(transparent)]
+    Pending(#[from] RotationError),
+    /// No keys of this algorithm are kept.
     #[error("the algorithm {0} is not among `signing_algorithms`")]
     AlgorithmNotEnabled(Algorithm),
     /// There is no such key.
-    #[error("there is no such key")]
+    #[error("no such key")]
     NotFound,
     /// No key could be made.
     #[error(transparent)]
@@ -31,7 +31,7 @@ pub enum RotateError {
     /// The thread that makes keys crashed.
     #[error("making a key crashed")]
     Crashed,
-    /// The key table cannot be taken over.
+    /// The key ring cannot catch up with the key table.
     #[error(transparent)]
     Ring(#[from] RingError),
     /// The database failed.
@@ -61,56 +61,40 @@ pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Res
     let chain = Chain::Signing(algorithm);
     let policy = rotation_policy(&app.config, &settings, chain);
     // Refused before a key is made: an RSA key costs seconds.
-    still_pending(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now())?;
+    key::announce(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now())?;
     let candidate = candidate(app, chain).await?;
-    let kid = candidate.kid.clone();
     let decide = move |keys: &[ChainKey], _: bool, now| key::announce(keys, &policy, now);
-    match app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await? {
-        Ok(_) => {}
-        Err(RotationError::Pending { earliest_at }) => return Err(RotateError::Pending(earliest_at)),
-    }
-    read_back(app).await?;
-    let snapshot = app.keyring.snapshot();
-    let key = snapshot.find(kid.as_str()).ok_or(RotateError::NotFound)?.row.clone();
-    let before = |other: &&crate::keys::keyring::RingKey| {
-        other.row.chain == chain && other.row.key.generation == key.key.generation - 1
-    };
-    let retiring = snapshot.keys().iter().find(before).map(|other| other.row.clone());
+    let written = app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await??;
+    catch_up(app).await?;
+    let key = written.successor().ok_or(RotateError::NotFound)?.clone();
+    let retiring = written.find(key.key.generation - 1).cloned();
     Ok(Rotated { key, retiring })
 }
 
-/// Takes a key out of use at once (rule K6). Answers the key and, if one was needed, the key that takes its place.
-/// Repeating it changes nothing.
-pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<(KeyRow, Option<KeyRow>), RotateError> {
-    read_back(app).await?;
-    let snapshot = app.keyring.snapshot();
-    let found = snapshot.find(kid).ok_or(RotateError::NotFound)?;
-    let (chain, generation) = (found.row.chain, found.row.key.generation);
+/// A key that was taken out of use, and the one that takes its place.
+#[derive(Clone, Debug)]
+pub struct Compromised {
+    /// The key.
+    pub key: KeyRow,
+    /// Its successor, if this call made or promoted one.
+    pub successor: Option<KeyRow>,
+}
+
+/// Takes a key out of use immediately (rule K6). Repeating it changes nothing.
+pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<Compromised, RotateError> {
+    catch_up(app).await?;
+    let row = app.keyring.snapshot().find(kid).ok_or(RotateError::NotFound)?.row.clone();
+    let (chain, generation) = (row.chain, row.key.generation);
     if chain == Chain::RefreshMac {
         return Err(RotateError::NotFound);
     }
     let policy = rotation_policy(&app.config, &app.settings(), chain);
     let candidate = candidate(app, chain).await?;
-    let new_kid = candidate.kid.clone();
     let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::compromise(keys, generation, &policy, now));
-    let changes =
-        app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await?.unwrap_or_default();
-    read_back(app).await?;
-    let snapshot = app.keyring.snapshot();
-    let key = snapshot.find(kid).ok_or(RotateError::NotFound)?.row.clone();
-    let promoted = changes.iter().find_map(|change| match change {
-        Change::Reschedule { generation: other, schedule }
-            if *other > generation && schedule.end.is_none() =>
-        {
-            Some(*other)
-        }
-        _ => None,
-    });
-    let successor =
-        snapshot.keys().iter().map(|key| &key.row).find(|row| {
-            row.key.kid == new_kid || (row.chain == chain && Some(row.key.generation) == promoted)
-        });
-    Ok((key, successor.cloned()))
+    let written = app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await??;
+    catch_up(app).await?;
+    let key = written.find(generation).cloned().unwrap_or(row);
+    Ok(Compromised { key, successor: written.successor().cloned() })
 }
 
 /// Announces every successor that is due, and winds down chains that are no longer configured. Cheap when nothing is due.
@@ -124,24 +108,18 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
         }
         let candidate = candidate(app, chain).await?;
         continue_chain(&app.store, chain, candidate, policy).await?;
-        read_back(app).await?;
+        catch_up(app).await?;
     }
-    for algorithm in Algorithm::ALL.into_iter().filter(|one| !kept.contains(one)) {
-        wind_down(app, &settings, Chain::Signing(algorithm)).await?;
+    for chain in Algorithm::ALL.into_iter().filter(|one| !kept.contains(one)).map(Chain::Signing) {
+        let policy = rotation_policy(&app.config, &settings, chain);
+        if key::wind_down(&app.keyring.snapshot().chain_keys(chain), &policy, now).is_empty() {
+            continue;
+        }
+        let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::wind_down(keys, &policy, now));
+        app.store.change_keys(chain, None, "system".to_owned(), decide).await??;
+        catch_up(app).await?;
     }
     Ok(())
-}
-
-/// Retires the last key of a chain that is no longer configured, when it would have been due for rotation.
-async fn wind_down(app: &App, settings: &Settings, chain: Chain) -> Result<(), RotateError> {
-    let policy = rotation_policy(&app.config, settings, chain);
-    if key::wind_down(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now()).is_empty() {
-        return Ok(());
-    }
-    let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::wind_down(keys, &policy, now));
-    // There is no successor to wait for, so this is never "pending".
-    let _ = app.store.change_keys(chain, None, "system".to_owned(), decide).await?;
-    read_back(app).await
 }
 
 /// Starts or continues a chain as far as it is due; of any number of replicas one does it.
@@ -156,7 +134,7 @@ pub(crate) async fn continue_chain(
     store.change_keys(chain, Some(candidate), "system".to_owned(), decide).await.map(drop)
 }
 
-/// Seals every key under the first master key. Answers how many were moved.
+/// Seals every key under the first master key. Returns how many were sealed again.
 pub async fn reseal(app: &App, actor: &str) -> Result<u64, RotateError> {
     let master = app.keyring.master();
     let table = app.store.key_table().await?;
@@ -176,13 +154,6 @@ pub async fn reseal(app: &App, actor: &str) -> Result<u64, RotateError> {
     Ok(app.store.reseal(values, actor.to_owned()).await?)
 }
 
-fn still_pending(keys: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Result<(), RotateError> {
-    match key::announce(keys, policy, now) {
-        Err(RotationError::Pending { earliest_at }) => Err(RotateError::Pending(earliest_at)),
-        Ok(_) => Ok(()),
-    }
-}
-
 async fn candidate(app: &App, chain: Chain) -> Result<NewKey, RotateError> {
     make_key(chain, Arc::clone(app.keyring.master()), Arc::clone(&app.entropy)).await
 }
@@ -197,7 +168,8 @@ pub(crate) async fn make_key(
     Ok(made.map_err(|_| RotateError::Crashed)??)
 }
 
-async fn read_back(app: &App) -> Result<(), RotateError> {
+/// Makes the key ring as new as the table.
+async fn catch_up(app: &App) -> Result<(), RotateError> {
     let seen = app.store.confirmation().await?;
     app.keyring.catch_up(&app.store, &seen).await?;
     Ok(())

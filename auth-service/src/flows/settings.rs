@@ -81,11 +81,11 @@ pub async fn list(app: &App) -> Result<SettingsView, StoreError> {
     })
 }
 
-/// Changes all of `patch` or nothing, here at once and on every other replica within two seconds. `expected` is the version that the
-/// operator saw.
+/// Stores all of `patch` or nothing. It applies here immediately, and on every other replica within two seconds. `expected` is the
+/// version that the operator saw.
 ///
-/// The result is checked as a whole, as at start, under the lock of the transaction that stores it: two changes that fit alone but not
-/// together do not both succeed.
+/// The result is checked as a whole, as at start, in the transaction that stores it: of two changes that are valid alone but not together,
+/// one is refused.
 pub async fn change(
     app: &App,
     actor: &str,
@@ -95,9 +95,9 @@ pub async fn change(
     let values = read(patch).map_err(SettingsError::Refused)?;
     let names: BTreeSet<String> = values.keys().cloned().collect();
     let layers = app.settings.layers().clone();
-    let decide = move |stored: &Stored| layers.check(stored, &names).map(drop);
+    let check = move |stored: &Stored| layers.check(stored, &names);
     let change = SettingsChange { values, expected, actor: actor.to_owned() };
-    match app.store.change_settings(change, decide).await? {
+    match app.store.change_settings(change, check).await? {
         SettingsWrite::Done => {}
         SettingsWrite::Stale => return Err(SettingsError::Stale),
         SettingsWrite::Refused(ConfigError { problems }) => return Err(SettingsError::Refused(problems)),

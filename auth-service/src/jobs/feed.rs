@@ -1,4 +1,4 @@
-//! Keeps the revocation feed going: reads new revocations, and sends a heartbeat to the streams.
+//! Updates the revocation feed: reads new revocations, and sends heartbeats to the streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::outage::Outage;
 use crate::runtime::feed::Feed;
 use crate::store::SqlStore;
 
-/// Poll interval: the longest wait for a revocation of which no notification arrives.
+/// Poll interval: the maximum delay of a revocation whose notification is lost.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
 /// Notifications within this time cause one read: at most 20 reads a second.
-const GAP: Duration = Duration::from_millis(50);
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 /// After a failure, poll less often: each unanswered read leaves a connection open on a hung server.
-const POLL_AFTER_FAILURE: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Verifiers expect a document every 2 s.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -24,15 +24,17 @@ pub async fn run(feed: Arc<Feed>, store: SqlStore) {
 }
 
 async fn follow(feed: &Feed, store: &SqlStore) {
-    let mut outage =
-        Outage::new("revocations cannot be read; the feed goes on from memory", "revocations are read again");
+    let mut outage = Outage::new(
+        "revocations cannot be read; the feed continues from memory",
+        "revocations can be read again",
+    );
     loop {
-        if outage.record(feed.poll().await) {
-            sleep(POLL_AFTER_FAILURE).await;
+        if outage.record(&feed.poll().await) {
+            sleep(RETRY_INTERVAL).await;
         } else {
-            sleep(GAP).await;
-            // A notification that arrived meanwhile is kept.
-            let _ = timeout(POLL_INTERVAL.saturating_sub(GAP), store.revoked().notified()).await;
+            sleep(MIN_INTERVAL).await;
+            // A notification that arrived during the sleep is not lost.
+            let _ = timeout(POLL_INTERVAL.saturating_sub(MIN_INTERVAL), store.revoked().notified()).await;
         }
     }
 }

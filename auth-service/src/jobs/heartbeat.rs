@@ -11,18 +11,19 @@ use crate::store::Deadline;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Beats until the task is aborted, and immediately when the drain state changes. Beats never overlap.
+/// Sends a heartbeat at each interval and immediately when the drain state changes, until the task is
+/// aborted. Heartbeats never overlap.
 pub(super) async fn run(app: App) {
     let mut drain = app.drain.watch();
     let mut outage = Outage::new(
-        "the list of replicas cannot be written; this replica goes on",
-        "the list of replicas is written again",
+        "this replica cannot update its row in the list of replicas; it continues to serve",
+        "this replica can update its row in the list of replicas again",
     );
     loop {
-        if outage.record(beat(&app.within(Deadline::of_background_work())).await) {
+        if outage.record(&beat(&app.within(Deadline::of_background_work())).await) {
             sleep(INTERVAL).await;
         } else {
-            // A change only shortens the wait.
+            // A change of the drain state ends the wait early.
             let _ = timeout(INTERVAL, drain.changed()).await;
         }
     }

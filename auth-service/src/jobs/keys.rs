@@ -1,4 +1,4 @@
-//! Follows the key table, and continues the chains.
+//! Polls the key table, and rotates keys when they are due.
 
 use std::time::Duration;
 
@@ -11,21 +11,22 @@ use crate::flows::rotate_keys::{self, RotateError};
 use crate::runtime::app::App;
 use crate::store::Deadline;
 
-/// Deadline for one read; the next one comes soon.
+/// Deadline for one read. It is short because the next poll follows soon.
 const READ_LIMIT: Duration = Duration::from_secs(2);
-/// While the key table cannot be read, it is polled this often, however long `key_poll_interval` is.
-const POLL_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Maximum poll interval while the key table cannot be read, even if `key_poll_interval` is longer.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Confirms or reloads the key ring every `key_poll_interval` and announces successors that are due, until the task is aborted.
+/// Confirms or reloads the key ring every `key_poll_interval` and announces successors that are due, until
+/// the task is aborted.
 pub(super) async fn run(app: App) {
-    let mut outage = Outage::new("the key table cannot be followed", "the key table is followed again");
+    let mut outage = Outage::new("the key table cannot be read", "the key table can be read again");
     let mut pause = app.config.key_poll_interval;
     loop {
         sleep(jittered(&*app.entropy, pause)).await;
-        let has_failed = outage.record(poll(&app).await);
+        let has_failed = outage.record(&poll(&app).await);
         pause = app.config.key_poll_interval;
         if has_failed {
-            pause = pause.min(POLL_AFTER_FAILURE);
+            pause = pause.min(RETRY_INTERVAL);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The loops of a replica: follow the key table, rotate keys, follow revocations and settings, report to the list of replicas, tidy up.
+//! The loops of a replica: they poll keys, revocations and settings, rotate keys, send heartbeats, and delete
+//! old rows.
 
 pub mod feed;
 mod heartbeat;
@@ -16,11 +17,11 @@ use crate::entropy::Entropy;
 use crate::runtime::app::App;
 use tidy::Tidy;
 
-/// A job that crashes immediately must not fill the log.
+/// Delay before a job is restarted, so that one that crashes immediately does not fill the log.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs until it is dropped. A job that panics is restarted, and the others go on: otherwise the signing lease would run out, or
-/// the feed stop.
+/// Runs all jobs until it is dropped. A job that panics is restarted, and does not stop the others: without
+/// them, the signing lease would expire, or the feed would stop.
 pub async fn run(app: App) {
     tokio::join!(
         keep_running("keys", || keys::run(app.clone())),
@@ -33,7 +34,7 @@ pub async fn run(app: App) {
 
 async fn keep_running<F: Future<Output = ()> + Send + 'static>(name: &str, job: impl Fn() -> F) {
     loop {
-        // A set of one task: unlike a spawned task, it is aborted when it is dropped.
+        // Unlike a spawned task, a set of one task is aborted when it is dropped.
         let mut task = JoinSet::from_iter([job()]);
         if let Some(Err(_)) = task.join_next().await {
             error!(job = name, "a background job crashed and is restarted");
@@ -42,7 +43,8 @@ async fn keep_running<F: Future<Output = ()> + Send + 'static>(name: &str, job: 
     }
 }
 
-/// Within ±10 %, so that replicas started together spread their reads.
+/// The interval with a random jitter of up to 10 %, so that replicas that start together do not poll
+/// together.
 fn jittered(entropy: &dyn Entropy, interval: Duration) -> Duration {
     let mut byte = [128];
     // Without randomness there is no jitter.

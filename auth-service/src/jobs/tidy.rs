@@ -1,4 +1,4 @@
-//! Removes rows that nothing needs any more.
+//! Deletes rows that are no longer needed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::runtime::clock_guard::ClockGuard;
 use crate::store::{SqlStore, StoreError};
 
 const INTERVAL: Duration = Duration::from_mins(1);
-/// Ended sessions are kept this long after they could last be refreshed, for investigations.
+/// Ended sessions are kept for investigations, for this long after their last possible refresh.
 const KEEP_SESSIONS_FOR: Seconds = Seconds(86_400);
-/// Rows deleted in one transaction, so that none takes long.
+/// Rows deleted per transaction, so that transactions are short.
 const BATCH: u32 = 500;
 
-/// The job, and what it needs.
+/// The job, with the parts that it uses.
 #[derive(Clone, Debug)]
 pub struct Tidy {
     store: SqlStore,
-    /// A clock that is off by more than `clock_bound` must not decide that a row is old.
+    /// Nothing is deleted while the clock differs by more than `clock_bound`.
     clock_guard: Arc<ClockGuard>,
     clock_bound: Seconds,
 }
@@ -45,13 +45,14 @@ impl Tidy {
         loop {
             sleep(jittered(&*entropy, INTERVAL)).await;
             if let Err(error) = self.once().await {
-                warn!(%error, "old rows could not be removed");
+                warn!(%error, "old rows could not be deleted");
             }
         }
     }
 
-    /// Removes expired private keys, revocations that outlived their tokens, sessions long over, old failure counters, and replicas
-    /// that are gone. Removes nothing while the clocks differ: a wrong clock would remove what is still needed.
+    /// Deletes expired private keys, revocations whose tokens have expired, old ended sessions, old failure
+    /// counters, and replicas that have stopped. Deletes nothing while the clocks differ: with a wrong clock,
+    /// it would delete rows that are still needed.
     pub async fn once(&self) -> Result<(), StoreError> {
         if self.clock_guard.off_by(self.clock_bound).is_some() {
             return Ok(());

@@ -18,9 +18,9 @@ use crate::store::{Deadline, SqlStore};
 /// The parts of a running replica.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Checked at start, never changed.
+    /// Checked at the start; it does not change.
     pub config: Arc<Config>,
-    /// What operators may change; see [`settings`](Self::settings).
+    /// The values that operators can change; see [`settings`](Self::settings).
     pub settings: Arc<LiveSettings>,
     /// The shared database.
     pub store: SqlStore,
@@ -30,18 +30,18 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// Hashes passwords on its own threads.
+    /// The threads that hash passwords.
     pub hashing: Arc<HashPool>,
     /// The difference between the local clock and the database's.
     pub clock_guard: Arc<ClockGuard>,
-    /// Tells resource servers what was revoked.
+    /// The revocation feed for resource servers.
     pub feed: Arc<Feed>,
-    /// Whether this replica is leaving the rotation.
+    /// Whether this replica drains.
     pub drain: Arc<Drain>,
 }
 
 impl App {
-    /// The same replica, for work that shares `deadline`. Costs a count for each part.
+    /// The same parts, with `deadline` for work in the database. Cheap: it clones only reference counts.
     #[must_use]
     pub fn within(&self, deadline: Deadline) -> Self {
         Self { store: self.store.within(deadline), ..self.clone() }
@@ -61,7 +61,7 @@ impl App {
         }
     }
 
-    /// What a token must say to be one for these audiences.
+    /// The claims that are expected of a token for these audiences.
     pub fn expected_for(&self, audiences: &[String]) -> Expected {
         Expected::new(self.config.issuer.as_str(), audiences).with_leeway(self.config.leeway)
     }

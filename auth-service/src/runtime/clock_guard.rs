@@ -1,4 +1,4 @@
-//! How far this replica's clock is from the clock that all replicas share.
+//! The difference between this replica's clock and the database's, which all replicas share.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -14,13 +14,13 @@ pub struct ClockGuard {
 }
 
 impl ClockGuard {
-    /// Records the database's time. The statement ran at some instant between `asked_at` and now, and both clocks are truncated
-    /// to seconds; only a larger difference counts.
+    /// Records the database's time. The statement ran at some instant between `asked_at` and now, and both
+    /// clocks are truncated to seconds; only a larger difference counts.
     pub fn observe(&self, seen: &Confirmation, clock: &dyn Clock) {
-        let answered_at = clock.now();
+        let returned_at = clock.now();
         let took = clock.monotonic().saturating_sub(seen.asked_at);
         let took = Seconds(i64::try_from(took.as_secs()).unwrap_or(i64::MAX) + 1);
-        let (earliest, latest) = (answered_at - took - Seconds(1), answered_at + Seconds(1));
+        let (earliest, latest) = (returned_at - took - Seconds(1), returned_at + Seconds(1));
         let offset = if seen.now < earliest {
             earliest - seen.now
         } else if seen.now > latest {

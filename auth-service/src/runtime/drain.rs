@@ -1,6 +1,8 @@
-//! Whether this replica leaves the rotation: because the process stops, or because an operator asked for maintenance.
+//! Whether this replica is out of rotation: because the process stops, or because an operator requested
+//! maintenance.
 //!
-//! While it drains, readiness fails and streams of the revocation feed end; all other requests are still served.
+//! While it drains, readiness fails and streams of the revocation feed end; all other requests are still
+//! served.
 
 use tokio::sync::watch;
 use tracing::info;
@@ -34,27 +36,27 @@ pub struct Decisions(u64);
 pub struct DrainWatch(watch::Receiver<State>);
 
 impl Drain {
-    /// Whether the replica drains, for whichever reason. Readiness must fail while it does.
+    /// Whether the replica drains, for either reason. Readiness must fail while it does.
     pub fn is_on(&self) -> bool {
         self.state.borrow().is_on()
     }
 
-    /// Whether the process was told to stop.
+    /// Whether the process is about to stop.
     pub fn is_stopping(&self) -> bool {
         self.state.borrow().is_stopping
     }
 
-    /// Whether an operator asked for maintenance.
+    /// Whether an operator requested maintenance.
     pub fn is_maintenance(&self) -> bool {
         self.state.borrow().is_maintenance
     }
 
-    /// Starts the final drain: the process is about to stop. It cannot be taken back.
+    /// Starts the final drain, before the process stops. It cannot be undone.
     pub fn stop(&self) {
         self.change(|state| state.is_stopping = true);
     }
 
-    /// Applies an operator's decision that the database already holds.
+    /// Applies an operator's decision that is already in the database.
     pub fn decide(&self, maintenance: bool) {
         self.change(|state| {
             state.is_maintenance = maintenance;
@@ -67,7 +69,8 @@ impl Drain {
         Decisions(self.state.borrow().decisions)
     }
 
-    /// Applies what the database says, unless a decision was applied here since it was read: then the read may be older.
+    /// Applies the state that was read from the database, unless a decision has been applied here since
+    /// `before`: the read may be older.
     pub fn follow(&self, maintenance: bool, before: Decisions) {
         self.change(|state| {
             if state.decisions == before.0 {

@@ -1,8 +1,9 @@
-//! Where password hashes are computed: a few threads of low priority behind a short queue.
+//! The threads that compute password hashes: a few with low priority, behind a short queue.
 //!
-//! A hash takes a whole CPU and 19 MiB for tens of milliseconds. However many logins arrive, only `permits` hashes run at
-//! once, at a priority below that of everything else, and only `queue` more may wait; whoever comes later is turned away
-//! at once. A caller that goes away frees nothing early: its hash runs to its end, or is skipped if it has not begun.
+//! A hash takes a whole CPU and 19 MiB for tens of milliseconds. However many logins arrive, only `permits`
+//! hashes run in parallel, with a lower priority than all other work, and only `queue` more may wait; further
+//! ones are refused immediately. If a caller disconnects, a hash that is running still completes, and one
+//! that is waiting is skipped.
 
 use std::{
     collections::VecDeque,
@@ -23,40 +24,40 @@ use crate::{
     entropy::{Entropy, EntropyError},
 };
 
-/// How long a hash may wait for its turn.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Maximum time that a hash may wait in the queue.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// Added to the niceness of hashing threads, so that a refresh is never behind a login.
+/// Niceness of hashing threads, so that a refresh does not wait for a login.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 19;
 
-/// Why there is no answer.
+/// An error because of which a password was not hashed or checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// The queue is full, or the turn did not come in time. Try again later.
+    /// The queue is full, or the hash waited too long. The caller should try again later.
     #[error("too many passwords are being checked")]
     Busy,
-    /// No salt.
+    /// The salt could not be generated.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
     /// The hash could not be computed.
     #[error(transparent)]
     Failed(#[from] HashFailure),
-    /// The thread that computed it panicked; it goes on with the next one.
+    /// The computation panicked. Its thread continues with the next hash.
     #[error("a password hash crashed")]
     Crashed,
 }
 
-/// What a check of a password found.
+/// The result of checking a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verification {
-    /// Whether it is the password that was stored. Never, when none was.
+    /// Whether the password matches the stored hash. `false` if there is none.
     pub matches: bool,
-    /// Whether the stored hash should be replaced by one of the present policy.
+    /// Whether the stored hash should be replaced by one of the current policy.
     pub needs_rehash: bool,
 }
 
-/// Computes password hashes. Dropping it ends its threads after the hash each is at.
+/// Computes password hashes. When it is dropped, each thread ends after its current hash.
 #[derive(Debug)]
 pub struct HashPool {
     shared: Arc<Shared>,
@@ -73,8 +74,8 @@ impl HashPool {
         entropy: Arc<dyn Entropy>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            line: Mutex::new(Line { jobs: VecDeque::with_capacity(queue), closed: false }),
-            arrival: Condvar::new(),
+            queue: Mutex::new(Queue { jobs: VecDeque::with_capacity(queue), is_closed: false }),
+            job_added: Condvar::new(),
             capacity: queue,
             running: AtomicUsize::new(0),
         });
@@ -87,7 +88,8 @@ impl HashPool {
         Ok(pool)
     }
 
-    /// Checks a password at the price of one hash, also when there is nothing to check it against.
+    /// Checks a password. Always computes one hash, even if there is no stored one, so that the time does not
+    /// reveal whether there is.
     pub async fn verify(
         &self,
         password: Password,
@@ -112,7 +114,7 @@ impl HashPool {
         Ok(self.run(work).await??)
     }
 
-    /// Hashes a new password with a fresh salt, at the cost of the present policy.
+    /// Hashes a new password with a new salt and the current policy.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let mut salt = [0; 16];
         self.entropy.fill(&mut salt)?;
@@ -120,30 +122,30 @@ impl HashPool {
         Ok(self.run(move || policy.hash(&password, &salt)).await??)
     }
 
-    /// Hashes being computed, and hashes waiting.
+    /// The number of hashes that are computed, and of those that wait.
     pub fn load(&self) -> (usize, usize) {
-        (self.shared.running.load(Ordering::Relaxed), self.shared.line().jobs.len())
+        (self.shared.running.load(Ordering::Relaxed), self.shared.lock().jobs.len())
     }
 
-    /// Runs `work` on a hashing thread when its turn comes.
+    /// Runs `work` on a hashing thread, after the jobs that are queued already.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HashError> {
-        let ticket = Arc::new(Ticket::default());
-        let _leaves = LeavesWhenDropped(Arc::clone(&ticket));
-        let (reply, mut answer) = oneshot::channel();
+        let state = Arc::new(JobState::default());
+        let _guard = AbandonOnDrop(Arc::clone(&state));
+        let (sender, mut result) = oneshot::channel();
         let job = Job {
-            ticket: Arc::clone(&ticket),
+            state: Arc::clone(&state),
             run: Box::new(move || {
-                // Nobody is left to hear it: the hash was computed all the same.
-                let _ = reply.send(work());
+                // An error means that the caller has disconnected.
+                let _ = sender.send(work());
             }),
         };
         self.shared.enqueue(job)?;
-        let outcome = match timeout(LONGEST_WAIT, &mut answer).await {
+        let outcome = match timeout(MAX_WAIT, &mut result).await {
             Ok(outcome) => outcome,
-            Err(_) if ticket.begun.load(Ordering::Acquire) => answer.await,
+            Err(_) if state.has_started.load(Ordering::Acquire) => result.await,
             Err(_) => return Err(refuse("wait")),
         };
         outcome.map_err(|_| HashError::Crashed)
@@ -152,46 +154,48 @@ impl HashPool {
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        self.shared.line().closed = true;
-        self.shared.arrival.notify_all();
+        self.shared.lock().is_closed = true;
+        self.shared.job_added.notify_all();
     }
 }
 
-/// What the caller and the thread tell each other about one hash.
+/// The state of a job, shared by its caller and the thread.
 #[derive(Debug, Default)]
-struct Ticket {
-    begun: AtomicBool,
-    abandoned: AtomicBool,
+struct JobState {
+    /// Set by the thread.
+    has_started: AtomicBool,
+    /// Set by the caller, when it no longer waits for the result.
+    is_abandoned: AtomicBool,
 }
 
-/// Held by the caller's future, which is dropped when the client hangs up.
-struct LeavesWhenDropped(Arc<Ticket>);
+/// Marks a job as abandoned when it is dropped, with the caller's future, because the client disconnected.
+struct AbandonOnDrop(Arc<JobState>);
 
-impl Drop for LeavesWhenDropped {
+impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
-        self.0.abandoned.store(true, Ordering::Release);
+        self.0.is_abandoned.store(true, Ordering::Release);
     }
 }
 
 struct Job {
-    ticket: Arc<Ticket>,
+    state: Arc<JobState>,
     run: Box<dyn FnOnce() + Send>,
 }
 
 impl Job {
     fn is_abandoned(&self) -> bool {
-        self.ticket.abandoned.load(Ordering::Acquire)
+        self.state.is_abandoned.load(Ordering::Acquire)
     }
 }
 
-struct Line {
+struct Queue {
     jobs: VecDeque<Job>,
-    closed: bool,
+    is_closed: bool,
 }
 
 struct Shared {
-    line: Mutex<Line>,
-    arrival: Condvar,
+    queue: Mutex<Queue>,
+    job_added: Condvar,
     capacity: usize,
     running: AtomicUsize,
 }
@@ -203,37 +207,37 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Nothing panics while it holds the lock, so a poisoned line is still whole.
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ignores poisoning: no code panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enqueue(&self, job: Job) -> Result<(), HashError> {
-        let mut line = self.line();
-        if line.jobs.len() >= self.capacity {
-            // Clients that hung up must not keep others out.
-            line.jobs.retain(|job| !job.is_abandoned());
+        let mut queue = self.lock();
+        if queue.jobs.len() >= self.capacity {
+            // Jobs of clients that have disconnected must not take the place of others.
+            queue.jobs.retain(|job| !job.is_abandoned());
         }
-        if line.jobs.len() >= self.capacity {
+        if queue.jobs.len() >= self.capacity {
             return Err(refuse("full"));
         }
-        line.jobs.push_back(job);
-        show_queued(&line);
-        self.arrival.notify_one();
+        queue.jobs.push_back(job);
+        show_queued(&queue);
+        self.job_added.notify_one();
         Ok(())
     }
 
-    /// The life of one thread.
+    /// Runs jobs until the pool is dropped.
     fn work(&self, policy: &HashPolicy) {
         lower_priority();
         while let Some(job) = self.next() {
             if job.is_abandoned() {
                 continue;
             }
-            job.ticket.begun.store(true, Ordering::Release);
+            job.state.has_started.store(true, Ordering::Release);
             self.running.fetch_add(1, Ordering::Relaxed);
             metrics::gauge!("auth_hash_running").increment(1);
-            // Dropping the reply on the way is how the caller hears of it.
+            // A panic drops the sender, and the caller gets an error.
             if catch_unwind(AssertUnwindSafe(job.run)).is_err() {
                 tracing::error!("a password hash crashed");
             }
@@ -243,18 +247,18 @@ impl Shared {
         }
     }
 
-    /// Waits for a job; `None` once the pool is gone.
+    /// Waits for a job. Returns `None` when the pool has been dropped.
     fn next(&self) -> Option<Job> {
-        let mut line = self.line();
+        let mut queue = self.lock();
         loop {
-            if line.closed {
+            if queue.is_closed {
                 return None;
             }
-            if let Some(job) = line.jobs.pop_front() {
-                show_queued(&line);
+            if let Some(job) = queue.jobs.pop_front() {
+                show_queued(&queue);
                 return Some(job);
             }
-            line = self.arrival.wait(line).unwrap_or_else(PoisonError::into_inner);
+            queue = self.job_added.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -264,15 +268,15 @@ fn refuse(why: &'static str) -> HashError {
     HashError::Busy
 }
 
-fn show_queued(line: &Line) {
-    metrics::gauge!("auth_hash_queued").set(u32::try_from(line.jobs.len()).unwrap_or(u32::MAX));
+fn show_queued(queue: &Queue) {
+    metrics::gauge!("auth_hash_queued").set(u32::try_from(queue.jobs.len()).unwrap_or(u32::MAX));
 }
 
-/// On Linux a thread has a niceness of its own; elsewhere the whole process would slow down.
+/// Raises the niceness of this thread. Only on Linux: on other systems it would be that of the whole process.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "hashing threads keep their priority");
+        tracing::debug!(%error, "the priority of hashing threads could not be lowered");
     }
 }
 
@@ -309,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_matches_its_own_hash_only() {
+    async fn password_matches_only_its_own_hash() {
         let pool = pool(1, 4);
         let hash = pool.hash(password("plum")).await.unwrap();
         let right = pool.verify(password("plum"), Some(hash.clone())).await.unwrap();
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stored_hash_that_may_not_be_computed_matches_nothing() {
+    async fn unusable_stored_hash_matches_nothing() {
         let pool = pool(1, 4);
         for text in ["", "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8"] {
             let stored = PasswordHash::from_stored(text.to_owned());
@@ -329,15 +333,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_of_another_policy_asks_for_a_rehash() {
-        let dearer = HashPolicy { iterations: 2, ..CHEAP };
-        let hash = dearer.hash(&password("plum"), &[1; 16]).unwrap();
+    async fn hash_of_another_policy_needs_a_rehash() {
+        let expensive = HashPolicy { iterations: 2, ..CHEAP };
+        let hash = expensive.hash(&password("plum"), &[1; 16]).unwrap();
         let found = pool(1, 4).verify(password("plum"), Some(hash)).await.unwrap();
         assert_eq!(found, Verification { matches: true, needs_rehash: true });
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_at_once() {
+    async fn full_queue_refuses_immediately() {
         let pool = pool(1, 2);
         let (_release, _running) = occupy(&pool);
         reaches(&pool, (1, 0)).await;
@@ -348,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_does_not_come_in_time_is_refused_but_a_hash_that_has_begun_is_awaited() {
+    async fn waiting_hash_times_out_but_running_hash_is_awaited() {
         let pool = pool(1, 2);
         let (release, running) = occupy(&pool);
         reaches(&pool, (1, 0)).await;
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_that_hang_up_neither_free_a_permit_nor_keep_their_place() {
+    async fn disconnected_client_keeps_its_permit_but_not_its_place_in_the_queue() {
         let pool = pool(2, 2);
         let (_one, first) = occupy(&pool);
         let (_two, _second) = occupy(&pool);
@@ -371,12 +375,12 @@ mod tests {
         assert!(third.await.unwrap_err().is_cancelled());
         let (_four, _fourth) = occupy(&pool);
         let (_five, _fifth) = occupy(&pool);
-        // The third made room for the fifth without ever running.
+        // The third job left the queue without running, which made room for the fifth.
         reaches(&pool, (2, 2)).await;
     }
 
     #[tokio::test]
-    async fn a_job_whose_caller_left_is_skipped() {
+    async fn abandoned_job_is_skipped() {
         let pool = pool(1, 2);
         let (release, running) = occupy(&pool);
         reaches(&pool, (1, 0)).await;
@@ -395,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_reaches_its_caller_and_the_thread_lives() {
+    async fn panic_reaches_its_caller_and_the_thread_continues() {
         let pool = pool(1, 2);
         assert_eq!(pool.run(|| panic!("on purpose")).await, Err::<(), _>(HashError::Crashed));
         assert!(pool.hash(password("x")).await.is_ok());
@@ -404,7 +408,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn hashing_threads_are_nice_and_the_rest_is_not() {
+    async fn only_hashing_threads_have_a_lower_priority() {
         let niceness = || rustix::process::getpriority_process(None).unwrap();
         let before = niceness();
         assert_eq!(pool(1, 1).run(niceness).await, Ok(NICENESS));

@@ -1,4 +1,4 @@
-//! The metrics of a replica: one table, to which the code and the operator guide are held by tests.
+//! The table of metrics. Tests compare it with the code and the operator guide.
 
 use metrics::{describe_counter, describe_gauge};
 
@@ -11,7 +11,7 @@ pub struct Metric {
     pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// The text in the exposition.
+    /// The help text.
     pub help: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What lives as long as a replica does. No part knows the whole: [`app`] is built from the others.
+//! The parts that live as long as a replica. [`app`] is built from the others, which do not know it.
 
 pub mod app;
 pub mod clock_guard;

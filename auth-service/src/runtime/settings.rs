@@ -1,4 +1,4 @@
-//! The settings of this replica: what operators stored, overridden by file and environment.
+//! The settings of this replica: stored values, overridden by file and environment.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use tracing::{info, warn};
 use crate::config::{ConfigError, Layers, Settings};
 use crate::store::{SettingsTable, SqlStore, StoreError};
 
-/// What applies now, and where it comes from.
+/// The settings that apply now, and what they are combined from.
 #[derive(Debug)]
 pub struct LiveSettings {
     layers: Layers,
     applied: ArcSwap<Applied>,
     reading: Mutex<()>,
-    /// The last version that was heard of.
-    heard: watch::Sender<i64>,
+    /// The last version that was reported as stored.
+    reported: watch::Sender<i64>,
 }
 
 /// A version of the stored settings, and whether it applies here.
@@ -24,15 +24,17 @@ pub struct LiveSettings {
 pub struct Applied {
     /// The last version that was read.
     pub version: i64,
-    /// What applies: this version; or the last valid one; or, since the start, file and defaults alone.
+    /// The settings that apply: those of this version or of the last valid one; if none was valid, those of
+    /// file and defaults alone.
     pub settings: Arc<Settings>,
-    /// Why this version does not apply.
+    /// The problems of this version, if it is not valid here.
     pub refused: Option<ConfigError>,
 }
 
 impl LiveSettings {
-    /// The settings that a replica starts with. Stored settings that are not valid here, because a newer release or a replica with
-    /// another file wrote them, must not keep it from starting: it uses file and defaults alone, and says so.
+    /// The settings with which a replica starts. Stored settings may be invalid here, because a newer release
+    /// or a replica with another file stored them. Then the replica starts with file and defaults alone, and
+    /// logs a warning.
     pub fn new(layers: Layers, table: &SettingsTable) -> Self {
         let (settings, refused) = match layers.over(&table.values()) {
             Ok(settings) => (settings, None),
@@ -46,7 +48,7 @@ impl LiveSettings {
             layers,
             applied: ArcSwap::from_pointee(applied),
             reading: Mutex::new(()),
-            heard: watch::Sender::new(table.version),
+            reported: watch::Sender::new(table.version),
         }
     }
 
@@ -55,34 +57,34 @@ impl LiveSettings {
         Arc::clone(&self.applied.load().settings)
     }
 
-    /// The values that apply now, the version last read, and what is wrong with it.
+    /// The values that apply now, the version that was read last, and its problems.
     pub fn applied(&self) -> Arc<Applied> {
         self.applied.load_full()
     }
 
-    /// The layers above and below the stored values.
+    /// The values that override stored ones, and the defaults below them.
     pub fn layers(&self) -> &Layers {
         &self.layers
     }
 
     /// Reports that `version` is stored. Does not wait until it is read.
-    pub fn hear(&self, version: i64) {
-        self.heard.send_replace(version);
+    pub fn report(&self, version: i64) {
+        self.reported.send_replace(version);
     }
 
-    /// The versions reported by [`hear`](Self::hear).
-    pub fn heard(&self) -> watch::Receiver<i64> {
-        self.heard.subscribe()
+    /// The versions reported by [`report`](Self::report).
+    pub fn reports(&self) -> watch::Receiver<i64> {
+        self.reported.subscribe()
     }
 
-    /// Reads and applies the stored settings if `version` is not the one last read. While they cannot be read or are not valid, the
-    /// last valid ones go on.
+    /// Reads and applies the stored settings if `version` is not the one that was read last. If they cannot
+    /// be read or are not valid, the last valid ones stay in use.
     pub async fn catch_up(&self, store: &SqlStore, version: i64) -> Result<(), StoreError> {
         if self.applied.load().version == version {
             return Ok(());
         }
-        let _turn = store.wait_for(self.reading.lock()).await?;
-        // Another task may have read it meanwhile.
+        let _guard = store.wait_for(self.reading.lock()).await?;
+        // Another task may have read this version while this one waited.
         if self.applied.load().version != version {
             self.apply(&store.settings().await?);
         }
@@ -97,7 +99,7 @@ impl LiveSettings {
                 (Arc::new(settings), None)
             }
             Err(refused) => {
-                warn!(version, %refused, "the stored settings are not valid here; the last valid ones go on");
+                warn!(version, %refused, "the stored settings are not valid here; the last valid settings stay in use");
                 (self.now(), Some(refused))
             }
         };

@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{Config, LogFormat};
 use crate::runtime::metric;
 
-/// Telemetry cannot be set up.
+/// An error of setting up logs or metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `log` cannot be read.
@@ -30,7 +30,7 @@ pub enum TelemetryError {
     Recorder(#[from] metrics_exporter_prometheus::BuildError),
 }
 
-/// Sends the process's logs to standard error: text on a terminal, else JSON, unless `log_format` says otherwise.
+/// Sends logs to standard error, in the format of `log_format`. Works once per process.
 pub fn init_logs(config: &Config) -> Result<(), TelemetryError> {
     let on_terminal = io::stderr().is_terminal();
     let filter = EnvFilter::builder().with_regex(false).parse(&config.log)?;
@@ -52,14 +52,14 @@ pub fn init_logs(config: &Config) -> Result<(), TelemetryError> {
             .try_init()?;
     }
     panic::set_hook(Box::new(|panicked| {
-        // Only the place: the message may quote what a client sent.
+        // Only the location is logged: the message may quote input of a client.
         let place = panicked.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a task panicked");
     }));
     Ok(())
 }
 
-/// What every line that is logged on behalf of a request says.
+/// The labels of every line that is logged for a request.
 #[derive(Clone, Debug)]
 pub struct RequestLabels {
     /// The request's id: ASCII letters, digits and `- _ . :`.
@@ -72,7 +72,7 @@ tokio::task_local! {
     static LABELS: RequestLabels;
 }
 
-/// Runs a request's future with its labels. Nothing is formatted until something is logged.
+/// Runs the future of a request with its labels. They are formatted only when a line is logged.
 pub async fn in_request<T>(labels: RequestLabels, request: impl Future<Output = T>) -> T {
     LABELS.scope(labels, request).await
 }
@@ -103,7 +103,7 @@ where
     }
 }
 
-/// Adds the labels to the beginning of an object. They need no escapes.
+/// Adds the labels to the beginning of an object. Their characters need no escapes.
 struct Json<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for Json<F>
@@ -130,24 +130,24 @@ where
     }
 }
 
-/// The metrics of this process, for scrapers.
+/// The metrics of this process.
 #[derive(Clone, Debug)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Collects what the whole process counts from now on. Works once.
+    /// Collects all metrics of the process from now on. Works once per process.
     pub fn install() -> Result<Self, TelemetryError> {
         let handle = PrometheusBuilder::new().install_recorder()?;
         metric::describe();
         Ok(Self(handle))
     }
 
-    /// Metrics that nothing is counted in, for a router without a process of its own.
+    /// Metrics that stay empty, for a router in a test.
     pub fn detached() -> Self {
         Self(PrometheusBuilder::new().build_recorder().handle())
     }
 
-    /// Prometheus text format.
+    /// The metrics in Prometheus text format.
     pub fn render(&self) -> String {
         self.0.render()
     }

@@ -1,5 +1,7 @@
 //! The key table. Every change of it happens under the lock of the one row of `key_ring`, which holds the table's version.
 
+use std::collections::BTreeMap;
+
 use verifier::{Jwk, Kid, UnixTime};
 
 use super::engine::database::Transaction;
@@ -9,7 +11,7 @@ use super::sessions::ALIVE;
 use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, NewKey, RotationError};
+use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, NewKey, Plan, RotationError};
 use crate::domain::revocation::{LARGEST_LEEWAY, LONGEST_ACCESS_TOKEN};
 
 /// All keys, and the confirmation of the statement that read them.
@@ -36,6 +38,26 @@ pub struct KeyRow {
     pub created_at: UnixTime,
 }
 
+/// The rows that a [`Plan`] has written.
+#[derive(Clone, Debug, Default)]
+pub struct KeyWrite {
+    /// By generation, as they are after the last change.
+    rows: BTreeMap<i64, KeyRow>,
+    successor: Option<i64>,
+}
+
+impl KeyWrite {
+    /// The row of this generation, if it was written.
+    pub fn find(&self, generation: i64) -> Option<&KeyRow> {
+        self.rows.get(&generation)
+    }
+
+    /// The key that takes over.
+    pub fn successor(&self) -> Option<&KeyRow> {
+        self.find(self.successor?)
+    }
+}
+
 /// A sealed value, to be replaced by one that seals the same secret.
 #[derive(Clone, Debug)]
 pub struct Resealed {
@@ -51,6 +73,7 @@ pub struct Resealed {
 const RAISE_KEYS_VERSION: &str =
     "UPDATE key_ring SET changes = CASE WHEN changes < {now} THEN {now} ELSE changes + 1 END";
 
+/// Without `life`: a column that only the release before reads. It takes an empty one for the longest life that is allowed.
 const COLUMNS: &str = "kid, chain, generation, public_jwk, sealed_key, created_at, activates_at, retires_at, expires_at, compromised_at";
 
 impl SqlStore {
@@ -76,19 +99,20 @@ impl SqlStore {
         self.read(sql, Vec::new(), |rows| Confirmation::read(&only(rows, "key_ring")?)).await
     }
 
-    /// Lets `decide` propose changes of one chain and applies them, in one transaction that no other key change overlaps.
+    /// Lets `decide` plan changes of one chain and applies them, in one transaction that no other key change overlaps.
     ///
     /// `decide` gets the chain as it is, whether the installation is only being founded (no cache can know any key yet), and the shared
-    /// clock. `candidate` becomes the key that it announces. Each change is recorded as done by `actor`. Returns the changes that were made.
+    /// clock. `candidate` becomes the key that the plan announces. Each change is recorded as done by `actor`. Returns the rows that were
+    /// written; none if the plan is empty.
     pub async fn change_keys<D>(
         &self,
         chain: Chain,
         candidate: Option<NewKey>,
         actor: String,
         decide: D,
-    ) -> Result<Result<Vec<Change>, RotationError>, StoreError>
+    ) -> Result<Result<KeyWrite, RotationError>, StoreError>
     where
-        D: Fn(&[ChainKey], bool, UnixTime) -> Result<Vec<Change>, RotationError> + Send + Sync + 'static,
+        D: Fn(&[ChainKey], bool, UnixTime) -> Result<Plan, RotationError> + Send + Sync + 'static,
     {
         self.transaction(async move |tx| {
             raise_keys_version(tx).await?;
@@ -96,25 +120,41 @@ impl SqlStore {
             let now = tx.now().await?;
             let keys = chain_keys(tx, chain).await?;
             let founding = is_founding(tx).await?;
-            let changes = match decide(&keys, founding, now) {
-                Ok(changes) if !changes.is_empty() => changes,
-                nothing => return Ok(Undo(nothing)),
+            let plan = match decide(&keys, founding, now) {
+                Ok(plan) if plan.is_empty() => return Ok(Undo(Ok(KeyWrite::default()))),
+                Ok(plan) => plan,
+                Err(refusal) => return Ok(Undo(Err(refusal))),
             };
-            let mut entries = Vec::new();
-            for change in &changes {
-                apply(tx, chain, &keys, change, candidate.as_ref(), now).await?;
-                let event = event_for(chain, &keys, change, candidate.as_ref());
-                entries.extend(event.map(|event| event.by(&actor).at(now)));
+            let (mut write, mut entries) =
+                (KeyWrite { successor: plan.successor, ..KeyWrite::default() }, Vec::new());
+            for change in &plan.changes {
+                let row = match change {
+                    Change::Announce { generation, schedule } => {
+                        let key =
+                            candidate.as_ref().ok_or_else(|| unreadable("no key was made for a plan"))?;
+                        insert(tx, chain, key, (*generation, *schedule), now).await?
+                    }
+                    Change::Reschedule { generation, schedule } => {
+                        let before = keys.iter().find(|key| key.generation == *generation);
+                        reschedule(tx, chain, before.ok_or_else(lost)?, schedule).await?
+                    }
+                    Change::Compromise { generation } => {
+                        mark_compromised(tx, chain, *generation, now).await?
+                    }
+                };
+                entries.extend(event_for(change, &row).map(|event| event.by(&actor).at(now)));
+                write.rows.insert(row.key.generation, row);
             }
-            Ok(Keep(Ok(changes), entries))
+            Ok(Keep(Ok(write), entries))
         })
         .await
     }
 
     /// Erases the private halves of keys that have expired. Returns how many.
     ///
-    /// A MAC key is kept while a session that began before it retired is alive: a refresh token of that session may be its own
-    /// (rule K2). A replica whose clock is behind may use the key for a little longer.
+    /// A MAC key is kept while a session that began before it retired is alive: its client may hold a token that the key sealed, however
+    /// long ago, because the responses to all later refreshes were lost (rule K2). A replica whose clock is behind may use the key for a
+    /// little longer.
     pub async fn erase_expired_keys(&self) -> Result<u64, StoreError> {
         let sql = format!(
             "UPDATE keys SET sealed_key = NULL
@@ -174,83 +214,83 @@ async fn is_founding(tx: &mut Transaction) -> Result<bool, StoreError> {
     Ok(!has_keys || !has_users)
 }
 
-/// Makes one change of a chain that is as in `before`. The caller holds the lock.
-async fn apply(
+/// Adds the next key of a chain. The caller holds the lock.
+async fn insert(
     tx: &mut Transaction,
     chain: Chain,
-    before: &[ChainKey],
-    change: &Change,
-    candidate: Option<&NewKey>,
+    key: &NewKey,
+    (generation, schedule): (i64, KeySchedule),
     now: UnixTime,
-) -> Result<(), StoreError> {
-    let changed = match change {
-        Change::Announce { generation, schedule } => {
-            let candidate = candidate.ok_or_else(|| unreadable("a key was announced, but none was made"))?;
-            let public_jwk = candidate.public_jwk.as_ref().map(serde_json::to_string).transpose();
-            let sql = format!(
-                "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)
-                 ON CONFLICT DO NOTHING RETURNING kid"
-            );
-            let arguments = arguments![
-                candidate.kid.as_str(),
-                chain.as_str(),
-                *generation,
-                public_jwk.map_err(|error| unreadable(&error.to_string()))?,
-                candidate.sealed.as_str(),
-                now,
-                schedule.activates_at,
-                schedule.end.map(|end| end.retires_at),
-                schedule.end.map(|end| end.expires_at),
-            ];
-            tx.first(&sql, arguments).await?
-        }
-        Change::Reschedule { generation, schedule } => {
-            // Names the schedule that it expects: a change made in between must not be overwritten.
-            let expected = before.iter().find(|key| key.generation == *generation);
-            let sql = "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5
-                        WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $6 RETURNING kid";
-            let retires_at = expected.and_then(|key| key.schedule.end).map_or(-1, |end| end.retires_at.0);
-            let arguments = arguments![
-                chain.as_str(),
-                *generation,
-                schedule.activates_at,
-                schedule.end.map(|end| end.retires_at),
-                schedule.end.map(|end| end.expires_at),
-                retires_at,
-            ];
-            tx.first(sql, arguments).await?
-        }
-        Change::Compromise { generation } => {
-            let sql = "UPDATE keys SET compromised_at = $3
-                        WHERE chain = $1 AND generation = $2 AND compromised_at IS NULL RETURNING kid";
-            let changed = tx.first(sql, arguments![chain.as_str(), *generation, now]).await?;
-            if let (Some(row), Chain::Signing(_)) = (&changed, chain) {
-                revoke_key(tx, &Kid::from(row.text("kid")?)).await?;
-            }
-            changed
-        }
-    };
-    changed.map(drop).ok_or_else(|| unreadable("a key changed while the key ring was locked"))
+) -> Result<KeyRow, StoreError> {
+    let public_jwk = key.public_jwk.as_ref().map(serde_json::to_string).transpose();
+    let sql = format!(
+        "INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)
+         ON CONFLICT DO NOTHING RETURNING {COLUMNS}"
+    );
+    let arguments = arguments![
+        key.kid.as_str(),
+        chain.as_str(),
+        generation,
+        public_jwk.map_err(|error| unreadable(&error.to_string()))?,
+        key.sealed.as_str(),
+        now,
+        schedule.activates_at,
+        schedule.end.map(|end| end.retires_at),
+        schedule.end.map(|end| end.expires_at),
+    ];
+    read_key(&tx.first(&sql, arguments).await?.ok_or_else(lost)?)
 }
 
-fn event_for(
+/// Moves the schedule of a key that is as in `before`. The caller holds the lock.
+async fn reschedule(
+    tx: &mut Transaction,
     chain: Chain,
-    before: &[ChainKey],
-    change: &Change,
-    candidate: Option<&NewKey>,
-) -> Option<AuditEvent> {
-    match change {
-        Change::Announce { generation, schedule } => Some(
-            AuditEvent::new(EventKind::KeyAnnounced)
-                .on(&candidate?.kid)
-                .detail(format!("{chain} generation {generation} signs from {}", schedule.activates_at.0)),
-        ),
-        Change::Compromise { generation } => {
-            let key = before.iter().find(|key| key.generation == *generation)?;
-            Some(AuditEvent::new(EventKind::KeyCompromised).on(&key.kid).detail(chain))
-        }
-        Change::Reschedule { .. } => None,
+    before: &ChainKey,
+    schedule: &KeySchedule,
+) -> Result<KeyRow, StoreError> {
+    // Names the schedule that it expects: a change made in between must not be overwritten.
+    let sql = format!(
+        "UPDATE keys SET activates_at = $3, retires_at = $4, expires_at = $5
+          WHERE chain = $1 AND generation = $2 AND COALESCE(retires_at, -1) = $6 RETURNING {COLUMNS}"
+    );
+    let arguments = arguments![
+        chain.as_str(),
+        before.generation,
+        schedule.activates_at,
+        schedule.end.map(|end| end.retires_at),
+        schedule.end.map(|end| end.expires_at),
+        before.schedule.end.map_or(-1, |end| end.retires_at.0),
+    ];
+    read_key(&tx.first(&sql, arguments).await?.ok_or_else(lost)?)
+}
+
+/// Marks a key, and revokes it if it signs tokens. The caller holds the lock.
+async fn mark_compromised(
+    tx: &mut Transaction,
+    chain: Chain,
+    generation: i64,
+    now: UnixTime,
+) -> Result<KeyRow, StoreError> {
+    let sql = format!(
+        "UPDATE keys SET compromised_at = $3
+          WHERE chain = $1 AND generation = $2 AND compromised_at IS NULL RETURNING {COLUMNS}"
+    );
+    let row = tx.first(&sql, arguments![chain.as_str(), generation, now]).await?.ok_or_else(lost)?;
+    let row = read_key(&row)?;
+    if let Chain::Signing(_) = chain {
+        revoke_key(tx, &row.key.kid).await?;
     }
+    Ok(row)
+}
+
+fn event_for(change: &Change, KeyRow { chain, key, .. }: &KeyRow) -> Option<AuditEvent> {
+    let event = match change {
+        Change::Announce { generation, schedule } => AuditEvent::new(EventKind::KeyAnnounced)
+            .detail(format!("{chain} generation {generation} signs from {}", schedule.activates_at.0)),
+        Change::Compromise { .. } => AuditEvent::new(EventKind::KeyCompromised).detail(chain),
+        Change::Reschedule { .. } => return None,
+    };
+    Some(event.on(&key.kid))
 }
 
 fn read_key(row: &Row) -> Result<KeyRow, StoreError> {
@@ -271,6 +311,10 @@ fn read_key(row: &Row) -> Result<KeyRow, StoreError> {
         sealed: row.text_if_any("sealed_key")?,
         created_at: row.time("created_at")?,
     })
+}
+
+fn lost() -> StoreError {
+    unreadable("a key changed while the key ring was locked")
 }
 
 fn unreadable(what: &str) -> StoreError {

@@ -33,7 +33,7 @@ pub use bootstrap::Bootstrap;
 pub use confirmation::Confirmation;
 pub use deadline::Deadline;
 pub use error::StoreError;
-pub use keys::{KeyRow, KeyTable, Resealed};
+pub use keys::{KeyRow, KeyTable, KeyWrite, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
 pub use roles::RoleWrite;

@@ -1,5 +1,4 @@
-//! Settings that operators changed. Every change happens under the lock of the one row of `key_ring`, which also holds their version:
-//! one statement tells a replica whether keys or settings changed.
+//! Settings that operators changed. Every change happens under the lock of the one row of `key_ring`, which holds their version.
 
 use std::collections::BTreeMap;
 
@@ -73,16 +72,15 @@ impl SqlStore {
         self.read(STORED, Vec::new(), |rows| read(&rows)).await
     }
 
-    /// Changes settings in one transaction that no other change of settings or keys overlaps.
-    ///
-    /// `decide` gets all values as they would be. It accepts or refuses them.
-    pub async fn change_settings<D, E>(
+    /// Changes settings in one transaction that no other change of settings overlaps. `check` gets all values as they would be, and may
+    /// refuse them.
+    pub async fn change_settings<C, E>(
         &self,
         change: SettingsChange,
-        decide: D,
+        check: C,
     ) -> Result<SettingsWrite<E>, StoreError>
     where
-        D: Fn(&BTreeMap<String, String>) -> Result<(), E> + Send + Sync + 'static,
+        C: Fn(&BTreeMap<String, String>) -> Result<(), E> + Send + Sync + 'static,
         E: Send + 'static,
     {
         self.transaction(async move |tx| {
@@ -101,7 +99,7 @@ impl SqlStore {
             if change.expected.is_some_and(|expected| expected != before.version) {
                 return Ok(Undo(SettingsWrite::Stale));
             }
-            if let Err(refusal) = decide(&values) {
+            if let Err(refusal) = check(&values) {
                 return Ok(Undo(SettingsWrite::Refused(refusal)));
             }
             let mut entries = Vec::new();

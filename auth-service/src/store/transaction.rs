@@ -29,7 +29,7 @@ pub(super) enum Outcome<T> {
 #[must_use = "it runs when it is awaited"]
 pub(super) struct Pending<F> {
     store: SqlStore,
-    tries: F,
+    attempts: F,
 }
 
 impl<T, F> IntoFuture for Pending<F>
@@ -41,7 +41,7 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.store.run(self.tries).await })
+        Box::pin(async move { self.store.run(self.attempts).await })
     }
 }
 
@@ -57,18 +57,18 @@ impl SqlStore {
         W: AsyncFn(&mut Transaction) -> Result<Outcome<T>, StoreError>,
     {
         let (store, mut tries) = (self.clone(), Tries::default());
-        let tries = async move {
+        let attempts = async move {
             loop {
-                let outcome = store.try_once(&work).await;
+                let outcome = store.attempt(&work).await;
                 if !tries.another_after(&outcome) {
                     return outcome;
                 }
             }
         };
-        Pending { store: self.clone(), tries }
+        Pending { store: self.clone(), attempts }
     }
 
-    async fn try_once<T>(
+    async fn attempt<T>(
         &self,
         work: &impl AsyncFn(&mut Transaction) -> Result<Outcome<T>, StoreError>,
     ) -> Result<T, StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::Authority;
-use auth_service::domain::key::{Chain, Change, KeySchedule, NewKey};
+use auth_service::domain::key::{Chain, Change, KeySchedule, NewKey, Plan};
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::user::{PermissionSet, UserId};
 use auth_service::store::{CopyError, NewUser, SqlStore, UserWrite};
@@ -30,7 +30,9 @@ impl Source {
         let key =
             NewKey { kid: Kid::from(first_key.to_owned()), public_jwk: None, sealed: "sealed".to_owned() };
         let schedule = KeySchedule::starting(UnixTime(0));
-        let announce = move |_: &[_], _, _| Ok(vec![Change::Announce { generation: 1, schedule }]);
+        let announce = move |_: &[_], _, _| {
+            Ok(Plan { changes: vec![Change::Announce { generation: 1, schedule }], successor: Some(1) })
+        };
         store.change_keys(Chain::RefreshMac, Some(key), "test".to_owned(), announce).await.unwrap().unwrap();
         // Capitals and signs, which databases sort in another order than bytes.
         for (number, name) in ["Zoe", "anna", "Äpfel", "_x", "éa", "B-1"].iter().enumerate() {

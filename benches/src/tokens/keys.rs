@@ -1,4 +1,4 @@
-//! A key of each algorithm, as the service holds it and as ring does.
+//! A key of each algorithm, in the form of the service and in that of ring.
 
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ pub(super) struct Key {
     pub(super) algorithm: Algorithm,
     secret: Vec<u8>,
     pub(super) jwk: Jwk,
-    /// As ring takes it.
+    /// The private key in the form that ring reads.
     pub(super) public: Vec<u8>,
     pub(super) check: &'static dyn VerificationAlgorithm,
 }
@@ -33,7 +33,7 @@ impl Key {
         JwkSet { keys: vec![self.jwk.clone()], keys_version: None }
     }
 
-    /// Signs some bytes and drops the signature.
+    /// Returns a function that signs bytes with ring and drops the signature.
     pub(super) fn bare_signature(&self) -> BareSignature {
         let random = random();
         match self.algorithm {
@@ -65,7 +65,7 @@ impl Key {
 /// See [`Key::bare_signature`].
 pub(super) type BareSignature = Box<dyn Fn(&[u8])>;
 
-#[expect(clippy::disallowed_methods, reason = "the floor is ring as its users call it")]
+#[expect(clippy::disallowed_methods, reason = "the floor uses ring directly")]
 fn random() -> SystemRandom {
     SystemRandom::new()
 }

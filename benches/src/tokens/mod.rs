@@ -1,4 +1,4 @@
-//! Signing and checking one token, against ring's bare signature and check of the same bytes.
+//! Signing and checking a token, compared with only the signature of the same bytes by ring.
 
 mod keys;
 
@@ -17,12 +17,12 @@ use crate::{head, median, row};
 
 const ISSUER: &str = "https://auth.example.com";
 const AUDIENCE: &str = "orders-api";
-/// Rounds of each side, alternating, so that a change of the machine's speed meets both.
+/// Rounds of each side. They alternate, so that a change of the machine's speed affects both.
 const ROUNDS: usize = 41;
 const ROUND: Duration = Duration::from_millis(60);
-/// Sessions that were ended lately: a very busy day.
+/// Sessions that ended recently: as on a very busy day.
 const REVOKED: u64 = 100_000;
-/// Tokens in use at the same time, and room for twice as many.
+/// Tokens in use at the same time. The cache has space for twice as many.
 const CACHED: u64 = 4_096;
 
 /// Prints all tables.
@@ -64,7 +64,7 @@ fn from_the_cache(key: &Key) {
 }
 
 fn on_two_threads(key: &Key) {
-    head("Tokens a second on two threads; floor: on one");
+    head("Tokens per second on two threads; floor: on one thread");
     let (verifier, token) = (with_revocations(key, |builder| builder), token(key, 0));
     let bare = bare_check(key, &token);
     let both = |call: &(dyn Fn() + Sync)| {
@@ -89,7 +89,7 @@ fn on_two_threads(key: &Key) {
 }
 
 fn loading_revocations(key: &Key) {
-    head("Take in a snapshot of revocations: signature, parsing, merging");
+    head("Load a snapshot of revocations: signature, parsing, merging");
     let document = revocations(key);
     let times = (0..ROUNDS).map(|_| {
         let verifier = builder(key).build().expect("a whole description");
@@ -121,7 +121,7 @@ fn print(algorithm: Algorithm, result: &Comparison, aim: &str) {
     row(algorithm.as_str(), &format!("{ours:.2} µs"), &format!("{floor:.2} µs"), *ratio, aim);
 }
 
-/// Microseconds a call.
+/// Microseconds per call.
 struct Comparison {
     ours: f64,
     floor: f64,
@@ -129,7 +129,8 @@ struct Comparison {
     difference: f64,
 }
 
-/// Medians of many rounds. Ratio and difference are those of neighbouring rounds, which the same machine saw.
+/// Medians of many rounds. Ratio and difference are computed from adjacent rounds, which ran under the same
+/// conditions.
 fn compare(mut ours: impl FnMut(), mut floor: impl FnMut()) -> Comparison {
     let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (round(&mut ours), round(&mut floor))).collect();
     let middle = |figure: fn(&(f64, f64)) -> f64| median(rounds.iter().map(figure).collect());
@@ -161,7 +162,7 @@ fn builder(key: &Key) -> VerifierBuilder {
     Verifier::builder(ISSUER).audience(AUDIENCE).static_jwks(&key.jwks())
 }
 
-/// A verifier that has heard of many ended sessions.
+/// A verifier that knows of many ended sessions.
 fn with_revocations(key: &Key, describe: impl FnOnce(VerifierBuilder) -> VerifierBuilder) -> Verifier {
     let verifier = describe(builder(key)).build().expect("a whole description");
     verifier.merge_revocations(&revocations(key)).expect("a good document");
@@ -172,7 +173,7 @@ fn accept(verifier: &Verifier, token: &str) {
     black_box(verifier.verify_now::<NoExtra>(black_box(token)).expect("a good token"));
 }
 
-/// ring's check of the token's signature, decoded before.
+/// Returns ring's check of the token's signature, which is decoded in advance.
 fn bare_check(key: &Key, token: &str) -> impl Fn() -> bool + Sync + use<> {
     let (signed, signature) = token.rsplit_once('.').expect("a JWS has dots");
     let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
@@ -184,7 +185,7 @@ fn token(key: &Key, number: u64) -> String {
     key.signer().sign(Kind::AccessToken, &claims(number)).expect("the claims are plain")
 }
 
-/// A signed snapshot of the ends of other sessions.
+/// A signed snapshot that contains other sessions.
 fn revocations(key: &Key) -> String {
     let sessions: Vec<u8> = (1..=REVOKED)
         .flat_map(|number| {
@@ -217,7 +218,7 @@ fn claims(number: u64) -> AccessClaims<'static> {
         iss: ISSUER,
         sub: format!("0191d1f2-3c4b-4d5e-8f60-{number:012x}"),
         aud: AUDIENCE,
-        // The longest life: the whole run must fit into it.
+        // The maximum lifetime, so that the token is valid for the whole run.
         exp: UnixTime(now.0 + 3600),
         iat: now,
         nbf: now,

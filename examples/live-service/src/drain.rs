@@ -1,4 +1,5 @@
-//! A stop that sends clients to other replicas: the balancer learns of it first, then the sockets close, a few at a time.
+//! A stop that sends clients to other replicas: the balancer learns of it first, then the sockets close, a
+//! few at a time.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

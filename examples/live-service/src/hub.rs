@@ -17,12 +17,12 @@ use crate::protocol::ToClient;
 
 /// How many messages a socket may be behind before it reads them from the table instead.
 const BACKLOG: usize = 16;
-/// Sockets of one user on this replica.
-const MOST_SOCKETS: usize = 64;
+/// Maximum number of sockets of one user on this replica.
+const MAX_SOCKETS_PER_USER: usize = 64;
 /// Each replica sends an empty notification to all at this interval,
-const KNOCK_INTERVAL: Duration = Duration::from_secs(3);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// so a connection that was silent for this long is dead, even if the network reports no error.
-const SILENCE: Duration = Duration::from_secs(10);
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The sockets of this replica, by user.
@@ -54,7 +54,7 @@ impl Hub {
     pub(crate) fn subscribe(self: &Arc<Self>, inbox: &str) -> Result<Subscription, TooMany> {
         let mut inboxes = self.lock();
         let sender = inboxes.entry(inbox.to_owned()).or_insert_with(|| Sender::new(BACKLOG));
-        if sender.receiver_count() >= MOST_SOCKETS {
+        if sender.receiver_count() >= MAX_SOCKETS_PER_USER {
             return Err(TooMany);
         }
         Ok(Subscription { news: Some(sender.subscribe()), inbox: inbox.to_owned(), hub: Arc::clone(self) })
@@ -80,17 +80,17 @@ impl Hub {
             tracing::info!("notifications are received");
         }
         tokio::select! {
-            ended = self.hear(&mut listener) => ended,
-            never = knock(inboxes) => match never {},
+            ended = self.receive(&mut listener) => ended,
+            never = send_heartbeats(inboxes) => match never {},
         }
     }
 
-    async fn hear(&self, listener: &mut PgListener) -> Result<Infallible, sqlx::Error> {
+    async fn receive(&self, listener: &mut PgListener) -> Result<Infallible, sqlx::Error> {
         listener.eager_reconnect(false);
         loop {
             // A broken connection is `None`, a silent one takes too long.
-            let heard = timeout(SILENCE, listener.try_recv()).await.unwrap_or(Ok(None))?;
-            let payload = heard.ok_or_else(|| sqlx::Error::Io(ErrorKind::ConnectionAborted.into()))?;
+            let received = timeout(MAX_SILENCE, listener.try_recv()).await.unwrap_or(Ok(None))?;
+            let payload = received.ok_or_else(|| sqlx::Error::Io(ErrorKind::ConnectionAborted.into()))?;
             // Other payloads only show that the connection works.
             if let Ok(Notice { inbox, message }) = serde_json::from_str(payload.payload()) {
                 let frame = || Some(ToClient::Message(&message).frame());
@@ -102,7 +102,7 @@ impl Hub {
     /// Tells the sockets the position of their inboxes; those that are behind read the rest.
     async fn catch_up(&self, inboxes: &Inboxes) -> Result<(), sqlx::Error> {
         let here: Vec<String> = self.lock().keys().cloned().collect();
-        for (inbox, seq) in inboxes.stands(&here).await? {
+        for (inbox, seq) in inboxes.positions(&here).await? {
             self.tell(&inbox, || News { seq, frame: None });
         }
         Ok(())
@@ -120,12 +120,12 @@ impl Hub {
     }
 }
 
-async fn knock(inboxes: &Inboxes) -> Infallible {
+async fn send_heartbeats(inboxes: &Inboxes) -> Infallible {
     loop {
-        if let Err(error) = inboxes.knock().await {
-            tracing::debug!(%error, "no knock");
+        if let Err(error) = inboxes.heartbeat().await {
+            tracing::debug!(%error, "no heartbeat was sent");
         }
-        sleep(KNOCK_INTERVAL).await;
+        sleep(HEARTBEAT_INTERVAL).await;
     }
 }
 

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use crate::protocol::Message;
 
-/// Small, because statements are short and three replicas must fit into PostgreSQL's default of 100, beside other clients.
+/// Small, because statements are short and three replicas must fit into PostgreSQL's default of 100, beside
+/// other clients.
 const CONNECTIONS: u32 = 8;
 /// Time limit for all work in the database.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -22,8 +23,8 @@ const TIDY_INTERVAL: Duration = Duration::from_mins(1);
 /// Rows per deletion, to keep transactions short.
 const BATCH: i64 = 1000;
 
-/// The number of an inbox grows under the lock of its row, which is held until the commit. Messages therefore become
-/// visible in the order of their numbers: a reader that has seen 7 has missed nothing up to 7.
+/// The number of an inbox grows under the lock of its row, which is held until the commit. Messages therefore
+/// become visible in the order of their numbers: a reader that has seen 7 has missed nothing up to 7.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS live_inboxes (
         inbox TEXT NOT NULL PRIMARY KEY,
@@ -65,7 +66,7 @@ const READ: &str = "
     ) AS messages ON TRUE
     WHERE known.inbox = $1 ORDER BY seq
 ";
-const STANDS: &str = "SELECT inbox, last FROM live_inboxes WHERE inbox = ANY($1)";
+const POSITIONS: &str = "SELECT inbox, last FROM live_inboxes WHERE inbox = ANY($1)";
 const FORGET: &str = "
     DELETE FROM live_messages WHERE ctid IN (
         SELECT ctid FROM live_messages WHERE sent_at < EXTRACT(EPOCH FROM clock_timestamp()) - $1 LIMIT $2
@@ -117,8 +118,8 @@ impl Inboxes {
         transaction.commit().await
     }
 
-    /// Stores a message and returns its number. For a message that was stored before, returns the number it got then. After
-    /// an error, the message may or may not have been stored.
+    /// Stores a message and returns its number. For a message that was stored before, returns the number it
+    /// got then. After an error, the message may or may not have been stored.
     pub(crate) async fn append(
         &self,
         inbox: &str,
@@ -148,8 +149,8 @@ impl Inboxes {
     }
 
     /// The number of the newest message of each inbox.
-    pub(crate) async fn stands(&self, inboxes: &[String]) -> Result<Vec<(String, i64)>, sqlx::Error> {
-        let rows = within(sqlx::query(STANDS).bind(inboxes).fetch_all(&self.pool)).await?;
+    pub(crate) async fn positions(&self, inboxes: &[String]) -> Result<Vec<(String, i64)>, sqlx::Error> {
+        let rows = within(sqlx::query(POSITIONS).bind(inboxes).fetch_all(&self.pool)).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
@@ -167,7 +168,7 @@ impl Inboxes {
     }
 
     /// Sends an empty notification to every replica.
-    pub(crate) async fn knock(&self) -> Result<(), sqlx::Error> {
+    pub(crate) async fn heartbeat(&self) -> Result<(), sqlx::Error> {
         within(sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&self.pool)).await.map(drop)
     }
 
@@ -191,8 +192,8 @@ impl Inboxes {
     }
 }
 
-/// Pings only idle connections: a ping before each statement would double its cost, but an idle connection may have been closed by a
-/// restart of the server. A busy one shows that with its next statement.
+/// Pings only idle connections: a ping before each statement would double its cost, but an idle connection
+/// may have been closed by a restart of the server. A busy one shows that with its next statement.
 fn pool() -> PgPoolOptions {
     let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(DEADLINE);
     options.test_before_acquire(false).before_acquire(|connection, metadata| {

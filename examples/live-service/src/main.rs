@@ -1,4 +1,5 @@
-//! One replica of a WebSocket service: `GET /live` opens a socket on which users get their messages, on all their devices.
+//! One replica of a WebSocket service: `GET /live` opens a socket on which users get their messages, on all
+//! their devices.
 //!
 //! ```text
 //! client ──▶ any replica ──▶ live_messages (numbered by inbox) ──NOTIFY──▶ every replica ──▶ the sockets of that user
@@ -8,12 +9,12 @@
 //! - [`protocol`]: the frames that client and service exchange.
 //! - [`inboxes`]: the messages in PostgreSQL, the only thing that replicas share.
 //! - [`hub`]: forwards messages from the one listening connection to the sockets of this replica.
-//! - [`upgrade`]: checks before a socket opens; [`socket`]: its life.
+//! - [`upgrade`]: checks before a socket opens; [`socket`]: an open socket.
 //! - [`drain`]: a stop that sends clients to other replicas.
 //!
-//! A message is acknowledged once it is committed, and an inbox numbers its messages without gaps. A client that sends the
-//! last number it saw gets everything after it, from any replica. Nothing is sticky, and messages that a broken socket,
-//! replica or database connection dropped are read from the table.
+//! A message is acknowledged once it is committed, and an inbox numbers its messages without gaps. A client
+//! that sends the last number it saw gets everything after it, from any replica. Nothing is sticky, and
+//! messages that a broken socket, replica or database connection dropped are read from the table.
 
 mod drain;
 mod hub;
@@ -100,7 +101,8 @@ async fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
         .with_state(app.clone());
     let stop = drain::Stop::expect()?;
     println!("listening on http://{address}");
-    // All in this task: if one of them panics, the process ends and is started again, instead of running without it.
+    // All in this task: if one of them panics, the process ends and is started again, instead of running
+    // without it.
     tokio::select! {
         served = serve(&app, listener, routes, stop) => served?,
         () = app.hub.follow(&app.inboxes) => {}

@@ -27,7 +27,8 @@ pub(crate) enum FromClient {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Send {
-    /// Chosen by the client, different for each message. A message sent again with the same id is not stored again.
+    /// Chosen by the client, different for each message. A message sent again with the same id is not stored
+    /// again.
     pub(crate) id: String,
     /// The subject whose inbox it is; the sender's own if absent.
     pub(crate) to: Option<String>,
@@ -102,8 +103,8 @@ pub(crate) enum Refusal {
     OtherSubject,
     /// The new token belongs to another session.
     OtherSession,
-    /// The database or the issuer's keys are unavailable. The message may or may not have been stored: send it again with
-    /// the same id.
+    /// The database or the issuer's keys are unavailable. The message may or may not have been stored: send
+    /// it again with the same id.
     Unavailable,
 }
 

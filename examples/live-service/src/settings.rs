@@ -20,8 +20,8 @@ pub(crate) struct Settings {
     /// Tolerated difference in seconds between the clocks of issuer and service, as configured at the issuer
     #[arg(long, env = "LEEWAY", default_value_t = 30)]
     pub(crate) leeway: i64,
-    /// `postgres://user:password@host/database`, connected directly, because a pooler in transaction mode does not
-    /// support LISTEN. Set it in the environment: other users can see arguments
+    /// `postgres://user:password@host/database`, connected directly, because a pooler in transaction mode
+    /// does not support LISTEN. Set it in the environment: other users can see arguments
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret())]
     pub(crate) database_url: SecretString,
     /// Address to listen on; port 0 picks a free port and prints it
@@ -30,7 +30,8 @@ pub(crate) struct Settings {
     /// Name of this replica in the frame `welcome` [default: its address]
     #[arg(long, env = "REPLICA")]
     pub(crate) replica: Option<String>,
-    /// Web origins that may open sockets, such as `https://app.example.com`; programs that send no origin are always allowed
+    /// Web origins that may open sockets, such as `https://app.example.com`; programs that send no origin are
+    /// always allowed
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub(crate) allowed_origins: Vec<String>,
     /// Maximum number of open sockets; more get 503
@@ -45,7 +46,8 @@ pub(crate) struct Settings {
     /// Seconds after SIGTERM during which sockets may still be opened; longer than a balancer takes to notice
     #[arg(long, env = "DRAIN_DELAY", default_value = "5", value_parser = seconds)]
     pub(crate) drain_delay: Duration,
-    /// Seconds over which sockets are then closed one after another, so that clients do not all reconnect together
+    /// Seconds over which sockets are then closed one after another, so that clients do not all reconnect
+    /// together
     #[arg(long, env = "DRAIN_SPREAD", default_value = "5", value_parser = seconds)]
     pub(crate) drain_spread: Duration,
 }

@@ -1,4 +1,4 @@
-//! The life of one socket.
+//! One open socket, until it closes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::protocol::{FromClient, Refusal, Send, ToClient};
 const MAY_SEND: &str = "live:send";
 /// A client that reads nothing for this long is too slow. It can reconnect and continue.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 // RFC 6455 §7.4.1 and the IANA registry of close codes.
 const UNSUPPORTED: u16 = 1003;
@@ -65,22 +65,22 @@ impl Socket {
     /// Lives until the token ends, the replica drains, or the client leaves.
     pub(crate) async fn live(mut self, guard: &Guard) {
         let drain = Arc::clone(&self.app.drain);
-        let End(farewell) = tokio::select! {
+        let End(close_frame) = tokio::select! {
             biased;
             reason = guard.ended() => End::with(POLICY, reason.label()),
             () = drain.turn() => End::with(SERVICE_RESTART, "draining"),
             end = self.converse(guard) => end,
         };
-        if let Some(farewell) = farewell {
+        if let Some(close_frame) = close_frame {
             // A client that reads nothing will not read this either.
-            let _ = timeout(FAREWELL, self.close(farewell)).await;
+            let _ = timeout(CLOSE_TIMEOUT, self.close(close_frame)).await;
         }
     }
 
-    /// Sends the close frame and waits for the reply: closing a connection with unread data would discard the frames that
-    /// were sent last.
-    async fn close(&mut self, farewell: CloseFrame) {
-        if self.wire.send(Frame::Close(Some(farewell))).await.is_ok() {
+    /// Sends the close frame and waits for the reply: closing a connection with unread data would discard the
+    /// frames that were sent last.
+    async fn close(&mut self, close_frame: CloseFrame) {
+        if self.wire.send(Frame::Close(Some(close_frame))).await.is_ok() {
             while let Some(Ok(_)) = self.wire.recv().await {}
         }
     }
@@ -103,14 +103,14 @@ impl Socket {
         pings.reset();
         loop {
             tokio::select! {
-                frame = self.wire.recv() => self.hear(frame, guard).await?,
+                frame = self.wire.recv() => self.receive(frame, guard).await?,
                 news = self.place.news.next() => self.pass_on(news).await?,
                 _ = pings.tick() => self.ping().await?,
             }
         }
     }
 
-    async fn hear(&mut self, frame: Option<Result<Frame, axum::Error>>, guard: &Guard) -> Result<(), End> {
+    async fn receive(&mut self, frame: Option<Result<Frame, axum::Error>>, guard: &Guard) -> Result<(), End> {
         self.unanswered = 0;
         let text = match frame {
             Some(Ok(Frame::Text(text))) => text,

@@ -14,7 +14,8 @@ use crate::App;
 use crate::protocol::{self, MAX_FRAME};
 use crate::socket::{Place, Socket};
 
-/// Small, because most sockets are silent most of the time. By default, each one would keep 128 KiB for reading.
+/// Small, because most sockets are silent most of the time. By default, each one would keep 128 KiB for
+/// reading.
 const READ_BUFFER: usize = 4 * 1024;
 
 /// `GET /live`, with a valid token in `Authorization`, or where browsers can send it.
@@ -51,14 +52,15 @@ async fn open(
     // A client that is ahead of the table has seen the table before it was restored from a backup.
     let seen = after.map_or(inbox.last, |after| i64::try_from(after).unwrap_or(i64::MAX).min(inbox.last));
     let place = Place { _room: room, news, seen, last: inbox.last };
-    // Limit both: a message may consist of several frames, and a frame is buffered up to the length that it announces.
+    // Limit both: a message may consist of several frames, and a frame is buffered up to the length that it
+    // announces.
     let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
     let upgrade = upgrade.protocols([protocol::NAME]).read_buffer_size(READ_BUFFER);
     Ok(upgrade.on_upgrade(async move |socket| Socket::new(socket, app, user, place).live(&guard).await))
 }
 
-/// Browsers let any page open a socket, and name its origin. Without cookies, a foreign page gains nothing, but there is no
-/// reason to serve it.
+/// Browsers let any page open a socket, and name its origin. Without cookies, a foreign page gains nothing,
+/// but there is no reason to serve it.
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Refused> {
     let is_allowed = |origin: &_| allowed.iter().any(|allowed| allowed == origin);
     if headers.get_all(header::ORIGIN).iter().all(is_allowed) { Ok(()) } else { Err(Refused::Origin) }

@@ -32,7 +32,8 @@ impl Drain {
         self.has_begun.load(Ordering::Relaxed)
     }
 
-    /// Serves until a signal, then drains. From this call on, SIGTERM and SIGINT no longer end the process directly.
+    /// Serves until a signal, then drains. From this call on, SIGTERM and SIGINT no longer end the process
+    /// directly.
     pub(crate) fn serve(
         &self,
         listener: TcpListener,

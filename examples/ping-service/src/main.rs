@@ -1,7 +1,8 @@
-//! One replica of an HTTP service: `GET /ping` and `GET /pong` require a token with the permission of that name.
+//! One replica of an HTTP service: `GET /ping` and `GET /pong` require a token with the permission of that
+//! name.
 //!
-//! Replicas share nothing. Each checks tokens in memory and knows of ended sessions, so any of them can serve any
-//! request, without calling the issuer.
+//! Replicas share nothing. Each checks tokens in memory and knows of ended sessions, so any of them can serve
+//! any request, without calling the issuer.
 
 mod drain;
 

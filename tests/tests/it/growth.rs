@@ -81,7 +81,7 @@ async fn grown_installation_moves_to_postgresql_and_its_clients_notice_nothing()
     assert!(unfinished.contains("an unfinished copy"), "{unfinished}");
 
     let output = copy.succeeds();
-    assert!(output.contains("rows are there already"), "it went on where it was: {output}");
+    assert!(output.contains("rows are already copied"), "it went on where it was: {output}");
     assert!(output.contains("sessions\t30008 rows\tchecksum "), "{output}");
     for table in COPIED {
         assert_eq!(in_sqlite(&file, table).await, in_postgres(&database, table), "{table}");

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use verifier::UnixTime;
 
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::caller::Operator;
 use crate::http::base::error::Problem;
 use crate::http::base::extract::Parameters;
@@ -14,13 +14,13 @@ use crate::http::base::wire::{Timestamp, private};
 use crate::store::{AuditCursor, AuditRow};
 
 pub(in crate::http) async fn list(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Answer {
-        events: Vec<EventAnswer>,
+    struct EventList {
+        events: Vec<EventResponse>,
         next: Option<String>,
     }
     let after = query.after(|place| {
@@ -33,11 +33,11 @@ pub(in crate::http) async fn list(
         let AuditCursor { at, chain, seq } = &last.place;
         format!("{} {seq} {chain}", at.0)
     });
-    Ok(private(Answer { events: events.into_iter().map(EventAnswer::new).collect(), next }))
+    Ok(private(EventList { events: events.into_iter().map(EventResponse::new).collect(), next }))
 }
 
 #[derive(Serialize)]
-struct EventAnswer {
+struct EventResponse {
     id: String,
     at: Timestamp,
     event: String,
@@ -52,7 +52,7 @@ struct EventAnswer {
     hash: String,
 }
 
-impl EventAnswer {
+impl EventResponse {
     fn new(row: AuditRow) -> Self {
         let AuditCursor { at, chain, seq } = row.place;
         Self {

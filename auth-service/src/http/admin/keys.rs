@@ -10,8 +10,8 @@ use verifier::{Algorithm, UnixTime};
 use crate::domain::key::Chain;
 use crate::domain::not_null;
 use crate::flows::rotate_keys;
-use crate::http::base::Shared;
-use crate::http::base::body::OptionalBody;
+use crate::http::base::SharedApp;
+use crate::http::base::body::OptionalJsonBody;
 use crate::http::base::caller::Operator;
 use crate::http::base::error::Problem;
 use crate::http::base::extract::{Parameters, Part};
@@ -21,13 +21,13 @@ use crate::store::KeyRow;
 
 /// Reads the database, so that a key which another replica has just announced is listed.
 pub(in crate::http) async fn list(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Answer {
-        keys: Vec<KeyAnswer>,
+    struct KeyList {
+        keys: Vec<KeyResponse>,
         next: Option<String>,
     }
     let after = query.after(|place| {
@@ -42,8 +42,8 @@ pub(in crate::http) async fn list(
     rows.retain(|row| after.is_none_or(|after| place(row) > after));
     rows.truncate(limit);
     let next = query.next(&mut rows, |last| format!("{} {}", last.chain, last.key.generation));
-    let keys = rows.iter().map(|row| KeyAnswer::new(row, table.seen.now)).collect();
-    Ok(private(Answer { keys, next }))
+    let keys = rows.iter().map(|row| KeyResponse::new(row, table.seen.now)).collect();
+    Ok(private(KeyList { keys, next }))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -54,45 +54,45 @@ pub(in crate::http) struct RotateBody {
 }
 
 pub(in crate::http) async fn rotate(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
-    OptionalBody(body): OptionalBody<RotateBody>,
+    OptionalJsonBody(body): OptionalJsonBody<RotateBody>,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Answer {
-        key: KeyAnswer,
-        retiring: Option<KeyAnswer>,
+    struct Rotated {
+        key: KeyResponse,
+        retiring: Option<KeyResponse>,
     }
     let algorithm = body.unwrap_or_default().alg;
     let rotated = rotate_keys::rotate(&app, &operator.actor().name, algorithm).await?;
     let now = app.clock.now();
-    let answer = Answer {
-        key: KeyAnswer::new(&rotated.key, now),
-        retiring: rotated.retiring.map(|row| KeyAnswer::new(&row, now)),
+    let answer = Rotated {
+        key: KeyResponse::new(&rotated.key, now),
+        retiring: rotated.retiring.map(|row| KeyResponse::new(&row, now)),
     };
     Ok((StatusCode::CREATED, [NO_STORE], Json(answer)).into_response())
 }
 
 pub(in crate::http) async fn compromise(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
     kid: Part,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Answer {
-        key: KeyAnswer,
-        successor: Option<KeyAnswer>,
+    struct Compromised {
+        key: KeyResponse,
+        successor: Option<KeyResponse>,
     }
-    let (key, successor) = rotate_keys::compromise(&app, &operator.actor().name, &kid.0).await?;
+    let done = rotate_keys::compromise(&app, &operator.actor().name, &kid.0).await?;
     let now = app.clock.now();
-    Ok(private(Answer {
-        key: KeyAnswer::new(&key, now),
-        successor: successor.map(|row| KeyAnswer::new(&row, now)),
+    Ok(private(Compromised {
+        key: KeyResponse::new(&done.key, now),
+        successor: done.successor.map(|row| KeyResponse::new(&row, now)),
     }))
 }
 
 #[derive(Serialize)]
-struct KeyAnswer {
+struct KeyResponse {
     kid: String,
     alg: &'static str,
     generation: i64,
@@ -104,7 +104,7 @@ struct KeyAnswer {
     compromised_at: Option<Timestamp>,
 }
 
-impl KeyAnswer {
+impl KeyResponse {
     fn new(row: &KeyRow, now: UnixTime) -> Self {
         let schedule = &row.key.schedule;
         Self {

@@ -8,7 +8,7 @@ use verifier::Algorithm;
 
 use crate::domain::replica::ReplicaRow;
 use crate::flows::replicas;
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::caller::Operator;
 use crate::http::base::error::Problem;
 use crate::http::base::extract::Parameters;
@@ -16,26 +16,26 @@ use crate::http::base::page::PageQuery;
 use crate::http::base::wire::{Timestamp, private};
 
 pub(in crate::http) async fn list(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Answer {
+    struct ReplicaList {
         key_changes: i64,
-        replicas: Vec<ReplicaAnswer>,
+        replicas: Vec<ReplicaResponse>,
         next: Option<String>,
     }
     let after = query.after(|place| Some(place.to_owned()))?;
     let mut rows = app.store.replicas(after, query.limit()?).await?;
     let next = query.next(&mut rows, |last| last.report.id.clone());
     let key_changes = app.store.confirmation().await?.keys_version;
-    let replicas = rows.into_iter().map(|row| ReplicaAnswer::new(row, app.store.replica())).collect();
-    Ok(private(Answer { key_changes, replicas, next }))
+    let replicas = rows.into_iter().map(|row| ReplicaResponse::new(row, app.store.replica())).collect();
+    Ok(private(ReplicaList { key_changes, replicas, next }))
 }
 
 pub(in crate::http) async fn drain(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
 ) -> Result<StatusCode, Problem> {
     replicas::drain_this(&app, &operator.actor(), true).await?;
@@ -43,7 +43,7 @@ pub(in crate::http) async fn drain(
 }
 
 pub(in crate::http) async fn undo_drain(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
 ) -> Result<StatusCode, Problem> {
     replicas::drain_this(&app, &operator.actor(), false).await?;
@@ -51,7 +51,7 @@ pub(in crate::http) async fn undo_drain(
 }
 
 #[derive(Serialize)]
-struct ReplicaAnswer {
+struct ReplicaResponse {
     id: String,
     name: String,
     version: String,
@@ -62,7 +62,7 @@ struct ReplicaAnswer {
     state: &'static str,
     maintenance: bool,
     key_changes: i64,
-    keys: Vec<SigningAnswer>,
+    keys: Vec<SigningResponse>,
     signing_lease_seconds: i64,
     feed_lag_ms: Option<i64>,
     settings_version: i64,
@@ -71,14 +71,14 @@ struct ReplicaAnswer {
 }
 
 #[derive(Serialize)]
-struct SigningAnswer {
+struct SigningResponse {
     alg: Algorithm,
     generation: i64,
 }
 
-impl ReplicaAnswer {
+impl ReplicaResponse {
     fn new(ReplicaRow { report, started_at, seen_at }: ReplicaRow, this: &str) -> Self {
-        let signing = |(alg, generation)| SigningAnswer { alg, generation };
+        let signing = |(alg, generation)| SigningResponse { alg, generation };
         Self {
             current: report.id == this,
             id: report.id,

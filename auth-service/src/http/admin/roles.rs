@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::user::{Permission, PermissionSet, RoleName};
 use crate::flows::roles;
-use crate::http::base::Shared;
-use crate::http::base::body::Body;
+use crate::http::base::SharedApp;
+use crate::http::base::body::JsonBody;
 use crate::http::base::caller::Operator;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
@@ -18,32 +18,32 @@ use crate::http::base::page::PageQuery;
 use crate::http::base::wire::{NO_STORE, private};
 
 pub(in crate::http) async fn list(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     _: Operator,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Answer {
-        roles: Vec<RoleAnswer>,
+    struct RoleList {
+        roles: Vec<RoleResponse>,
         next: Option<String>,
     }
     let after = query.after(|place| RoleName::parse(place).ok())?;
     let after = after.map(|name| name.to_string());
     let mut roles = app.store.roles(after, query.limit()?).await?;
     let next = query.next(&mut roles, |(name, _)| name.clone());
-    let roles = roles.into_iter().map(|(name, permissions)| RoleAnswer::new(name, &permissions)).collect();
-    Ok(private(Answer { roles, next }))
+    let roles = roles.into_iter().map(|(name, permissions)| RoleResponse::new(name, &permissions)).collect();
+    Ok(private(RoleList { roles, next }))
 }
 
 pub(in crate::http) async fn find(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     _: Operator,
     name: Part,
 ) -> Result<Response, Problem> {
     let name = name.read(|text| RoleName::parse(text).ok())?;
     let permissions = app.store.find_role(name.as_str()).await?;
     permissions
-        .map(|permissions| private(RoleAnswer::new(name.to_string(), &permissions)))
+        .map(|permissions| private(RoleResponse::new(name.to_string(), &permissions)))
         .ok_or_else(|| Problem::new(Code::NotFound))
 }
 
@@ -55,10 +55,10 @@ pub(in crate::http) struct RoleBody {
 
 /// 201 when the role is new, 200 when its permissions were replaced.
 pub(in crate::http) async fn put(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
     Part(name): Part,
-    Body(body): Body<RoleBody>,
+    JsonBody(body): JsonBody<RoleBody>,
 ) -> Result<Response, Problem> {
     let name = RoleName::parse(&name)
         .map_err(|error| Problem::new(Code::InvalidRoleName).detail(error.to_string()))?;
@@ -68,11 +68,11 @@ pub(in crate::http) async fn put(
         permissions.map_err(|error| Problem::new(Code::InvalidPermission).detail(error.to_string()))?;
     let is_new = roles::put(&app, operator.actor(), &name, permissions.clone()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [NO_STORE], Json(RoleAnswer::new(name.to_string(), &permissions))).into_response())
+    Ok((status, [NO_STORE], Json(RoleResponse::new(name.to_string(), &permissions))).into_response())
 }
 
 pub(in crate::http) async fn delete(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
     name: Part,
 ) -> Result<StatusCode, Problem> {
@@ -82,12 +82,12 @@ pub(in crate::http) async fn delete(
 }
 
 #[derive(Serialize)]
-struct RoleAnswer {
+struct RoleResponse {
     name: String,
     permissions: Vec<String>,
 }
 
-impl RoleAnswer {
+impl RoleResponse {
     fn new(name: String, permissions: &PermissionSet) -> Self {
         Self { name, permissions: permissions.iter().map(ToString::to_string).collect() }
     }

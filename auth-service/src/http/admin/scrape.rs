@@ -6,13 +6,13 @@ use http::header;
 use verifier::Algorithm;
 
 use crate::domain::key::{Chain, KeyPhase};
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::runtime::app::App;
 use crate::runtime::telemetry::Metrics;
 
 /// Prometheus text format. Values that change with time alone are measured at each scrape.
-pub(in crate::http) fn route(metrics: Metrics) -> MethodRouter<Shared> {
-    get(async move |State(app): State<Shared>| {
+pub(in crate::http) fn route(metrics: Metrics) -> MethodRouter<SharedApp> {
+    get(async move |State(app): State<SharedApp>| {
         measure(&app);
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
     })

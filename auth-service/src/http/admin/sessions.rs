@@ -7,7 +7,7 @@ use http::StatusCode;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
 use crate::flows::sessions;
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::caller::Operator;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
@@ -16,7 +16,7 @@ use crate::http::base::page::PageQuery;
 use crate::http::base::sessions::session_page;
 
 pub(in crate::http) async fn list(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     _: Operator,
     id: Part,
     Parameters(query): Parameters<PageQuery>,
@@ -29,7 +29,7 @@ pub(in crate::http) async fn list(
 }
 
 pub(in crate::http) async fn end_all(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {
@@ -38,7 +38,7 @@ pub(in crate::http) async fn end_all(
 }
 
 pub(in crate::http) async fn end(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {

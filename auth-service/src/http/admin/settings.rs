@@ -11,27 +11,27 @@ use serde_json::Value;
 
 use crate::config::{NewValue, known, read_toml};
 use crate::flows::settings::{self, SettingView, SettingsPatch, SettingsView};
-use crate::http::base::Shared;
-use crate::http::base::body::Body;
+use crate::http::base::SharedApp;
+use crate::http::base::body::JsonBody;
 use crate::http::base::caller::Operator;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
 use crate::http::base::headers::only_value;
 use crate::http::base::wire::{Timestamp, private};
 
-pub(in crate::http) async fn list(State(app): State<Shared>, _: Operator) -> Result<Response, Problem> {
-    Ok(answer(settings::list(&app).await?))
+pub(in crate::http) async fn list(State(app): State<SharedApp>, _: Operator) -> Result<Response, Problem> {
+    Ok(respond(settings::list(&app).await?))
 }
 
 /// Changes all named settings or none. With `If-Match`, only if the settings have not changed since.
 pub(in crate::http) async fn change(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     operator: Operator,
     IfMatch(expected): IfMatch,
-    Body(PatchBody(patch)): Body<PatchBody>,
+    JsonBody(PatchBody(patch)): JsonBody<PatchBody>,
 ) -> Result<Response, Problem> {
     let changed = settings::change(&app, &operator.actor().name, patch, expected).await?;
-    Ok(answer(changed))
+    Ok(respond(changed))
 }
 
 /// Names and their new values; `null` returns to the default.
@@ -73,10 +73,10 @@ impl<'de> Visitor<'de> for PatchVisitor {
 #[derive(Debug)]
 pub(in crate::http) struct IfMatch(Option<i64>);
 
-impl axum::extract::FromRequestParts<Shared> for IfMatch {
+impl axum::extract::FromRequestParts<SharedApp> for IfMatch {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut http::request::Parts, _: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &SharedApp) -> Result<Self, Problem> {
         let refusal = || {
             Problem::new(Code::MalformedRequest)
                 .detail("`If-Match` must be an earlier `ETag` of these settings")
@@ -95,14 +95,14 @@ impl axum::extract::FromRequestParts<Shared> for IfMatch {
 }
 
 #[derive(Serialize)]
-struct SettingsAnswer {
+struct SettingsResponse {
     version: i64,
     problems: Vec<String>,
-    settings: Vec<SettingAnswer>,
+    settings: Vec<SettingResponse>,
 }
 
 #[derive(Serialize)]
-struct SettingAnswer {
+struct SettingResponse {
     name: &'static str,
     value: Value,
     default: Value,
@@ -115,16 +115,16 @@ struct SettingAnswer {
     changed_by: Option<String>,
 }
 
-fn answer(view: SettingsView) -> Response {
+fn respond(view: SettingsView) -> Response {
     let etag = HeaderValue::try_from(format!("\"{}\"", view.version));
-    let settings = view.settings.into_iter().map(SettingAnswer::new).collect();
-    let body = SettingsAnswer { version: view.version, problems: view.problems, settings };
+    let settings = view.settings.into_iter().map(SettingResponse::new).collect();
+    let body = SettingsResponse { version: view.version, problems: view.problems, settings };
     let mut headers = HeaderMap::new();
     headers.extend(etag.ok().map(|etag| (header::ETAG, etag)));
     (headers, private(body)).into_response()
 }
 
-impl SettingAnswer {
+impl SettingResponse {
     fn new(setting: SettingView) -> Self {
         let is_overridden = setting.is_overridden();
         let (changed_at, changed_by, database) = match setting.stored {

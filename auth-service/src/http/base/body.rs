@@ -21,9 +21,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body of exactly this shape.
 #[derive(Debug)]
-pub(in crate::http) struct Body<T>(pub(in crate::http) T);
+pub(in crate::http) struct JsonBody<T>(pub(in crate::http) T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -33,11 +33,11 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// Like [`Body`], but the request may have no body.
+/// Like [`JsonBody`], but the request may have no body.
 #[derive(Debug)]
-pub(in crate::http) struct OptionalBody<T>(pub(in crate::http) Option<T>);
+pub(in crate::http) struct OptionalJsonBody<T>(pub(in crate::http) Option<T>);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for OptionalBody<T> {
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for OptionalJsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {

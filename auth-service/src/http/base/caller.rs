@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::domain::authority::Actor;
 use crate::domain::listener::Listener;
 use crate::flows::{Caller, authenticate};
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::access::Access;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
@@ -18,10 +18,10 @@ use crate::runtime::app::App;
 /// The access token in `Authorization`, not verified yet; `None` if the request has none.
 pub(in crate::http) struct Bearer(pub(in crate::http) Option<SecretString>);
 
-impl FromRequestParts<Shared> for Bearer {
+impl FromRequestParts<SharedApp> for Bearer {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &SharedApp) -> Result<Self, Problem> {
         bearer(&parts.headers).map(Self)
     }
 }
@@ -42,10 +42,10 @@ fn bearer(headers: &HeaderMap) -> Result<Option<SecretString>, Problem> {
 #[derive(Debug)]
 pub(in crate::http) struct Me(pub(in crate::http) Caller);
 
-impl FromRequestParts<Shared> for Me {
+impl FromRequestParts<SharedApp> for Me {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
         caller(parts, app, Listener::Public).await.map(Self)
     }
 }
@@ -61,10 +61,10 @@ impl Operator {
     }
 }
 
-impl FromRequestParts<Shared> for Operator {
+impl FromRequestParts<SharedApp> for Operator {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
         // A handler that takes an operator on a route without a permission is a bug: refuse.
         let Some(Access::Permission(needed)) = parts.extensions.get::<Access>().copied() else {
             return Err(Problem::new(Code::InternalError));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::handler::Handler;
 
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::store::Deadline;
 
 /// A handler whose database work keeps to the deadline of its request.
@@ -30,7 +30,7 @@ pub(in crate::http) trait Within {
     fn within(self, deadline: Deadline) -> Self;
 }
 
-impl Within for Shared {
+impl Within for SharedApp {
     fn within(self, deadline: Deadline) -> Self {
         Arc::new(self.as_ref().within(deadline))
     }

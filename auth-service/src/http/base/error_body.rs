@@ -55,7 +55,7 @@ impl ErrorBody {
 
 fn problem(error: &Unwritten, request_id: &str) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Body<'a> {
+    struct ProblemBody<'a> {
         r#type: &'static str,
         title: &'static str,
         status: u16,
@@ -66,7 +66,7 @@ fn problem(error: &Unwritten, request_id: &str) -> Vec<u8> {
         #[serde(skip_serializing_if = "Option::is_none")]
         earliest_at: Option<Timestamp>,
     }
-    let body = Body {
+    let body = ProblemBody {
         r#type: "about:blank",
         title: error.code.title(),
         status: error.code.status().as_u16(),
@@ -80,12 +80,12 @@ fn problem(error: &Unwritten, request_id: &str) -> Vec<u8> {
 
 fn oauth(error: &Unwritten) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Body {
+    struct OAuthBody {
         error: &'static str,
         error_description: String,
     }
     let description = error.detail.as_deref().unwrap_or(error.code.title());
-    let body = Body {
+    let body = OAuthBody {
         error: oauth_error(error.code),
         // RFC 6749 §5.2 allows printable ASCII without quotation mark and backslash.
         error_description: description

@@ -6,7 +6,7 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::flows::Origin;
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::client_address::{Peer, client_address};
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
@@ -18,10 +18,10 @@ const LONGEST_USER_AGENT: usize = 256;
 #[derive(Debug)]
 pub(in crate::http) struct Parameters<T>(pub(in crate::http) T);
 
-impl<T: DeserializeOwned> FromRequestParts<Shared> for Parameters<T> {
+impl<T: DeserializeOwned> FromRequestParts<SharedApp> for Parameters<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &SharedApp) -> Result<Self, Problem> {
         // axum's own error quotes the query.
         let refusal =
             || Problem::new(Code::MalformedRequest).detail("a query parameter is unknown or malformed");
@@ -40,10 +40,10 @@ impl Part {
     }
 }
 
-impl FromRequestParts<Shared> for Part {
+impl FromRequestParts<SharedApp> for Part {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, app).await;
         path.map(|Path(part)| Self(part)).map_err(|_| Problem::new(Code::NotFound))
     }
@@ -52,10 +52,10 @@ impl FromRequestParts<Shared> for Part {
 /// The client's address and `User-Agent`.
 pub(in crate::http) struct ClientOrigin(pub(in crate::http) Origin);
 
-impl FromRequestParts<Shared> for ClientOrigin {
+impl FromRequestParts<SharedApp> for ClientOrigin {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Self::Rejection> {
         let peer = parts.extensions.get::<Peer>().map(|Peer(address)| address.ip());
         let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
             let text = String::from_utf8_lossy(value.as_bytes());

@@ -15,9 +15,9 @@ use crate::http::base::error::Problem;
 /// parameters are refused if `T` denies unknown fields. Errors contain nothing that the client sent.
 #[derive(Debug)]
 #[cfg_attr(not(test), expect(dead_code, reason = "the OAuth endpoints, which come next, use it"))]
-pub(in crate::http) struct Form<T>(pub(in crate::http) T);
+pub(in crate::http) struct FormBody<T>(pub(in crate::http) T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for FormBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {

@@ -26,4 +26,4 @@ pub(super) mod wire;
 pub use client_address::Peer;
 
 /// The state of every handler. Cloned for each request, so it is one pointer.
-pub(super) type Shared = Arc<App>;
+pub(super) type SharedApp = Arc<App>;

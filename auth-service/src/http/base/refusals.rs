@@ -2,6 +2,7 @@
 
 use verifier::VerifyError;
 
+use crate::domain::key::RotationError;
 use crate::flows::replicas::ReplicaError;
 use crate::flows::roles::RoleError;
 use crate::flows::rotate_keys::RotateError;
@@ -203,7 +204,9 @@ impl From<SessionError> for Problem {
 impl From<RotateError> for Problem {
     fn from(error: RotateError) -> Self {
         match error {
-            RotateError::Pending(at) => Self::new(Code::RotationPending).earliest_at(at),
+            RotateError::Pending(RotationError::Pending { earliest_at }) => {
+                Self::new(Code::RotationPending).earliest_at(earliest_at)
+            }
             RotateError::AlgorithmNotEnabled(_) => Self::new(Code::AlgorithmNotEnabled),
             RotateError::NotFound => Self::new(Code::NotFound),
             RotateError::Ring(error) => error.into(),

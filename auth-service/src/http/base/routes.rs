@@ -15,7 +15,7 @@ use verifier::Clock;
 use crate::domain::authority::AdminPermission;
 use crate::domain::listener::Listener;
 use crate::entropy::Entropy;
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::access::{Access, Route};
 use crate::http::base::caller::{Me, Operator};
 use crate::http::base::deadline::{InTime, Within};
@@ -24,7 +24,7 @@ use crate::http::base::error_body::ErrorBody;
 use crate::http::base::observe::{Observer, observe};
 
 /// A router in the making.
-pub(in crate::http) struct Routes<S = Shared> {
+pub(in crate::http) struct Routes<S = SharedApp> {
     listener: Listener,
     error_body: ErrorBody,
     router: Router<S>,
@@ -95,7 +95,7 @@ impl Routes {
     /// A route for callers with a live session.
     pub(in crate::http) fn session<H, T>(self, method: Method, path: &'static str, handler: H) -> Self
     where
-        H: Handler<T, Shared>,
+        H: Handler<T, SharedApp>,
         T: TakesMe + 'static,
     {
         let route = on(filter(&method), InTime(handler));
@@ -111,7 +111,7 @@ impl Routes {
         handler: H,
     ) -> Self
     where
-        H: Handler<T, Shared>,
+        H: Handler<T, SharedApp>,
         T: TakesOperator + 'static,
     {
         let route = on(filter(&method), InTime(handler)).layer(Extension(Access::Permission(permission)));
@@ -126,15 +126,15 @@ fn filter(method: &Method) -> MethodFilter {
 /// Parameters of a handler that begin with the app and the caller. A handler without the caller would serve anyone, so it
 /// does not compile.
 pub(in crate::http) trait TakesMe {}
-impl<M> TakesMe for (M, State<Shared>, Me) {}
-impl<M, A> TakesMe for (M, State<Shared>, Me, A) {}
-impl<M, A, B> TakesMe for (M, State<Shared>, Me, A, B) {}
+impl<M> TakesMe for (M, State<SharedApp>, Me) {}
+impl<M, A> TakesMe for (M, State<SharedApp>, Me, A) {}
+impl<M, A, B> TakesMe for (M, State<SharedApp>, Me, A, B) {}
 
 /// Like [`TakesMe`], for operators; the extractor checks the route's permission.
 pub(in crate::http) trait TakesOperator {}
-impl<M> TakesOperator for (M, State<Shared>, Operator) {}
-impl<M, A> TakesOperator for (M, State<Shared>, Operator, A) {}
-impl<M, A, B> TakesOperator for (M, State<Shared>, Operator, A, B) {}
+impl<M> TakesOperator for (M, State<SharedApp>, Operator) {}
+impl<M, A> TakesOperator for (M, State<SharedApp>, Operator, A) {}
+impl<M, A, B> TakesOperator for (M, State<SharedApp>, Operator, A, B) {}
 
 /// The group of a route decides on the body of its error responses: seen on a router with a group of each kind.
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
     use crate::entropy::SeededEntropy;
     use crate::http::base::code::Code;
     use crate::http::base::error::Problem;
-    use crate::http::base::form::Form;
+    use crate::http::base::form::FormBody;
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -161,7 +161,7 @@ mod tests {
     }
 
     /// Refuses with the code that the form names.
-    async fn refuse(Form(wanted): Form<Wanted>) -> Problem {
+    async fn refuse(FormBody(wanted): FormBody<Wanted>) -> Problem {
         let code = Code::ALL.iter().find(|code| code.as_str() == wanted.code);
         Problem::new(*code.expect("a code")).retry_after(Seconds(30))
     }

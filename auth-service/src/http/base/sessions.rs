@@ -19,8 +19,8 @@ pub(in crate::http) async fn session_page(
     query: &PageQuery,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Answer {
-        sessions: Vec<SessionAnswer>,
+    struct SessionList {
+        sessions: Vec<SessionResponse>,
         next: Option<String>,
     }
     let after = query.after(|place| {
@@ -29,12 +29,12 @@ pub(in crate::http) async fn session_page(
     })?;
     let mut sessions = app.store.sessions_of(user, after, query.limit()?).await?;
     let next = query.next(&mut sessions, |last| format!("{} {}", last.created_at.0, last.id));
-    let sessions = sessions.into_iter().map(|session| SessionAnswer::new(session, current)).collect();
-    Ok(private(Answer { sessions, next }))
+    let sessions = sessions.into_iter().map(|session| SessionResponse::new(session, current)).collect();
+    Ok(private(SessionList { sessions, next }))
 }
 
 #[derive(Serialize)]
-struct SessionAnswer {
+struct SessionResponse {
     id: String,
     client_id: String,
     audience: String,
@@ -50,7 +50,7 @@ struct SessionAnswer {
     current: Option<bool>,
 }
 
-impl SessionAnswer {
+impl SessionResponse {
     fn new(session: Session, current: Option<SessionId>) -> Self {
         Self {
             id: session.id.to_string(),

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::not_null;
 use crate::flows::{self, LoginError, LoginRequest, LogoutCredential, RefreshError, TokenPair};
-use crate::http::base::Shared;
-use crate::http::base::body::{Body, OptionalBody};
+use crate::http::base::SharedApp;
+use crate::http::base::body::{JsonBody, OptionalJsonBody};
 use crate::http::base::caller::Bearer;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
@@ -17,9 +17,9 @@ use crate::http::base::extract::ClientOrigin;
 use crate::http::base::wire::private;
 
 pub(in crate::http) async fn login(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     ClientOrigin(origin): ClientOrigin,
-    Body(request): Body<LoginRequest>,
+    JsonBody(request): JsonBody<LoginRequest>,
 ) -> Result<Response, Problem> {
     let outcome = flows::login(&app, LoginRequest { origin, ..request }).await;
     let label = match &outcome {
@@ -41,8 +41,8 @@ pub(in crate::http) struct RefreshBody {
 }
 
 pub(in crate::http) async fn refresh(
-    State(app): State<Shared>,
-    Body(body): Body<RefreshBody>,
+    State(app): State<SharedApp>,
+    JsonBody(body): JsonBody<RefreshBody>,
 ) -> Result<Response, Problem> {
     let outcome = flows::refresh(&app, body.refresh_token.expose_secret()).await;
     let label = match &outcome {
@@ -64,9 +64,9 @@ pub(in crate::http) struct LogoutBody {
 
 /// If both credentials are sent, the one in the body counts.
 pub(in crate::http) async fn logout(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     Bearer(bearer): Bearer,
-    OptionalBody(body): OptionalBody<LogoutBody>,
+    OptionalJsonBody(body): OptionalJsonBody<LogoutBody>,
 ) -> Result<StatusCode, Problem> {
     let in_body = body.and_then(|body| body.refresh_token);
     let (credential, refusal) = match (in_body, bearer) {

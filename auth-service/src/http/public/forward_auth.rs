@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use crate::config::Settings;
 use crate::domain::user::{Permission, PermissionSet};
 use crate::flows::{Admitted, Needed, forward_auth};
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::caller::Bearer;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
@@ -23,12 +23,12 @@ const PERMISSIONS: HeaderName = HeaderName::from_static("x-auth-permissions");
 const SESSION: HeaderName = HeaderName::from_static("x-auth-session");
 
 /// Accepts every method: some proxies use that of the original request.
-pub(in crate::http) fn route() -> MethodRouter<Shared> {
+pub(in crate::http) fn route() -> MethodRouter<SharedApp> {
     any(verify)
 }
 
 async fn verify(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     Parameters(query): Parameters<Vec<(String, String)>>,
     Bearer(token): Bearer,
 ) -> Result<Response, Problem> {

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 use crate::http::base::wire::private;
 
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ pub(in crate::http) async fn livez() -> Response {
 }
 
 /// 503 with the reasons while this replica must not issue tokens.
-pub(in crate::http) async fn readyz(State(app): State<Shared>) -> Response {
+pub(in crate::http) async fn readyz(State(app): State<SharedApp>) -> Response {
     let reasons = app.reasons_not_ready();
     if reasons.is_empty() {
         private(Health { status: "ok", reasons })

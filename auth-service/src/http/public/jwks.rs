@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::http::base::Shared;
+use crate::http::base::SharedApp;
 
 /// The key set as sent: plain or compressed.
 struct Representation {
@@ -25,9 +25,9 @@ struct Representation {
 }
 
 /// The key set, compressed on request. Each key set is compressed once.
-pub(in crate::http) fn route() -> MethodRouter<Shared> {
+pub(in crate::http) fn route() -> MethodRouter<SharedApp> {
     let compressed = Arc::new(ArcSwapOption::<Representation>::empty());
-    get(async move |State(app): State<Shared>, headers: HeaderMap| {
+    get(async move |State(app): State<SharedApp>, headers: HeaderMap| {
         let document = app.keyring.document();
         let life = app.keyring.cache_life(app.settings().jwks_max_age, app.config.clock_bound);
         let cache_control = format!(
@@ -43,15 +43,15 @@ pub(in crate::http) fn route() -> MethodRouter<Shared> {
                 compressed.store(Some(Arc::clone(&fresh)));
                 fresh
             });
-            answer(&representation, cache_control, &headers)
+            respond(&representation, cache_control, &headers)
         } else {
             let (body, etag) = (document.body.clone(), document.etag.clone());
-            answer(&Representation { body, etag, is_compressed: false }, cache_control, &headers)
+            respond(&Representation { body, etag, is_compressed: false }, cache_control, &headers)
         }
     })
 }
 
-fn answer(representation: &Representation, cache_control: String, asked: &HeaderMap) -> Response {
+fn respond(representation: &Representation, cache_control: String, asked: &HeaderMap) -> Response {
     let is_held = is_held(asked, &representation.etag);
     let mut response = if is_held {
         StatusCode::NOT_MODIFIED.into_response()
@@ -101,7 +101,7 @@ fn gzip(body: &[u8]) -> Bytes {
 
 /// The members of RFC 8414 and `OpenID` Connect Discovery that apply. The issuer is the configured one; `Host` and headers of
 /// proxies do not matter.
-pub(in crate::http) async fn metadata(State(app): State<Shared>) -> impl IntoResponse {
+pub(in crate::http) async fn metadata(State(app): State<SharedApp>) -> impl IntoResponse {
     #[derive(Serialize)]
     struct Metadata<'a> {
         issuer: &'a str,

@@ -9,8 +9,8 @@ use crate::domain::password::Password;
 use crate::domain::session::SessionId;
 use crate::flows;
 use crate::flows::sessions;
-use crate::http::base::Shared;
-use crate::http::base::body::Body;
+use crate::http::base::SharedApp;
+use crate::http::base::body::JsonBody;
 use crate::http::base::caller::Me;
 use crate::http::base::error::Problem;
 use crate::http::base::extract::{ClientOrigin, Parameters, Part};
@@ -18,16 +18,16 @@ use crate::http::base::page::PageQuery;
 use crate::http::base::sessions::session_page;
 use crate::http::base::wire::private;
 
-pub(in crate::http) async fn show(State(_): State<Shared>, Me(caller): Me) -> Response {
+pub(in crate::http) async fn show(State(_): State<SharedApp>, Me(caller): Me) -> Response {
     #[derive(Serialize)]
-    struct Answer {
+    struct Profile {
         sub: String,
         username: String,
         roles: Vec<String>,
         permissions: Vec<String>,
         session_id: String,
     }
-    private(Answer {
+    private(Profile {
         sub: caller.user_id.to_string(),
         username: caller.username,
         roles: caller.roles,
@@ -38,23 +38,23 @@ pub(in crate::http) async fn show(State(_): State<Shared>, Me(caller): Me) -> Re
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::http) struct PasswordBody {
+pub(in crate::http) struct PasswordChange {
     current_password: Password,
     new_password: Password,
 }
 
 pub(in crate::http) async fn change_password(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     Me(caller): Me,
     ClientOrigin(origin): ClientOrigin,
-    Body(body): Body<PasswordBody>,
+    JsonBody(body): JsonBody<PasswordChange>,
 ) -> Result<StatusCode, Problem> {
     flows::change_own_password(&app, &caller, body.current_password, body.new_password, &origin).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(in crate::http) async fn list_sessions(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     Me(caller): Me,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
@@ -62,7 +62,7 @@ pub(in crate::http) async fn list_sessions(
 }
 
 pub(in crate::http) async fn end_other_sessions(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     Me(caller): Me,
 ) -> Result<StatusCode, Problem> {
     sessions::end_others(&app, &caller).await?;
@@ -70,7 +70,7 @@ pub(in crate::http) async fn end_other_sessions(
 }
 
 pub(in crate::http) async fn end_session(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     Me(caller): Me,
     id: Part,
 ) -> Result<StatusCode, Problem> {

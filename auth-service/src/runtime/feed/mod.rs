@@ -1,11 +1,12 @@
-//! The revocation feed: tells resource servers which sessions have ended and which keys are compromised.
+//! The revocation feed, which tells resource servers which sessions have ended and which keys are
+//! compromised.
 //!
-//! - [`publisher`]: what this replica knows, and what the next document must say;
+//! - [`publisher`]: the revocations that this replica knows, and the content of the next document;
 //! - [`stream`]: the subscribers;
-//! - this file: reading the table and signing documents. `jobs/feed.rs` calls it in a loop.
+//! - this file: reads the table and signs documents. `jobs/feed.rs` calls it in a loop.
 //!
-//! Everything is served from memory. While the database is away the last document is repeated; its `as_of` says how old it is.
-//! `docs/protocols.md` describes the documents.
+//! Everything is served from memory. While the database is unavailable, the last document is repeated; its
+//! `as_of` shows its age. `docs/protocols.md` describes the documents.
 
 pub mod publisher;
 pub mod stream;
@@ -30,20 +31,22 @@ use crate::store::{Confirmation, Deadline, SqlStore};
 use publisher::{Draft, Publisher};
 use stream::Event;
 
-/// Deadline for reading new revocations. Nothing new is heard behind a read that hangs, so it is short.
+/// Deadline for reading new revocations. It is short because a read that hangs delays all later ones.
 const READ_LIMIT: Duration = Duration::from_secs(2);
-/// Deadline for reading all revocations: some 50 MB where a document is at its limit. Equals PostgreSQL's `statement_timeout`.
+/// Deadline for reading all revocations: about 50 MB if a document has its maximum size. Equals PostgreSQL's
+/// `statement_timeout`.
 const READ_ALL_LIMIT: Duration = Duration::from_secs(5);
 /// Deadline for reloading keys; requests that need the new keys wait for it.
 const KEYS_LIMIT: Duration = Duration::from_millis(1_800);
-/// The number of streams: half of the connections that a listener has; the other half is left for requests.
+/// Maximum number of streams: half of a listener's connections. The other half is left for requests.
 const MAX_STREAMS: usize = 2048;
-/// Events that a subscriber may lag behind before it gets a snapshot instead. All subscribers share them.
+/// Number of events that a subscriber may lag behind before it gets a snapshot instead. All subscribers share
+/// the events.
 const BACKLOG: usize = 64;
 /// Documents with more entries are signed on a blocking thread.
 const MAX_SIGNED_IN_PLACE: usize = 1_000;
 
-/// What a feed reads, signs with and follows.
+/// The parts that a feed uses.
 #[derive(Clone, Debug)]
 pub struct FeedParts {
     /// Names the issuer and the clock bound.
@@ -56,7 +59,7 @@ pub struct FeedParts {
     pub clock: Arc<dyn Clock>,
     /// Says whether this clock may be used.
     pub clock_guard: Arc<ClockGuard>,
-    /// Names the algorithm, and is told when stored settings change.
+    /// Names the algorithm, and gets the version of the stored settings that each read returns.
     pub settings: Arc<LiveSettings>,
     /// Ends the streams.
     pub drain: DrainWatch,
@@ -67,11 +70,12 @@ pub struct FeedParts {
 pub struct Feed {
     parts: FeedParts,
     state: Mutex<State>,
-    /// Events are sent while the state is locked, so that subscribers get them in the order in which the state changed.
+    /// Events are sent while the state is locked, so that subscribers get them in the order in which the
+    /// state changed.
     events: broadcast::Sender<Bytes>,
     /// Held while a document is drafted, signed and sent: each delta continues the one before.
     signing: tokio::sync::Mutex<()>,
-    room: Arc<Semaphore>,
+    stream_permits: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -82,7 +86,7 @@ struct State {
     last: Option<Bytes>,
     /// The read that the key ring has caught up with.
     followed: Option<Confirmation>,
-    /// The key set's version that subscribers were told of.
+    /// The version of the key set that was last announced to subscribers.
     announced_keys: i64,
 }
 
@@ -96,7 +100,8 @@ pub struct Snapshot {
     draft: Draft,
 }
 
-/// Why this replica has no document. Another replica may have one; the caller retries.
+/// An error because of which this replica returns no document. Another replica may have one, so the caller
+/// should retry.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// Nothing has been read yet.
@@ -131,16 +136,16 @@ impl Feed {
             state: Mutex::new(state),
             events: broadcast::Sender::new(BACKLOG),
             signing: tokio::sync::Mutex::default(),
-            room: Arc::new(Semaphore::new(MAX_STREAMS)),
+            stream_permits: Arc::new(Semaphore::new(MAX_STREAMS)),
         }
     }
 
     /// The number of subscribers.
     pub fn streams(&self) -> usize {
-        MAX_STREAMS - self.room.available_permits()
+        MAX_STREAMS - self.stream_permits.available_permits()
     }
 
-    /// The number of sessions and keys that are remembered.
+    /// The number of sessions and keys that are known to be revoked.
     pub fn entries(&self) -> usize {
         self.lock().publisher.entries()
     }
@@ -150,7 +155,8 @@ impl Feed {
         self.lock().publisher.seen().is_some()
     }
 
-    /// Whether this session is known to have ended, or this key to be compromised. `None` before the first read.
+    /// Whether this session is known to have ended, or this key to be compromised. `None` before the first
+    /// read.
     pub fn is_revoked(&self, session: SessionId, kid: &Kid) -> Option<bool> {
         let (session, key) = (Revocation::Session(session), Revocation::Key(kid.clone()));
         let publisher = &self.lock().publisher;
@@ -162,21 +168,23 @@ impl Feed {
         self.lock().publisher.seen().map(|seen| seen.asked_at)
     }
 
-    /// Every revocation committed before this instant is known; Unix milliseconds. `None` before the first read.
+    /// Every revocation committed before this instant is known; Unix milliseconds. `None` before the first
+    /// read.
     pub fn as_of(&self) -> Option<i64> {
         self.lock().publisher.as_of()
     }
 
-    /// Reads what is new, and sends it to the subscribers.
+    /// Reads new revocations, and sends them to the subscribers.
     ///
-    /// A revocation counts here as soon as it is read, whether or not the key ring catches up. A document is signed only after the
-    /// key ring has caught up with the same read: no compromised key signs it, and subscribers hear of a new key before the first
-    /// document that it signs.
+    /// A revocation counts here as soon as it is read, whether or not the key ring catches up. A document is
+    /// signed only after the key ring has caught up with the same read: no compromised key signs it, and
+    /// subscribers learn of a new key before the first document that it signs.
     pub async fn poll(&self) -> Result<(), RingError> {
         let FeedParts { store, keyring, settings, .. } = &self.parts;
         let (seen, settings_version) = self.read(store).await?;
-        // The same read reports changed settings, which therefore need no poll of their own. Also while the keys cannot be used.
-        settings.hear(settings_version);
+        // The same read returns the version of the settings, so they need no poll of their own. Report it
+        // even if the keys cannot be used.
+        settings.report(settings_version);
         keyring.catch_up(&store.within(Deadline::of_background_read(KEYS_LIMIT)), &seen).await?;
         self.announce_keys();
         let has_news = {
@@ -190,7 +198,8 @@ impl Feed {
         Ok(())
     }
 
-    /// Reads revocations into the publisher. Returns what the statement saw, and the version of the stored settings.
+    /// Reads revocations into the publisher. Returns the confirmation of the read, and the version of the
+    /// stored settings.
     async fn read(&self, store: &SqlStore) -> Result<(Confirmation, i64), RingError> {
         let FeedParts { config, clock, clock_guard, .. } = &self.parts;
         let from = self.lock().publisher.read_from(clock.monotonic());
@@ -200,14 +209,14 @@ impl Feed {
         clock_guard.observe(&table.seen, &**clock);
         let (seen, settings_version) = (table.seen, table.settings);
         let clock_is_right = clock_guard.off_by(config.clock_bound).is_none();
-        let (outgrew, entries) = {
+        let (is_now_too_large, entries) = {
             let publisher = &mut self.lock().publisher;
             publisher.learn(table, clock_is_right.then_some(asked_at));
-            (publisher.outgrew(), publisher.entries())
+            (publisher.update_size(), publisher.entries())
         };
-        match outgrew {
+        match is_now_too_large {
             Some(true) => {
-                error!(entries, "too many revocations for one document: verifiers refuse the snapshot")
+                error!(entries, "too many revocations for one document; verifiers refuse the snapshot");
             }
             Some(false) => info!(entries, "the revocations fit into one document again"),
             None => {}
@@ -215,8 +224,8 @@ impl Feed {
         Ok((seen, settings_version))
     }
 
-    /// Sends a delta, even if it only says that nothing has changed. If there is nothing newer to sign, or the replica may not sign,
-    /// the last document is repeated unchanged, and verifiers see its age.
+    /// Sends a delta, even if it only says that nothing has changed. If there is nothing newer to sign, or
+    /// the replica may not sign, the last document is repeated unchanged, and verifiers see its age.
     pub async fn heartbeat(&self) {
         if !self.publish().await {
             let state = self.lock();
@@ -228,7 +237,7 @@ impl Feed {
 
     /// Sends the next delta. Returns whether one was sent.
     async fn publish(&self) -> bool {
-        let _turn = self.signing.lock().await;
+        let _guard = self.signing.lock().await;
         let Some(draft) = self.lock().publisher.delta() else { return false };
         let document = match self.sign(draft.clone()).await {
             Ok(document) => document,
@@ -246,15 +255,16 @@ impl Feed {
         true
     }
 
-    /// The present snapshot if it is complete and at most two seconds old, else a new one.
+    /// The current snapshot if it is complete and less than two seconds old, otherwise a new one.
     ///
-    /// A replica that may not sign returns the last one that it signed, however old, unless an entry is missing in it: a later
-    /// delta would not repeat the entry, and a reader with an `as_of` from another replica might not notice.
+    /// A replica that may not sign returns the last snapshot that it signed, however old, unless an entry is
+    /// missing in it: no later delta would contain that entry, and a verifier with an `as_of` from another
+    /// replica might not notice.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, FeedError> {
         if let Some(current) = self.lock().current_snapshot() {
             return Ok(current);
         }
-        let _turn = self.signing.lock().await;
+        let _guard = self.signing.lock().await;
         let draft = {
             let state = self.lock();
             if let Some(current) = state.current_snapshot() {

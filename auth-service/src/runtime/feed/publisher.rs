@@ -1,4 +1,4 @@
-//! What a replica knows to be revoked, since when it knows it, and what the next document must say. No I/O, no waiting.
+//! The revocations that a replica knows, and the content of the next document. No I/O, no waiting.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,47 +11,49 @@ use verifier::{Kid, Seconds, UnixTime};
 use crate::domain::revocation::Revocation;
 use crate::store::{Confirmation, RevocationTable};
 
-/// A read of the whole table is tried so often, should a read have missed a row against all rules.
-const READ_ALL_EVERY: Duration = Duration::from_mins(1);
-/// How long a document may be passed on.
-const DOCUMENT_LIFE: Seconds = Seconds(86_400);
-/// A snapshot that is behind by less than this is sent again. One heartbeat makes up for it.
-const SNAPSHOT_LIFE_MS: i64 = 2_000;
+/// Interval of reads of the whole table: a precaution, in case a read has missed a row.
+const READ_ALL_INTERVAL: Duration = Duration::from_mins(1);
+/// Lifetime of a document.
+const DOCUMENT_LIFETIME: Seconds = Seconds(86_400);
+/// A snapshot that is behind by less than this is sent again; the next heartbeat covers the difference.
+const MAX_SNAPSHOT_AGE_MS: i64 = 2_000;
 
-/// More does not fit into a document that verifiers accept: 16 MiB at 28.4 bytes a session, with room for some thousand keys.
-pub const MOST_ENTRIES: usize = 580_000;
+/// Maximum number of entries in a document that verifiers accept: 16 MiB at 28.4 bytes per session, with
+/// space for some thousand keys.
+pub const MAX_ENTRIES: usize = 580_000;
 
-/// The live set of one replica, and how far its subscribers know it.
+/// The revocations that one replica knows, and which of them its subscribers know.
 ///
-/// Entries come by reading and leave by time: by the shared clock, as the last read saw it.
+/// Entries are added by reading, and removed when they expire by the database's clock as of the last read.
 #[derive(Debug, Default)]
 pub struct Publisher {
     live: BTreeMap<Revocation, Option<UnixTime>>,
     seen: Option<Confirmation>,
-    /// When the whole table was last asked for, with or without an answer.
+    /// When the last read of the whole table started, whether or not it succeeded.
     asked_all_at: Duration,
-    /// Unix milliseconds before which everything committed has been read. It never goes back, and each addition moves it: were two
-    /// additions known by one `as_of`, a subscriber that has the first could not tell that it lacks the second.
+    /// Unix milliseconds before which everything committed has been read. It never decreases, and each
+    /// addition increases it: if two additions had the same `as_of`, a subscriber with the first could not
+    /// tell that it lacks the second.
     as_of: Option<i64>,
     /// `as_of` of the last document with additions.
     changed_at: i64,
     published_as_of: Option<i64>,
-    /// How many entries there were ever: tells whether a snapshot is still complete.
+    /// Number of entries ever added, which shows whether a snapshot is still complete.
     additions: u64,
     unpublished: Vec<Revocation>,
     is_too_large: bool,
 }
 
-/// What a document is to say.
+/// The content of a document that is not signed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// Everything committed before this instant has been read; Unix milliseconds.
     pub as_of: i64,
-    /// A delta: what became known after this instant. A snapshot: `None`.
+    /// The instant after which the entries of a delta became known. `None` for a snapshot.
     pub since: Option<i64>,
     /// The ids of sessions, 16 bytes each, ascending.
     pub sids: Vec<u8>,
-    /// The names of keys.
+    /// The ids of keys.
     pub kids: Vec<Kid>,
     additions: u64,
     taken: usize,
@@ -72,13 +74,14 @@ pub struct Claims {
 }
 
 impl Publisher {
-    /// From where to read: `None` is everything, else what [`SqlStore::revocations`](crate::store::SqlStore::revocations) takes.
-    /// The shared clock decides, so that no pause of this process makes a gap.
+    /// The start of the next read, as [`SqlStore::revocations`](crate::store::SqlStore::revocations) takes
+    /// it; `None` reads everything. It is a time of the database's clock, so that a pause of this process
+    /// leaves no gap.
     ///
-    /// The first read is of everything, and the next one as long as that fails. Later ones of this kind are only a precaution: one
-    /// that fails is not repeated before its time, and stops nothing.
+    /// The first read is of everything, until one succeeds. Later reads of everything are only a precaution:
+    /// one that fails is not repeated before it is due again, and blocks nothing.
     pub fn read_from(&mut self, monotonic: Duration) -> Option<UnixTime> {
-        let is_due = monotonic.saturating_sub(self.asked_all_at) >= READ_ALL_EVERY;
+        let is_due = monotonic.saturating_sub(self.asked_all_at) >= READ_ALL_INTERVAL;
         let from = self.seen.filter(|_| !is_due).map(|seen| seen.now);
         if from.is_none() {
             self.asked_all_at = monotonic;
@@ -86,24 +89,25 @@ impl Publisher {
         from
     }
 
-    /// Takes in what was read. `asked_at` is our wall clock just before the question was sent, in Unix milliseconds;
-    /// `None` when that clock is wrong: then what is new is passed on as ever, but no claim is made of how new it is.
+    /// Adds the revocations that were read. `asked_at` is the local wall clock just before the statement was
+    /// sent, in Unix milliseconds; `None` if that clock is wrong. Then new revocations are still published,
+    /// but `as_of` makes no claim about their age.
     pub fn learn(&mut self, table: RevocationTable, asked_at: Option<i64>) {
         let seen = table.seen;
-        let is_another_second = self.seen.replace(seen).is_none_or(|before| before.now != seen.now);
+        let is_new_second = self.seen.replace(seen).is_none_or(|before| before.now != seen.now);
         let mut added = Vec::new();
         for revoked in table.rows {
             if self.live.insert(revoked.what.clone(), revoked.forget_at).is_none() {
                 added.push(revoked.what);
             }
         }
-        // There may be half a million, and twenty reads a second.
-        if is_another_second {
+        // There may be half a million entries and twenty reads per second, so do this once per second.
+        if is_new_second {
             self.live.retain(|_, forget_at| forget_at.is_none_or(|at| at > seen.now));
         }
         self.additions += added.len() as u64;
         match self.as_of {
-            // Nobody has heard of anything yet: whoever subscribes starts with a snapshot of all this.
+            // No document was sent yet: subscribers start with a snapshot of all entries.
             None => {
                 self.as_of = asked_at;
                 self.changed_at = asked_at.unwrap_or_default();
@@ -116,7 +120,7 @@ impl Publisher {
         }
     }
 
-    /// The next delta: what is new, or that nothing is. `None` when not even that is new.
+    /// The next delta; it is empty if only `as_of` has changed. `None` if nothing has.
     pub fn delta(&self) -> Option<Draft> {
         let as_of = self.as_of?;
         if self.unpublished.is_empty() && self.published_as_of == Some(as_of) {
@@ -129,8 +133,8 @@ impl Publisher {
         Some(Draft { as_of, since, sids, kids, additions: self.additions, taken })
     }
 
-    /// Takes note that a delta was sent. `since` of the next one is the `as_of` of the last one with additions, not of the last one:
-    /// so it fits every snapshot that was taken in between.
+    /// Records that a delta was sent. `since` of the next delta is the `as_of` of the last delta with
+    /// additions, not of the last one, so that it continues every snapshot that was taken in between.
     pub fn sent(&mut self, delta: &Draft) {
         self.published_as_of = Some(delta.as_of);
         if delta.taken > 0 {
@@ -139,36 +143,36 @@ impl Publisher {
         }
     }
 
-    /// Everything that is still to be remembered. `None` before the first read.
+    /// All revocations that have not expired. `None` before the first read.
     pub fn snapshot(&self) -> Option<Draft> {
         let (sids, kids) = split(self.live.keys());
         Some(Draft { as_of: self.as_of?, since: None, sids, kids, additions: self.additions, taken: 0 })
     }
 
-    /// Whether a snapshot holds all there is, and the next delta continues it.
+    /// Whether a snapshot contains every entry, and the next delta continues it.
     pub fn is_complete(&self, snapshot: &Draft) -> bool {
         snapshot.additions == self.additions && snapshot.as_of >= self.changed_at
     }
 
-    /// Whether it is, besides, not much behind.
+    /// Whether a snapshot is complete and less than two seconds behind.
     pub fn is_current(&self, snapshot: &Draft) -> bool {
         self.is_complete(snapshot)
-            && self.as_of.is_some_and(|as_of| as_of - snapshot.as_of < SNAPSHOT_LIFE_MS)
+            && self.as_of.is_some_and(|as_of| as_of - snapshot.as_of < MAX_SNAPSHOT_AGE_MS)
     }
 
-    /// Whether there is something that subscribers have not heard of.
+    /// Whether there are revocations that were not sent to subscribers yet.
     pub fn has_news(&self) -> bool {
         !self.unpublished.is_empty()
     }
 
-    /// `Some` when it has just become true, or has just ceased to be, that verifiers refuse a snapshot for its size.
-    pub fn outgrew(&mut self) -> Option<bool> {
-        let is_too_large = self.live.len() > MOST_ENTRIES;
+    /// Checks whether verifiers refuse a snapshot because of its size. Returns `Some` if that has changed.
+    pub fn update_size(&mut self) -> Option<bool> {
+        let is_too_large = self.live.len() > MAX_ENTRIES;
         let was_too_large = std::mem::replace(&mut self.is_too_large, is_too_large);
         (is_too_large != was_too_large).then_some(is_too_large)
     }
 
-    /// What the last read saw.
+    /// The confirmation of the last read.
     pub fn seen(&self) -> Option<Confirmation> {
         self.seen
     }
@@ -178,19 +182,19 @@ impl Publisher {
         self.as_of
     }
 
-    /// Whether this was revoked and is still to be remembered. `None` before the first read.
+    /// Whether this was revoked and has not expired. `None` before the first read.
     pub fn is_revoked(&self, what: &Revocation) -> Option<bool> {
         self.seen.map(|_| self.live.contains_key(what))
     }
 
-    /// How much is to be remembered now.
+    /// The number of entries.
     pub fn entries(&self) -> usize {
         self.live.len()
     }
 }
 
 impl Draft {
-    /// How many entries it has.
+    /// The number of entries.
     pub fn entries(&self) -> usize {
         self.sids.len() / 16 + self.kids.len()
     }
@@ -200,7 +204,7 @@ impl Draft {
         Claims {
             iss: issuer.to_owned(),
             iat,
-            exp: iat + DOCUMENT_LIFE,
+            exp: iat + DOCUMENT_LIFETIME,
             as_of: self.as_of,
             keep_for,
             sids: URL_SAFE_NO_PAD.encode(&self.sids),
@@ -247,13 +251,13 @@ mod tests {
     }
 
     fn send(publisher: &mut Publisher) -> Draft {
-        let delta = publisher.delta().expect("there is something to say");
+        let delta = publisher.delta().expect("something has changed");
         publisher.sent(&delta);
         delta
     }
 
     #[test]
-    fn what_the_first_read_finds_is_in_the_snapshot_and_in_no_delta() {
+    fn entries_of_the_first_read_are_in_the_snapshot_and_in_no_delta() {
         let mut publisher = started(&[session(2, NOW + 9), session(1, NOW + 9)]);
         let snapshot = publisher.snapshot().unwrap();
         assert_eq!(snapshot.sids, [[1; 16], [2; 16]].concat(), "ascending");
@@ -263,21 +267,21 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_read_again_is_no_news_and_one_that_appears_late_is() {
+    fn only_rows_that_were_not_read_before_are_new() {
         let mut publisher = started(&[]);
         send(&mut publisher);
         let from = publisher.read_from(Duration::ZERO);
         assert_eq!(from, Some(UnixTime(NOW)));
         publisher.learn(table(NOW + 1, &[session(2, NOW + 9)]), Some(NOW * 1000 + 400));
         assert_eq!(send(&mut publisher).sids, [2; 16]);
-        // Began before the other, committed after it.
+        // Its transaction began before the other one, and committed after it.
         let both = [session(1, NOW + 8), session(2, NOW + 9)];
         publisher.learn(table(NOW + 1, &both), Some(NOW * 1000 + 800));
         assert_eq!(send(&mut publisher).sids, [1; 16]);
     }
 
     #[test]
-    fn a_delta_continues_the_last_change_and_not_the_last_heartbeat() {
+    fn delta_continues_the_last_change_and_not_the_last_heartbeat() {
         let mut publisher = started(&[]);
         let at = |offset: i64| Some(NOW * 1000 + offset);
         publisher.learn(table(NOW, &[]), at(400));
@@ -290,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn every_addition_moves_as_of_whatever_the_clock_does() {
+    fn every_addition_increases_as_of_even_if_the_clock_is_wrong() {
         let mut publisher = started(&[]);
         let mut before = send(&mut publisher).as_of;
         let asked = [Some(NOW * 1000), Some(NOW * 1000 - 3_600_000), None, None, Some(NOW * 1000 + 1)];
@@ -302,13 +306,13 @@ mod tests {
             before = delta.as_of;
         }
         publisher.learn(table(NOW, &[]), Some(NOW * 1000 - 3_600_000));
-        assert_eq!(publisher.as_of(), Some(before), "and it never goes back");
+        assert_eq!(publisher.as_of(), Some(before), "it never decreases");
         publisher.learn(table(NOW, &[]), None);
-        assert_eq!(publisher.as_of(), Some(before), "a wrong clock claims nothing");
+        assert_eq!(publisher.as_of(), Some(before), "a wrong clock does not change it");
     }
 
     #[test]
-    fn nothing_is_said_before_the_clock_was_right_once() {
+    fn there_is_no_document_until_the_clock_was_right_once() {
         let mut publisher = Publisher::default();
         publisher.learn(table(NOW, &[session(1, NOW + 9)]), None);
         assert_eq!((publisher.snapshot(), publisher.delta()), (None, None));
@@ -317,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_while_a_delta_is_signed_is_in_the_next_one() {
+    fn entry_that_arrives_during_signing_is_in_the_next_delta() {
         let mut publisher = started(&[]);
         publisher.learn(table(NOW, &[session(1, NOW + 9)]), Some(NOW * 1000 + 1));
         let first = publisher.delta().unwrap();
@@ -330,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_leaves_at_its_second_and_a_key_never() {
+    fn session_expires_at_its_second_and_a_key_never() {
         let key = Revoked { what: Revocation::Key(Kid::from("stolen")), forget_at: None };
         let mut publisher = started(&[session(1, NOW + 9), key]);
         publisher.learn(table(NOW + 8, &[]), Some(NOW * 1000 + 8_000));
@@ -343,17 +347,17 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_read_again_after_a_minute() {
+    fn everything_is_read_every_minute() {
         let mut publisher = started(&[]);
         let mut from = |ms| publisher.read_from(Duration::from_millis(ms));
         assert_eq!(from(59_999), Some(UnixTime(NOW)));
         assert_eq!(from(60_000), None);
-        assert_eq!(from(119_999), Some(UnixTime(NOW)), "whether or not that read was answered");
+        assert_eq!(from(119_999), Some(UnixTime(NOW)), "whether or not that read succeeded");
         assert_eq!(from(120_000), None);
     }
 
     #[test]
-    fn everything_is_read_first_and_nothing_else_until_that_is_answered() {
+    fn first_read_is_of_everything_until_it_succeeds() {
         let mut publisher = Publisher::default();
         for ms in [0, 400, 2_400, 90_000] {
             assert_eq!(publisher.read_from(Duration::from_millis(ms)), None, "{ms}");
@@ -363,8 +367,8 @@ mod tests {
     }
 
     #[test]
-    fn outgrowing_what_verifiers_accept_is_said_once_and_so_is_its_end() {
-        let most = u32::try_from(MOST_ENTRIES).unwrap();
+    fn too_large_a_snapshot_is_reported_once_and_so_is_its_end() {
+        let most = u32::try_from(MAX_ENTRIES).unwrap();
         let entry = |number: u32| {
             let mut id = [0; 16];
             id[..4].copy_from_slice(&number.to_be_bytes());
@@ -374,7 +378,7 @@ mod tests {
             }
         };
         let mut publisher = started(&(0..most).map(entry).collect::<Vec<_>>());
-        assert_eq!(publisher.outgrew(), None);
+        assert_eq!(publisher.update_size(), None);
         let bytes = |entries: usize| {
             let draft = Draft { sids: vec![0; entries * 16], ..publisher.snapshot().unwrap() };
             let claims =
@@ -382,19 +386,19 @@ mod tests {
             claims.unwrap().len() * 4 / 3
         };
         let (limit, rest) = (16 * 1024 * 1024, 200_000);
-        assert!(bytes(MOST_ENTRIES) < limit - rest && bytes(MOST_ENTRIES + 10_000) > limit - rest);
+        assert!(bytes(MAX_ENTRIES) < limit - rest && bytes(MAX_ENTRIES + 10_000) > limit - rest);
         for expected in [Some(true), None] {
             publisher.learn(table(NOW, &[entry(most)]), None);
-            assert_eq!(publisher.outgrew(), expected);
+            assert_eq!(publisher.update_size(), expected);
         }
         for expected in [Some(false), None] {
             publisher.learn(table(NOW + 9, &[]), None);
-            assert_eq!(publisher.outgrew(), expected);
+            assert_eq!(publisher.update_size(), expected);
         }
     }
 
     #[test]
-    fn a_snapshot_is_made_anew_when_it_lacks_something_or_is_two_seconds_behind() {
+    fn snapshot_is_renewed_when_incomplete_or_two_seconds_behind() {
         let mut publisher = started(&[]);
         let snapshot = publisher.snapshot().unwrap();
         publisher.learn(table(NOW, &[]), Some(NOW * 1000 + 1_999));

@@ -1,4 +1,4 @@
-//! Subscribers: each gets a snapshot, then every event, and another snapshot whenever it was too slow.
+//! The subscribers. Each gets a snapshot, then every event, and another snapshot whenever it was too slow.
 
 use std::sync::Arc;
 
@@ -22,52 +22,54 @@ pub(super) enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The bytes of the event, rendered once for all subscribers. Neither documents nor numbers contain a line break.
+    /// The bytes of the event, shared by all subscribers. Neither documents nor numbers contain a line break.
     pub(super) fn render(self) -> Bytes {
         match self {
             Self::Snapshot(document) => format!("event: snapshot\ndata: {document}\n\n"),
             Self::Delta(document) => format!("event: delta\ndata: {document}\n\n"),
-            Self::Jwks(changes) => format!("event: jwks\ndata: {changes}\n\n"),
+            Self::Jwks(version) => format!("event: jwks\ndata: {version}\n\n"),
         }
         .into()
     }
 
-    /// The data of a rendered event, not copied.
+    /// The data of a rendered event, without a copy.
     pub(super) fn data(event: &Bytes) -> Bytes {
-        const MARK: &[u8] = b"\ndata: ";
-        let start = event.windows(MARK.len()).position(|part| part == MARK).map_or(0, |at| at + MARK.len());
+        const PREFIX: &[u8] = b"\ndata: ";
+        let start =
+            event.windows(PREFIX.len()).position(|part| part == PREFIX).map_or(0, |at| at + PREFIX.len());
         event.slice(start..event.len().saturating_sub(2).max(start))
     }
 }
 
-/// One stream. What it waits for is shared by all streams, so a slow one costs no memory.
+/// One stream. All streams share the events that wait to be sent, so a slow stream needs no memory.
 #[derive(Debug)]
 pub struct Subscription {
     feed: Arc<Feed>,
     events: Receiver<Bytes>,
     drain: DrainWatch,
-    /// To be sent before anything that arrives.
+    /// Sent before any other event.
     first: Option<Bytes>,
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Feed {
-    /// Adds a subscriber; its first event is a snapshot.
+    /// Adds a subscriber. Its first event is a snapshot.
     pub async fn subscribe(self: &Arc<Self>) -> Result<Subscription, FeedError> {
-        let room = self.room.clone().try_acquire_owned().map_err(|_| FeedError::Full)?;
+        let permit = self.stream_permits.clone().try_acquire_owned().map_err(|_| FeedError::Full)?;
         let drain = self.parts.drain.clone();
         if drain.is_on() {
             return Err(FeedError::Draining);
         }
-        // Before the snapshot is taken, so that no event is lost between them.
+        // Subscribe before the snapshot is taken, so that no event is lost in between.
         let events = self.events.subscribe();
         let first = Some(self.snapshot().await?.event.clone());
-        Ok(Subscription { feed: Arc::clone(self), events, drain, first, _room: room })
+        Ok(Subscription { feed: Arc::clone(self), events, drain, first, _permit: permit })
     }
 }
 
 impl Subscription {
-    /// The bytes of the next event; `None` when the replica drains, so that the verifier connects to another one.
+    /// The bytes of the next event; `None` when the replica drains: the verifier then connects to another
+    /// one.
     pub async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);

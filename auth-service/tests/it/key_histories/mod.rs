@@ -90,9 +90,9 @@ fn without_k2_valid_tokens_are_cut_short_or_refused() {
 }
 
 #[test]
-fn without_the_longest_life_valid_tokens_are_refused() {
-    assert_breaks(Without::K2Longest, Broken::WrongEnd);
-    assert_breaks(Without::K2Longest, Broken::Refused);
+fn without_one_maximum_for_all_lives_valid_tokens_are_refused() {
+    assert_breaks(Without::K2Maximum, Broken::WrongEnd);
+    assert_breaks(Without::K2Maximum, Broken::Refused);
 }
 
 #[test]

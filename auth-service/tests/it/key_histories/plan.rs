@@ -40,8 +40,8 @@ pub(crate) enum Without {
     K2,
     /// As before, and nobody cuts them short.
     K2AndExpiry,
-    /// The end of a key goes by the life of tokens that is configured when the end is announced, not by the longest.
-    K2Longest,
+    /// The tail of a key follows from the life of tokens that is configured when its end is announced.
+    K2Maximum,
     /// A signer that was paused does not ask how long.
     K4Pause,
     /// A replica signs with what it knows, by its own clock, without asking the database.
@@ -161,13 +161,12 @@ impl Plan {
         }
     }
 
-    /// The durations as a replica has them whose tokens live for `ttl`.
+    /// The durations on a replica whose tokens live for `ttl`: the same on every replica, because of rule K2.
     pub(crate) fn policy_for(&self, ttl: Seconds) -> RotationPolicy {
-        let longest = self.policy.tail;
         let tail = match self.without {
             Without::K2 | Without::K2AndExpiry => Seconds(0),
-            Without::K2Longest => longest - LONGEST_ACCESS_TOKEN + ttl,
-            _ => longest,
+            Without::K2Maximum => self.policy.tail - LONGEST_ACCESS_TOKEN + ttl,
+            _ => self.policy.tail,
         };
         RotationPolicy { tail, ..self.policy }
     }
@@ -224,7 +223,7 @@ fn draw_config(base: &Config, dice: &Dice) -> (Config, Settings) {
 }
 
 fn longest_life(config: &Config) -> Seconds {
-    (config.key_publish_ahead * 3).min(Seconds(3_600))
+    (config.key_publish_ahead * 3).min(LONGEST_ACCESS_TOKEN)
 }
 
 fn draw_life(dice: &Dice, longest: Seconds) -> Seconds {

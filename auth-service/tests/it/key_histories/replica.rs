@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use auth_service::domain::access::expiry;
+use auth_service::domain::key::KeySchedule;
 use verifier::{Seconds, UnixTime};
 
 use super::plan::{Fate, Millis, Plan, Without, millis, second};
@@ -88,8 +89,8 @@ impl Ring {
     }
 
     pub(crate) fn sign(&self, key: Name, iat: UnixTime, at: Millis, ttl: Seconds, plan: &Plan) -> Token {
-        let schedule = self.table.find(key).expect("it was found in this table").place.schedule;
-        let exp = if matches!(plan.without, Without::K2AndExpiry | Without::K2Longest) {
+        let schedule: KeySchedule = self.table.find(key).expect("it was found in this table").place.schedule;
+        let exp = if plan.without == Without::K2AndExpiry {
             iat + ttl
         } else {
             expiry(iat, ttl, &schedule, plan.margin())

@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use auth_service::domain::key::{Change, KeyPhase, announce, compromise, successor_if_due, wind_down};
+use auth_service::domain::key::{
+    Change, KeyPhase, Plan as KeyPlan, announce, compromise, successor_if_due, wind_down,
+};
 use verifier::{Seconds, UnixTime};
 
 use super::cache::{Habit, Route, Verifier};
@@ -21,6 +23,7 @@ pub(crate) struct Counts {
     pub(crate) compromises: u64,
     pub(crate) late_commits: u64,
     pub(crate) tokens: u64,
+    /// They live as long as their key had room for, which was less than what was configured by then.
     pub(crate) new_lives: u64,
     pub(crate) lease_refusals: u64,
     pub(crate) verifications: u64,
@@ -374,26 +377,26 @@ impl<'a> World<'a> {
         if let By::Operator(Order::Life(ttl)) = by {
             return self.change_life(ttl, at);
         }
-        let changes = self.decide(chain, by, at);
-        if changes.is_empty() {
+        let plan = self.decide(chain, by, at);
+        if plan.is_empty() {
             return;
         }
-        let is_compromise = changes.iter().any(|change| matches!(change, Change::Compromise { .. }));
+        let is_compromise = plan.changes.iter().any(|change| matches!(change, Change::Compromise { .. }));
         let is_waived = is_compromise || matches!(by, By::FirstStart(_));
         let waiver = is_waived.then_some(self.plan.config.key_publish_ahead);
-        let Some(table) = self.table.with(chain, &changes, now, waiver) else {
-            return self.violation(Broken::ChangeRefused, format!("{changes:?} of chain {chain} at {now:?}"));
+        let Some(table) = self.table.with(chain, &plan.changes, now, waiver) else {
+            return self.violation(Broken::ChangeRefused, format!("{plan:?} of chain {chain} at {now:?}"));
         };
         if let Some(commits_at) = self.commits_at(fate, at) {
             self.schedule(commits_at, Event::Commit { chain, table, ttl: None });
         }
     }
 
-    /// One transaction stores the new life. It leaves the keys alone.
+    /// A transaction stores another life of tokens; it changes no key.
     fn change_life(&mut self, ttl: Seconds, at: Millis) {
-        let table = Rc::clone(&self.table);
         if let Some(commits_at) = self.commits_at(None, at) {
             self.counts.new_lives += 1;
+            let table = Rc::clone(&self.table);
             self.schedule(commits_at, Event::Commit { chain: 0, table, ttl: Some(ttl) });
         }
     }
@@ -426,18 +429,18 @@ impl<'a> World<'a> {
     }
 
     /// What the job of a replica does to a chain.
-    fn job(&self, chain: usize, replica: usize, at: Millis, now: UnixTime) -> Vec<Change> {
+    fn job(&self, chain: usize, replica: usize, at: Millis, now: UnixTime) -> KeyPlan {
         let (keys, policy) = (self.table.places(chain), self.plan.policy_for(self.replicas[replica].ttl));
         if self.plan.is_configured(chain, at) {
             successor_if_due(&keys, &policy, false, now)
         } else if self.plan.is_removed(chain, at) {
             wind_down(&keys, &policy, now)
         } else {
-            Vec::new()
+            KeyPlan::default()
         }
     }
 
-    fn decide(&self, chain: usize, by: By, at: Millis) -> Vec<Change> {
+    fn decide(&self, chain: usize, by: By, at: Millis) -> KeyPlan {
         let (keys, now) = (self.table.places(chain), second(at));
         // An operator's call is served by some replica.
         let replica = match by {
@@ -447,19 +450,19 @@ impl<'a> World<'a> {
         let policy = &self.plan.policy_for(self.replicas[replica].ttl);
         let in_phase = |phase: KeyPhase| {
             let key = keys.iter().rev().find(|key| key.schedule.phase(now) == phase);
-            key.map_or_else(Vec::new, |key| compromise(&keys, key.generation, policy, now))
+            key.map_or_else(KeyPlan::default, |key| compromise(&keys, key.generation, policy, now))
         };
         match by {
             By::FirstStart(_) => successor_if_due(&keys, policy, true, now),
             By::Job(replica) => self.job(chain, replica, at, now),
-            By::Operator(_) if keys.is_empty() => Vec::new(),
-            By::Operator(Order::Rotate) if !self.plan.is_configured(chain, at) => Vec::new(),
+            By::Operator(_) if keys.is_empty() => KeyPlan::default(),
+            By::Operator(Order::Rotate) if !self.plan.is_configured(chain, at) => KeyPlan::default(),
             By::Operator(Order::Rotate) => announce(&keys, policy, now).unwrap_or_default(),
             By::Operator(Order::CompromisePending) => in_phase(KeyPhase::Pending),
             By::Operator(Order::CompromiseActive) => in_phase(KeyPhase::Active),
             By::Operator(Order::CompromiseRetiring) => in_phase(KeyPhase::Retiring),
             // A transaction of its own kind.
-            By::Operator(Order::Life(_)) => Vec::new(),
+            By::Operator(Order::Life(_)) => KeyPlan::default(),
         }
     }
 

@@ -3,10 +3,10 @@
 use auth_service::domain::audit::EventKind;
 use auth_service::domain::hex;
 use auth_service::domain::key::{
-    self, Chain, ChainKey, Change, KeyPhase, NewKey, RotationError, RotationPolicy,
+    self, Chain, ChainKey, KeyPhase, NewKey, Plan, RotationError, RotationPolicy,
 };
 use auth_service::domain::session::{EndReason, SessionId};
-use auth_service::store::{KeyRow, KeyTable, SqlStore, StoreError};
+use auth_service::store::{KeyRow, KeyTable, KeyWrite, SqlStore, StoreError};
 use e2e::postgres::Postgres;
 use futures_util::TryFutureExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -19,7 +19,7 @@ pub(crate) const CHAIN: Chain = Chain::Signing(Algorithm::EdDSA);
 pub(crate) const POLICY: RotationPolicy =
     RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(50) };
 
-pub(crate) type Decision = Result<Vec<Change>, RotationError>;
+pub(crate) type Decision = Result<Plan, RotationError>;
 
 fn candidate(name: &str) -> NewKey {
     NewKey { kid: Kid::from(name), public_jwk: None, sealed: format!("sealed {name}") }
@@ -39,7 +39,7 @@ pub(crate) async fn change(
     chain: Chain,
     name: &str,
     decide: fn(&[ChainKey], bool, UnixTime) -> Decision,
-) -> Decision {
+) -> Result<KeyWrite, RotationError> {
     bed.store.change_keys(chain, Some(candidate(name)), "test".to_owned(), decide).await.unwrap()
 }
 
@@ -58,7 +58,7 @@ async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision)
             }
         })
         .await;
-    answers.iter().filter(|answer| answer.as_ref().is_ok_and(|changes| !changes.is_empty())).count()
+    answers.iter().filter(|answer| answer.as_ref().is_ok_and(|written| written.successor().is_some())).count()
 }
 
 pub(crate) async fn one_of_64_rotations_wins(bed: Bed) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::bed::{Bed, race};
 use auth_service::domain::audit::EventKind;
 use auth_service::store::{SettingsChange, SettingsWrite, SqlStore};
+
+use super::bed::{Bed, race};
 
 type Values = BTreeMap<String, String>;
 
@@ -14,12 +15,12 @@ fn change(values: &[(&str, Option<&str>)], expected: Option<i64>) -> SettingsCha
 }
 
 async fn write(store: &SqlStore, change: SettingsChange) -> SettingsWrite<&'static str> {
-    // What no two operators may do together.
-    let decide = move |values: &Values| {
+    // Each of the two settings is valid without the other.
+    let check = |values: &Values| {
         let both = values.contains_key("this") && values.contains_key("that");
         if both { Err("this does not go with that") } else { Ok(()) }
     };
-    store.change_settings(change, decide).await.unwrap()
+    store.change_settings(change, check).await.unwrap()
 }
 
 pub(crate) async fn one_of_64_operators_with_the_same_version_wins(bed: Bed) {
