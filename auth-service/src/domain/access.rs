@@ -26,7 +26,7 @@ pub struct AccessClaims<'a> {
     pub scope: &'a str,
     pub roles: &'a [String],
     pub auth_time: UnixTime,
-    pub amr: [&'static str; 1],
+    pub amr: Vec<&'a str>,
     #[serde(flatten)]
     pub extra: &'a Map<String, Value>,
 }

@@ -7,6 +7,7 @@ pub mod key;
 pub mod listener;
 pub mod login;
 pub mod password;
+pub mod proof;
 pub mod refresh;
 pub mod replica;
 pub mod revocation;

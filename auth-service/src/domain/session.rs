@@ -94,8 +94,10 @@ pub struct Session {
     pub scope: Option<String>,
     /// The generations of its refresh token.
     pub refresh: RefreshState,
-    /// When the password was checked.
+    /// When the user proved who they are.
     pub auth_time: UnixTime,
+    /// How they did, separated by spaces; see [`Proof::amr`](super::proof::Proof::amr).
+    pub amr: String,
     /// When the session began.
     pub created_at: UnixTime,
     /// When it ends unless it is refreshed before.
@@ -207,6 +209,7 @@ mod tests {
             scope: None,
             refresh: RefreshState { accepted: 5, floor: 6, generation: 8, refreshed_at: NOW, mac_key_id: 1 },
             auth_time: NOW,
+            amr: "pwd".to_owned(),
             created_at: NOW,
             idle_expires_at: NOW + Seconds(500),
             expires_at: NOW + Seconds(1_000),

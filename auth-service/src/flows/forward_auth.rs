@@ -7,7 +7,7 @@ use verifier::{NoExtra, Reason, Seconds, Verified, VerifyError};
 
 use crate::domain::session::SessionId;
 use crate::domain::user::PermissionSet;
-use crate::keys::keyring::{RingError, Unknown};
+use crate::keys::keyring::{LookupBy, RingError};
 use crate::runtime::app::App;
 use crate::store::Deadline;
 
@@ -85,7 +85,7 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
         Err(VerifyError::Invalid(Reason::UnknownKey)) => {
             // The only database work of this request, and rare: the request has no deadline until here.
             let store = app.store.within(Deadline::of_request());
-            app.keyring.look_again(&store, Unknown::Kid).await?;
+            app.keyring.look_up(&store, LookupBy::Kid).await?;
             verify()?
         }
         verified => verified?,

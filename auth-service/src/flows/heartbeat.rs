@@ -46,7 +46,7 @@ fn report(app: &App) -> ReplicaReport {
         public_addr: app.config.public_addr.to_string(),
         admin_addr: app.config.admin_addr.to_string(),
         state: state(app),
-        key_changes: snapshot.changes(),
+        key_changes: snapshot.keys_version(),
         key_generations: KeyGenerations(Algorithm::ALL.into_iter().filter_map(signing).collect()),
         lease_left: Seconds(i64::try_from(lease_left.as_secs()).unwrap_or(i64::MAX)),
         feed_lag_ms: app.feed.as_of().map(|as_of| (app.clock.unix_millis() - as_of).max(0)),

@@ -110,7 +110,7 @@ pub(super) async fn issue(
         scope: &scope,
         roles: &user.roles,
         auth_time: session.auth_time,
-        amr: ["pwd"],
+        amr: session.amr.split(' ').collect(),
         extra: &user.claims,
     };
     let access_token = key.signer.sign(Kind::AccessToken, &claims)?;

@@ -11,6 +11,7 @@ use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::AdminPermission;
 use crate::domain::login::FORGET_AFTER;
 use crate::domain::password::Password;
+use crate::domain::proof::Proof;
 use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, Username};
 use crate::domain::{not_null, random_16, user::UserId};
@@ -84,7 +85,10 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     let usable = attempt.subject.as_ref().filter(|subject| subject.disabled_at.is_none());
     let stored = usable.and_then(|subject| subject.password_hash.clone());
     let verification = app.hashing.verify(request.password.clone(), stored).await?;
-    let Some(subject) = attempt.subject.filter(|_| verification.matches) else {
+    let proof = attempt.subject.and_then(|LoginSubject { id, credential_version, .. }| {
+        Proof::by_password(id, credential_version, verification.matches, attempt.now)
+    });
+    let Some(proof) = proof else {
         let event = AuditEvent::new(EventKind::LoginRefused)
             .detail(format!("name {}", &keys.name[..16]))
             .from_address(request.origin.address.map(|address| address.to_string()));
@@ -97,17 +101,18 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     } else {
         None
     };
-    start_session(app, request, &subject, rehashed).await
+    start_session(app, request, proof, rehashed).await
 }
 
+/// Starts a session for whoever made `proof`.
 async fn start_session(
     app: &App,
     request: LoginRequest,
-    subject: &LoginSubject,
+    proof: Proof,
     rehashed: Option<String>,
 ) -> Result<TokenPair, LoginError> {
     let settings = app.settings();
-    let (audience, scope) = target(app, &settings, &request, subject.id).await?;
+    let (audience, scope) = target(app, &settings, &request, proof.user()).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
     let address = request.origin.address.map(|address| address.to_string());
     let mac_key_id = app
@@ -115,10 +120,10 @@ async fn start_session(
         .current_mac_key(app.clock.now())
         .ok_or(crate::keys::keyring::LeaseError::NoMacKey)
         .map_err(IssueError::from)?;
+    let user = proof.user();
     let new = NewSession {
         id,
-        user_id: subject.id,
-        credential_version: subject.credential_version,
+        proof,
         rehashed,
         client_id: FIRST_PARTY.to_owned(),
         audience: audience.clone(),
@@ -131,7 +136,7 @@ async fn start_session(
         address: address.clone(),
     };
     let event = AuditEvent::new(EventKind::Login)
-        .by(subject.id)
+        .by(user)
         .in_session(id)
         .from_address(address)
         .detail(format!("audience {audience}"));

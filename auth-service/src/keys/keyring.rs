@@ -16,7 +16,7 @@ use crate::domain::hex;
 use crate::domain::key::{Chain, ChainKey, KeyPhase, KeySchedule};
 use crate::store::{Confirmation, KeyRow, KeyTable, SqlStore, StoreError};
 
-/// The name of an unknown key makes us look for it, but not more often than this.
+/// An unknown key name causes a lookup in the database, but not more often than this.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What this replica knows of the key table, and how fresh that is.
@@ -26,7 +26,7 @@ pub struct KeyRing {
     document: ArcSwapOption<Document>,
     /// What confirmed the snapshot last. Its clock goes back with its time: the shared clock may have been wrong.
     confirmed: ArcSwap<Confirmation>,
-    looks: [Look; 2],
+    lookups: [Lookup; 2],
     problem: ArcSwapOption<String>,
     reloading: Mutex<()>,
     master: Arc<MasterKeys>,
@@ -34,12 +34,12 @@ pub struct KeyRing {
     publish_ahead: Duration,
 }
 
-/// When the database was last asked for an unknown key. Who holds it asks; the others wait.
-type Look = Mutex<Option<Duration>>;
+/// When the last lookup of an unknown key was sent. The holder of the lock sends one; the others wait.
+type Lookup = Mutex<Option<Duration>>;
 
-/// Who names unknown keys. Each kind has its own turn, so that made-up names of one kind delay nobody who names the other.
+/// What an unknown key is looked up by. Each has its own limit, so that made-up names of one kind do not delay lookups of the other.
 #[derive(Clone, Copy, Debug)]
-pub enum Unknown {
+pub enum LookupBy {
     /// The `kid` of an access token.
     Kid,
     /// The id of a refresh token's key.
@@ -49,7 +49,7 @@ pub enum Unknown {
 /// The key table as it was read at one instant.
 #[derive(Debug)]
 pub struct Snapshot {
-    changes: i64,
+    keys_version: i64,
     keys: Vec<RingKey>,
     key_set: KeySet,
 }
@@ -125,7 +125,7 @@ pub struct Document {
     pub body: bytes::Bytes,
     /// Strong, with quotes.
     pub etag: String,
-    changes: i64,
+    keys_version: i64,
     /// The seconds in which this set of keys is published.
     valid: Range<UnixTime>,
 }
@@ -152,7 +152,7 @@ impl KeyRing {
             snapshot: ArcSwap::from_pointee(snapshot),
             document: ArcSwapOption::empty(),
             confirmed: ArcSwap::from_pointee(table.seen),
-            looks: <[Look; 2]>::default(),
+            lookups: <[Lookup; 2]>::default(),
             problem: ArcSwapOption::empty(),
             reloading: Mutex::new(()),
             master,
@@ -174,19 +174,19 @@ impl KeyRing {
     /// Makes the snapshot at least as new as what a statement saw (rule K4): the same version of the key table confirms it, another
     /// one reloads it. Answers whether it was reloaded.
     pub async fn catch_up(&self, store: &SqlStore, seen: &Confirmation) -> Result<bool, RingError> {
-        if self.snapshot.load().changes == seen.keys_version {
-            self.is_confirmed_by(seen);
+        if self.snapshot.load().keys_version == seen.keys_version {
+            self.confirm(seen);
             return Ok(false);
         }
         let _turn = store.wait_for(self.reloading.lock()).await?;
         // Loaded while we waited, by someone whose statement saw the same change.
-        if self.snapshot.load().changes == seen.keys_version {
+        if self.snapshot.load().keys_version == seen.keys_version {
             return Ok(true);
         }
         self.reload(store).await.map(|()| true)
     }
 
-    fn is_confirmed_by(&self, seen: &Confirmation) {
+    fn confirm(&self, seen: &Confirmation) {
         self.confirmed
             .rcu(|last| if last.asked_at <= seen.asked_at { Arc::new(*seen) } else { Arc::clone(last) });
     }
@@ -196,7 +196,7 @@ impl KeyRing {
         match Snapshot::open(&table, &self.master, Some(&self.snapshot.load())) {
             Ok(snapshot) => {
                 self.snapshot.store(Arc::new(snapshot));
-                self.is_confirmed_by(&table.seen);
+                self.confirm(&table.seen);
                 self.problem.store(None);
                 Ok(())
             }
@@ -238,21 +238,20 @@ impl KeyRing {
         }
     }
 
-    /// As [`mac_key`](Self::mac_key); looks into the database for an unknown id, as [`look_again`](Self::look_again) does.
+    /// As [`mac_key`](Self::mac_key); looks an unknown id up in the database, as [`look_up`](Self::look_up) does.
     pub async fn find_mac_key(&self, store: &SqlStore, id: u32) -> Result<Option<hmac::Key>, RingError> {
         if let Some(key) = self.mac_key(id) {
             return Ok(Some(key));
         }
-        self.look_again(store, Unknown::MacKey).await?;
+        self.look_up(store, LookupBy::MacKey).await?;
         Ok(self.mac_key(id))
     }
 
-    /// Looks into the database after someone named a key that we do not know, at most once a second. Who comes during a look waits
-    /// for it.
+    /// Looks in the database for a key that this replica does not know, at most once a second. Calls during a lookup wait for it.
     ///
-    /// A key that is unknown afterwards is one that did not exist within the last second; who cannot be told so gets an error.
-    pub async fn look_again(&self, store: &SqlStore, unknown: Unknown) -> Result<(), RingError> {
-        let mut asked_at = store.wait_for(self.looks[unknown as usize].lock()).await?;
+    /// A key that is unknown afterwards did not exist within the last second. If that is not certain, the call fails.
+    pub async fn look_up(&self, store: &SqlStore, by: LookupBy) -> Result<(), RingError> {
+        let mut asked_at = store.wait_for(self.lookups[by as usize].lock()).await?;
         let now = self.clock.monotonic();
         if asked_at.is_none_or(|at| now.saturating_sub(at) >= UNKNOWN_KEY_PAUSE) {
             *asked_at = Some(now);
@@ -288,7 +287,7 @@ impl KeyRing {
         let now = self.confirmed.load().now.min(self.clock.now());
         let snapshot = self.snapshot.load();
         if let Some(document) = self.document.load_full()
-            && document.changes == snapshot.changes
+            && document.keys_version == snapshot.keys_version
             && document.valid.contains(&now)
         {
             return document;
@@ -346,12 +345,12 @@ impl Snapshot {
         let key_set = KeySet::from_jwks(&jwks).map_err(|_| {
             RingError::Damaged(keys.first().map_or_else(|| Kid::from("?"), |key| key.row.key.kid.clone()))
         })?;
-        Ok(Self { changes: table.seen.keys_version, keys, key_set })
+        Ok(Self { keys_version: table.seen.keys_version, keys, key_set })
     }
 
-    /// How often the key table had been changed.
-    pub fn changes(&self) -> i64 {
-        self.changes
+    /// The version of the key table.
+    pub fn keys_version(&self) -> i64 {
+        self.keys_version
     }
 
     /// All keys, by chain and generation.
@@ -392,24 +391,24 @@ impl Snapshot {
 
     fn render(&self, now: UnixTime) -> Document {
         let rows = self.keys.iter().map(|key| &key.row);
-        let body = serde_json::to_vec(&jwks(rows, self.changes, now)).expect("keys are plain strings");
+        let body = serde_json::to_vec(&jwks(rows, self.keys_version, now)).expect("keys are plain strings");
         let hash = digest::digest(&digest::SHA256, &body);
         let until = self.keys.iter().filter_map(|key| key.row.key.schedule.next_change(now)).min();
         Document {
             body: body.into(),
             etag: format!("\"{}\"", hex(&hash.as_ref()[..16])),
-            changes: self.changes,
+            keys_version: self.keys_version,
             valid: now..until.unwrap_or(UnixTime(i64::MAX)),
         }
     }
 }
 
 /// The public keys to be known at `now` by whoever verifies.
-pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, changes: i64, now: UnixTime) -> JwkSet {
+pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, keys_version: i64, now: UnixTime) -> JwkSet {
     let published = rows.into_iter().filter(|row| is_published(row, now));
     JwkSet {
         keys: published.filter_map(|row| row.public_jwk.clone()).collect(),
-        keys_version: u64::try_from(changes).ok(),
+        keys_version: u64::try_from(keys_version).ok(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::authority::permissions_of;
+use crate::domain::proof::Proof;
 use crate::domain::session::{EndReason, Generation, RefreshState, Session, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
 
@@ -43,10 +44,8 @@ pub struct SessionUser {
 pub struct NewSession {
     /// Its id.
     pub id: SessionId,
-    /// Its user.
-    pub user_id: UserId,
-    /// The credential version whose password was checked; another one by now refuses the login.
-    pub credential_version: i64,
+    /// What its user proved. If the credentials changed since, the login is refused.
+    pub proof: Proof,
     /// A better hash of the same password, if the policy requires one.
     pub rehashed: Option<String>,
     /// The application acting for the user.
@@ -95,7 +94,7 @@ pub enum Advance {
 /// each. See [`read_user`].
 const LIVE: &str =
     "id, user_id, client_id, audience, scope, accepted, floor, generation, refreshed_at, mac_key_id,
-    auth_time, created_at, idle_expires_at, expires_at, ended_at, user_agent, address,
+    auth_time, amr, created_at, idle_expires_at, expires_at, ended_at, user_agent, address,
     (SELECT username || '
 ' || COALESCE(CAST(disabled_at AS TEXT), '') || '
 ' || COALESCE((SELECT string_agg(role || ' ' || permissions, '\"')
@@ -277,20 +276,21 @@ pub(super) async fn end(
 async fn lock_user(tx: &mut Transaction, new: &NewSession) -> Result<bool, StoreError> {
     let sql = "UPDATE users SET last_login_at = {now}, password_hash = COALESCE($4, password_hash)
                 WHERE id = $2 AND disabled_at IS NULL AND credential_version = $3 RETURNING id";
-    let arguments = arguments![new.user_id.to_string(), new.credential_version, new.rehashed.clone()];
+    let arguments =
+        arguments![new.proof.user().to_string(), new.proof.credential_version(), new.rehashed.clone()];
     Ok(tx.first(sql, arguments).await?.is_some())
 }
 
 async fn insert(tx: &mut Transaction, new: &NewSession) -> Result<LiveSession, StoreError> {
     let sql = format!(
         "INSERT INTO sessions (id, user_id, client_id, audience, scope, accepted, floor, generation, mac_key_id, refreshed_at,
-            auth_time, created_at, idle_expires_at, expires_at, user_agent, address)
-         VALUES ($2, $3, $4, $5, $6, 0, 0, 1, $7, {{now}}, {{now}}, {{now}}, {{now}} + $8, {{now}} + $9, $10, $11)
+            auth_time, created_at, idle_expires_at, expires_at, user_agent, address, amr)
+         VALUES ($2, $3, $4, $5, $6, 0, 0, 1, $7, {{now}}, $12, {{now}}, {{now}} + $8, {{now}} + $9, $10, $11, $13)
          RETURNING {LIVE}"
     );
     let arguments = arguments![
         new.id.to_string(),
-        new.user_id.to_string(),
+        new.proof.user().to_string(),
         new.client_id.as_str(),
         new.audience.as_str(),
         new.scope.clone(),
@@ -299,6 +299,8 @@ async fn insert(tx: &mut Transaction, new: &NewSession) -> Result<LiveSession, S
         new.absolute_ttl.0,
         new.user_agent.clone(),
         new.address.clone(),
+        new.proof.at(),
+        new.proof.amr(),
     ];
     read_live(&only(tx.fetch(&sql, arguments).await?, "sessions")?)
 }
@@ -313,7 +315,7 @@ async fn enforce_limit(tx: &mut Transaction, new: &NewSession) -> Result<(), Sto
             (SELECT id FROM sessions WHERE user_id = $2 AND id <> $3 AND {ALIVE}
               ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $4) RETURNING ended_at"
     );
-    let user = new.user_id.to_string();
+    let user = new.proof.user().to_string();
     let arguments = arguments![
         user.as_str(),
         new.id.to_string(),
@@ -345,6 +347,7 @@ fn read_live(row: &Row) -> Result<LiveSession, StoreError> {
             mac_key_id: number("mac_key_id")?,
         },
         auth_time: row.time("auth_time")?,
+        amr: row.text("amr")?,
         created_at: row.time("created_at")?,
         idle_expires_at: row.time("idle_expires_at")?,
         expires_at: row.time("expires_at")?,

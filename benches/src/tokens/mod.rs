@@ -228,7 +228,7 @@ fn claims(number: u64) -> AccessClaims<'static> {
         scope: "orders:read orders:write",
         roles: ROLES.get_or_init(|| vec!["clerk".to_owned()]),
         auth_time: now,
-        amr: ["pwd"],
+        amr: vec!["pwd"],
         extra: EXTRA.get_or_init(serde_json::Map::new),
     }
 }

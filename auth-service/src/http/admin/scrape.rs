@@ -26,7 +26,7 @@ fn measure(app: &App) {
     let lease_left = publish_ahead.saturating_sub(app.keyring.confirmed_for());
     metrics::gauge!("auth_signing_lease_seconds").set(lease_left.as_secs_f64());
     let (snapshot, now) = (app.keyring.snapshot(), app.clock.now());
-    metrics::gauge!("auth_key_changes").set(float(snapshot.changes()));
+    metrics::gauge!("auth_key_changes").set(float(snapshot.keys_version()));
     let settings = app.settings.applied();
     metrics::gauge!("auth_settings_version").set(float(settings.version));
     metrics::gauge!("auth_settings_refused").set(if settings.refused.is_some() { 1.0 } else { 0.0 });

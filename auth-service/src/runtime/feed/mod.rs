@@ -129,7 +129,7 @@ impl Feed {
             snapshot: None,
             last: None,
             followed: None,
-            announced_keys: parts.keyring.snapshot().changes(),
+            announced_keys: parts.keyring.snapshot().keys_version(),
         };
         Self {
             parts,
@@ -305,7 +305,7 @@ impl Feed {
 
     /// Tells the subscribers that the key set has changed, once for each change.
     fn announce_keys(&self) {
-        let version = self.parts.keyring.snapshot().changes();
+        let version = self.parts.keyring.snapshot().keys_version();
         let mut state = self.lock();
         if std::mem::replace(&mut state.announced_keys, version) != version {
             self.send(&state, Event::Jwks(version).render());

@@ -85,7 +85,7 @@ impl Subscription {
             Err(RecvError::Lagged(_)) => {
                 self.events = self.events.resubscribe();
                 // One of the missed events may have announced a key.
-                let keys = self.feed.parts.keyring.snapshot().changes();
+                let keys = self.feed.parts.keyring.snapshot().keys_version();
                 self.first = Some(self.feed.snapshot().await.ok()?.event.clone());
                 Some(Event::Jwks(keys).render())
             }

@@ -8,7 +8,7 @@ use auth_service::config::Loaded;
 use auth_service::entropy::SeededEntropy;
 use auth_service::http::Listener;
 use auth_service::jobs;
-use auth_service::keys::keyring::Unknown;
+use auth_service::keys::keyring::LookupBy;
 use auth_service::runtime::app::App;
 use auth_service::store::Confirmation;
 use axum::Router;
@@ -265,13 +265,13 @@ async fn concurrent_requests_with_a_new_key_all_pass() {
 async fn made_up_kids_do_not_delay_the_lookup_of_a_refresh_token_s_key() {
     let (replica, admin) = with_alice().await;
     let app = Beside::start(&replica).await.app;
-    app.keyring.look_again(&app.store, Unknown::Kid).await.unwrap();
+    app.keyring.look_up(&app.store, LookupBy::Kid).await.unwrap();
     compromise(&replica, &admin).await;
-    let newest = replica.app.keyring.snapshot().changes();
-    app.keyring.look_again(&app.store, Unknown::Kid).await.unwrap();
-    assert_ne!(app.keyring.snapshot().changes(), newest, "once a second");
+    let newest = replica.app.keyring.snapshot().keys_version();
+    app.keyring.look_up(&app.store, LookupBy::Kid).await.unwrap();
+    assert_ne!(app.keyring.snapshot().keys_version(), newest, "once a second");
     assert!(app.keyring.find_mac_key(&app.store, 1_000).await.unwrap().is_none());
-    assert_eq!(app.keyring.snapshot().changes(), newest);
+    assert_eq!(app.keyring.snapshot().keys_version(), newest);
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn a_replica_whose_clock_alone_is_wrong_withdraws_nothing_and_is_not_ready
     // The shared clock is ahead.
     replica.clock.set(now);
     let asked_at = replica.clock.monotonic();
-    let seen = Confirmation { now: now + day, keys_version: ring.snapshot().changes(), asked_at };
+    let seen = Confirmation { now: now + day, keys_version: ring.snapshot().keys_version(), asked_at };
     ring.catch_up(&replica.app.store, &seen).await.unwrap();
     assert_eq!((published(), ring.counts(&kid, now)), (true, None));
     // Both are.
@@ -93,7 +93,8 @@ async fn nothing_is_erased_while_the_clocks_differ() {
     let replica = Replica::start().await;
     let token = replica.admin_token().await;
     replica.send(admin_post("/admin/v1/keys/rotate").bearer(&token)).await;
-    replica.advance(3_600).await;
+    // 15 min until it retires, then 1 h and its margin.
+    replica.advance(4_600).await;
     let erased_after = async |off_by| {
         let asked_at = replica.clock.monotonic();
         let seen = Confirmation { now: replica.clock.now() + off_by, keys_version: 0, asked_at };

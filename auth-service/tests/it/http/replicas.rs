@@ -35,7 +35,7 @@ async fn a_replica_reports_its_own_state() {
     assert_eq!(list(&replica, &token).await["replicas"], json!([]), "it has not told yet");
     heartbeat::beat(&replica.app).await.unwrap();
     let seen = list(&replica, &token).await;
-    let key_changes = replica.app.keyring.snapshot().changes();
+    let key_changes = replica.app.keyring.snapshot().keys_version();
     let name = std::process::Command::new("uname").arg("-n").output().unwrap();
     let expected = json!({
         "key_changes": key_changes,

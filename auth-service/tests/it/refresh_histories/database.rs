@@ -6,6 +6,7 @@ use std::sync::Arc;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::Authority;
 use auth_service::domain::password::PasswordHash;
+use auth_service::domain::proof::Proof;
 use auth_service::domain::session::{EndReason, RefreshState, Session, SessionId};
 use auth_service::domain::user::UserId;
 use auth_service::store::{Advance, LiveSession, NewSession, NewUser, SqlStore, UserWrite};
@@ -49,6 +50,7 @@ impl Model {
             scope: None,
             refresh,
             auth_time: START,
+            amr: "pwd".to_owned(),
             created_at: START,
             idle_expires_at: START + LIFE,
             expires_at: START + LIFE,
@@ -182,8 +184,7 @@ impl Real {
         let id = SessionId::from_random(bytes);
         let new = NewSession {
             id,
-            user_id: UserId::from_random([8; 16]),
-            credential_version: 0,
+            proof: Proof::by_password(UserId::from_random([8; 16]), 0, true, START).unwrap(),
             rehashed: None,
             client_id: "first-party".to_owned(),
             audience: "api".to_owned(),

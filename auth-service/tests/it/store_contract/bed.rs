@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::Authority;
 use auth_service::domain::password::PasswordHash;
+use auth_service::domain::proof::Proof;
 use auth_service::domain::session::SessionId;
 use auth_service::domain::user::{PermissionSet, UserId};
 use auth_service::store::{LiveSession, NewSession, NewUser, SqlStore, UserRow, UserWrite};
@@ -25,6 +26,9 @@ pub(crate) const MAC_KEY: u32 = 1;
 pub(crate) const KEEP_FOR: Seconds = Seconds(400);
 pub(crate) const IDLE: Seconds = Seconds(1_000);
 pub(crate) const ABSOLUTE: Seconds = Seconds(5_000);
+
+/// When users of the sessions proved who they are.
+pub(crate) const PROVED_AT: UnixTime = UnixTime(1_700_000_000);
 
 impl Bed {
     pub(crate) async fn sqlite() -> Self {
@@ -96,8 +100,7 @@ impl Bed {
     pub(crate) fn new_session(&self, user_id: UserId) -> NewSession {
         NewSession {
             id: SessionId::from_random(self.fresh()),
-            user_id,
-            credential_version: 0,
+            proof: Proof::by_password(user_id, 0, true, PROVED_AT).unwrap(),
             rehashed: None,
             client_id: "first-party".to_owned(),
             audience: "api".to_owned(),

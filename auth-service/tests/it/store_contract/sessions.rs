@@ -6,7 +6,7 @@ use auth_service::domain::user::PermissionSet;
 use auth_service::store::{Advance, LiveSession, NewSession};
 use verifier::Seconds;
 
-use super::bed::{ABSOLUTE, Bed, IDLE, MAC_KEY, event, race};
+use super::bed::{ABSOLUTE, Bed, IDLE, MAC_KEY, PROVED_AT, event, race};
 
 async fn advance(bed: &Bed, live: &LiveSession, step: Advance) -> Option<LiveSession> {
     bed.store.advance_session(live.session.id, step, MAC_KEY, IDLE).await.unwrap()
@@ -33,6 +33,7 @@ pub(crate) async fn one_of_64_advances_wins(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     let live = bed.session(user.id).await;
     assert_eq!(generations(&live), (0, 0, 1));
+    assert_eq!((live.session.auth_time, live.session.amr.as_str()), (PROVED_AT, "pwd"));
     let live = one_wins(&bed, &live, Advance::Outstanding(1)).await;
     assert_eq!(generations(&live), (1, 1, 2));
     let live = one_wins(&bed, &live, Advance::Outstanding(2)).await;
