@@ -37,7 +37,7 @@ impl Sources {
                 }
                 let below = path.strip_prefix(src).unwrap().with_extension("");
                 let module = match below.file_name().unwrap().to_str().unwrap() {
-                    "lib" | "main" => continue,
+                    "lib" | "main" | "tests" => continue,
                     "mod" => below.parent().unwrap().to_owned(),
                     _ => below,
                 };
