@@ -168,6 +168,20 @@ impl HashPolicy {
         self.write(&[0; 16], &[0; Self::OUTPUT_LEN])
     }
 
+    /// Compares a password with the stored hash, at the cost of that hash. Without a stored hash it costs one of this policy, so that the
+    /// time does not tell whether there is one.
+    pub fn verify(
+        &self,
+        password: &Password,
+        stored: Option<&PasswordHash>,
+    ) -> Result<Verification, HashFailure> {
+        let Some(hash) = stored else {
+            self.dummy().verify(password)?;
+            return Ok(Verification { matches: false, needs_rehash: false });
+        };
+        Ok(Verification { matches: hash.verify(password)?, needs_rehash: hash.needs_rehash(self) })
+    }
+
     /// Gives back what a dearer hash on this thread worked in: one that was made elsewhere may have needed 256 MiB.
     pub fn give_back_more(&self) {
         WORKSPACE.with_borrow_mut(|workspace| {
@@ -207,6 +221,25 @@ impl HashPolicy {
 /// A password hash as it is stored: a PHC string. Not shown by `Debug`, because it can be attacked offline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
+
+/// The result of comparing a password with a stored hash; only [`HashPolicy::verify`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verification {
+    matches: bool,
+    needs_rehash: bool,
+}
+
+impl Verification {
+    /// Whether it is the stored password. Never true without a stored hash.
+    pub fn matches(self) -> bool {
+        self.matches
+    }
+
+    /// Whether the stored hash should be replaced by one of the present policy.
+    pub fn needs_rehash(self) -> bool {
+        self.needs_rehash
+    }
+}
 
 impl PasswordHash {
     /// The hash in this column; its form is checked when it is used.

@@ -5,9 +5,9 @@ use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::refresh::{RefreshClaims, UncheckedRefreshToken};
 use crate::domain::session::{EndReason, RefreshPolicy, Verdict};
-use crate::keys::keyring::{LeaseError, RingError};
+use crate::keys::keyring::{KeyRing, LeaseError, RingError};
 use crate::runtime::app::App;
-use crate::store::{Advance, LiveSession, StoreError};
+use crate::store::{Advance, LiveSession, SqlStore, StoreError};
 
 /// Each try loses only to another request that moved the same session, so as many as a client may send at once.
 const TRIES: usize = 64;
@@ -40,7 +40,7 @@ impl From<RingError> for RefreshError {
 
 /// Exchanges `token` for the next pair. N parallel or repeated calls give one successor; a lost answer is recovered.
 pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> {
-    let shown = check(app, token).await?.ok_or(RefreshError::Invalid)?;
+    let shown = check(&app.keyring, &app.store, token).await?.ok_or(RefreshError::Invalid)?;
     let settings = app.settings();
     let mut step = Advance::Outstanding(shown.generation);
     for _ in 0..TRIES {
@@ -49,7 +49,7 @@ pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> 
             if live.user.disabled_at.is_some() {
                 return Err(RefreshError::Invalid);
             }
-            record(app, &live, step).await?;
+            record(&app.store, &live, step).await?;
             return Ok(issue(app, &settings, &live).await?);
         }
         let live = app.store.find_session(shown.session_id).await?.ok_or(RefreshError::Invalid)?;
@@ -62,9 +62,13 @@ pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> 
 }
 
 /// The claims of a token whose MAC is ours. A wrong MAC costs no database work.
-pub(super) async fn check(app: &App, token: &str) -> Result<Option<RefreshClaims>, RingError> {
+pub(super) async fn check(
+    keyring: &KeyRing,
+    store: &SqlStore,
+    token: &str,
+) -> Result<Option<RefreshClaims>, RingError> {
     let Some(unchecked) = UncheckedRefreshToken::parse(token) else { return Ok(None) };
-    let key = app.keyring.find_mac_key(&app.store, unchecked.mac_key_id()).await?;
+    let key = keyring.find_mac_key(store, unchecked.mac_key_id()).await?;
     Ok(key.and_then(|key| unchecked.check(&key)))
 }
 
@@ -113,13 +117,13 @@ async fn advance(
 }
 
 /// The normal step is not recorded: it happens every few minutes for every client.
-async fn record(app: &App, live: &LiveSession, step: Advance) -> Result<(), StoreError> {
+async fn record(store: &SqlStore, live: &LiveSession, step: Advance) -> Result<(), StoreError> {
     let kind = match step {
         Advance::Outstanding(_) => return Ok(()),
         Advance::Recover { .. } => EventKind::RefreshRecovered,
         Advance::FastForward { .. } => EventKind::RefreshFastForwarded,
     };
-    app.store.record(event(kind, live)).await
+    store.record(event(kind, live)).await
 }
 
 fn event(kind: EventKind, live: &LiveSession) -> AuditEvent {

@@ -19,10 +19,10 @@ use crate::TURN;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lost_message() {
-    let _turn = TURN.lock().await;
     const USERS: usize = 50;
     const DEVICES: usize = 40;
     const SPREAD: Duration = Duration::from_secs(3);
+    let _turn = TURN.lock().await;
     // HAProxy inherits it, and needs two for each socket.
     allow_open_files(8_000);
     // HAProxy needs 2 s to notice.
@@ -183,8 +183,8 @@ async fn connections_to_the_database_that_go_silent_lose_no_acknowledged_message
 
 #[tokio::test(flavor = "multi_thread")]
 async fn client_that_reads_too_slowly_is_let_go_and_reads_on_later() {
-    let _turn = TURN.lock().await;
     const MESSAGES: i64 = 1_500;
+    let _turn = TURN.lock().await;
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
