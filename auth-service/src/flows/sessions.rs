@@ -11,7 +11,7 @@ use crate::store::StoreError;
 /// Why a session was not ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// There is no such session, or it is someone else's.
+    /// There is no such session, or it belongs to another user.
     #[error("there is no such session")]
     NotFound,
     /// The actor lacks permissions that the session's user has.
@@ -22,7 +22,7 @@ pub enum SessionError {
     Store(#[from] StoreError),
 }
 
-/// Ends one of the caller's own sessions. Succeeds also when it had ended before.
+/// Ends one of the caller's own sessions. Succeeds also if it has already ended.
 pub async fn end_own(app: &App, caller: &Caller, id: SessionId) -> Result<(), SessionError> {
     let live = app.store.find_session(id).await?;
     if live.is_none_or(|live| live.session.user_id != caller.user_id) {
@@ -33,7 +33,7 @@ pub async fn end_own(app: &App, caller: &Caller, id: SessionId) -> Result<(), Se
     Ok(())
 }
 
-/// Ends all of the caller's sessions but the present one.
+/// Ends all of the caller's sessions except the current one.
 pub async fn end_others(app: &App, caller: &Caller) -> Result<(), SessionError> {
     let event = AuditEvent::new(EventKind::SessionEnded)
         .by(caller.user_id)
@@ -45,7 +45,7 @@ pub async fn end_others(app: &App, caller: &Caller) -> Result<(), SessionError> 
     Ok(())
 }
 
-/// An operator ends a session. Succeeds also when it had ended before.
+/// Ends a session for an operator. Succeeds also if it has already ended.
 pub async fn end(app: &App, actor: Actor, id: SessionId) -> Result<(), SessionError> {
     let live = app.store.find_session(id).await?.ok_or(SessionError::NotFound)?;
     if !actor.authority.covers(&live.user.permissions) {
@@ -57,7 +57,7 @@ pub async fn end(app: &App, actor: Actor, id: SessionId) -> Result<(), SessionEr
     Ok(())
 }
 
-/// An operator ends all sessions of a user.
+/// Ends all sessions of a user for an operator.
 pub async fn end_all(app: &App, actor: Actor, user: UserId) -> Result<(), SessionError> {
     let row = app.store.find_user(user).await?.ok_or(SessionError::NotFound)?;
     if !actor.authority.covers(&row.permissions) {
