@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_answers_do_not_slow_the_arrivals() {
+    async fn slow_responses_do_not_slow_the_arrivals() {
         let counts =
             run_for(Schedule::per_second(100), Duration::from_secs(2), Duration::from_millis(700)).await;
         assert_eq!((counts.ok.count(), counts.shed), (200, 0));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stall_of_the_driver_counts_as_latency_of_every_call_it_delayed() {
+    async fn driver_stall_counts_as_latency_of_every_delayed_call() {
         let (tally, start) = (Tally::new("call"), Instant::now());
         let mut is_first = true;
         Schedule::per_second(100)
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn overload_is_told() {
+    async fn overload_is_reported() {
         let schedule = Schedule::per_second(100).at_most_in_flight(10);
         let counts = run_for(schedule, Duration::from_secs(1), Duration::from_mins(1)).await;
         assert_eq!((counts.ok.count(), counts.shed), (10, 90));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_are_counted_by_kind_and_apart_from_the_rest() {
+    async fn failures_are_counted_separately_and_by_kind() {
         let tally = Tally::new("call");
         tally.count(Duration::from_millis(1), Ok(()));
         for (kind, seconds) in [("502", 1), ("reset", 2), ("502", 3)] {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn shortage_of_the_driver_is_no_failure_of_the_service() {
+    fn driver_shortage_is_not_a_service_failure() {
         let tally = Tally::new("call");
         tally.count(Duration::ZERO, Err(SHORTAGE.to_owned()));
         let counts = tally.counts();

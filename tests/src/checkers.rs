@@ -333,12 +333,12 @@ mod made_up {
     }
 
     #[test]
-    fn good_run_violates_nothing() {
+    fn correct_run_has_no_violation() {
         assert_eq!(violations(&good()), []);
     }
 
     #[test]
-    fn thing_that_must_work_and_does_not_is_told() {
+    fn required_function_that_fails_is_reported() {
         let mut entries = good();
         entries.push(refused(30, Call::Must("the key set".to_owned())));
         assert_eq!(violations(&entries), [("must", 1)]);

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn report_tells_milliseconds() {
+    fn report_shows_milliseconds() {
         let mut histogram = Histogram::default();
         histogram.record(Duration::from_micros(1_500));
         assert_eq!(

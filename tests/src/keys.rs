@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_to_the_second() {
+    fn times_are_parsed_to_the_second() {
         assert_eq!(seconds("1970-01-01T00:00:00Z"), 0);
         assert_eq!(seconds("2000-02-29T12:00:01Z"), 951_825_601);
         assert_eq!(seconds("2026-03-01T00:00:00Z"), 1_772_323_200);
     }
 
     #[test]
-    fn unbroken_chain_has_no_fault() {
+    fn continuous_chain_has_no_fault() {
         assert_eq!(chain_faults(&[key(1, 0, Some(10)), key(2, 10, Some(20)), key(3, 20, None)]), [""; 0]);
     }
 

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_what_was_written() {
+    fn entries_read_back_as_written() {
         let ledger = Ledger::default();
         let token = Peek { kid: "kid".into(), jti: "jti".into(), sid: "sid".into(), iat: 1, exp: 2 };
         ledger.verified(Duration::from_micros(1_500_001), &token, true, Outcome::Fail("why".into()));

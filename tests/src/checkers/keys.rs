@@ -153,19 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn announced_rotation_violates_nothing() {
+    fn announced_rotation_has_no_violation() {
         assert_eq!(violations(&rotation()), []);
     }
 
     #[test]
-    fn second_signer_is_found() {
+    fn second_signer_is_detected() {
         let mut entries = rotation();
         entries[0] = key(1, 0, Some(21));
         assert_eq!(violations(&entries), [("L6", 1)]);
     }
 
     #[test]
-    fn retired_and_pending_and_unknown_keys_sign_out_of_turn() {
+    fn signatures_by_retired_pending_and_unknown_keys_are_detected() {
         for wrong in [signed(20, "kid-1"), signed(5, "kid-9")] {
             let mut entries = rotation();
             entries.push(wrong);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn key_set_without_a_key_that_soon_signs_or_has_signed_is_found() {
+    fn key_set_without_a_pending_or_retiring_key_is_detected() {
         for second in [14, 15, 25, 39] {
             let mut entries = rotation();
             entries.push(published(second, &["kid-1"]));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_that_is_signed_by_a_newer_key_than_its_date_is_fine() {
+    fn retry_signed_by_a_newer_key_than_its_date_is_accepted() {
         let mut entries = rotation();
         let mut retry = signed(22, "kid-2");
         let Call::Login(Some(grant)) = &mut retry.call else { unreachable!("it is one") };
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn name_for_two_keys_and_a_private_member_are_found() {
+    fn reused_kid_and_private_member_are_detected() {
         for key in [r#"{"kid":"kid-1","x":"2"}"#, r#"{"kid":"kid-1","d":"3"}"#] {
             let mut entries = rotation();
             let keys = BTreeMap::from([("kid-1".to_owned(), key.to_owned())]);

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn process_that_warms_up_and_stays_is_fine() {
+    fn stable_process_after_warm_up_is_accepted() {
         assert_eq!(
             violations(&life(|second| 20_000 + second.min(8) * 10_000, |second| 30 + second % 20)),
             []
@@ -80,13 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn growing_memory_and_files_are_found() {
+    fn growing_memory_and_files_are_detected() {
         assert_eq!(violations(&life(|second| 20_000 + second * 2_000, |_| 30)), [("L7", 1)]);
         assert_eq!(violations(&life(|_| 20_000, |second| 30 + second * 10)), [("L7", 1)]);
     }
 
     #[test]
-    fn panic_and_unexpected_end_are_found() {
+    fn panic_and_unexpected_end_are_detected() {
         assert_eq!(violations(&[ok(1, Call::Died("replica 0 panicked".to_owned()))]), [("L7", 1)]);
     }
 }

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_from_which_two_lines_go_on_is_a_double_spend() {
+    fn token_with_two_successors_in_use_is_a_double_spend() {
         let mut entries =
             vec![login(0, "a"), refresh(1, "a", "b"), refresh(2, "a", "c"), refresh(3, "b", "d")];
         assert_eq!((violations(&entries), forks(&entries).len()), (vec![], 1));
@@ -75,12 +75,12 @@ mod tests {
     }
 
     #[test]
-    fn retry_that_repeats_the_answer_is_no_fork() {
+    fn retry_with_the_same_response_is_not_a_fork() {
         assert_eq!(forks(&good()), [""; 0]);
     }
 
     #[test]
-    fn session_that_refreshes_after_its_acknowledged_end_is_a_lost_logout() {
+    fn refresh_after_an_acknowledged_logout_is_a_lost_logout() {
         let mut entries = good();
         entries.push(refresh(9, "c", "d"));
         assert_eq!(violations(&entries), [("L4", 1)]);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn confirmed_user_who_is_gone_is_a_lost_acknowledgement() {
+    fn missing_confirmed_user_is_a_lost_acknowledgement() {
         let mut entries = good();
         entries.push(refused(9, Call::Find { thing: "user x".to_owned() }));
         assert_eq!(violations(&entries), [("L5", 1)]);

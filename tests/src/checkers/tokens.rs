@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn living_token_that_is_refused_or_not_judged_is_a_false_refusal() {
+    fn refused_or_unjudged_valid_token_is_a_false_refusal() {
         for outcome in [Outcome::Fail("no".to_owned()), Outcome::Info("no keys".to_owned())] {
             let mut entries = good();
             entries.insert(2, entry(1, outcome, verify("a")));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_after_the_end_or_within_the_margin_of_it_is_right() {
+    fn refusal_after_or_close_to_the_end_is_correct() {
         let entries = [login(0, "a"), refused(18, verify("a"))];
         assert_eq!(violations(&entries), [("L1", 1)]);
         let entries = [login(0, "a"), refused(19, verify("a")), refused(21, verify("a"))];
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn session_that_is_refused_though_nobody_moved_past_it_is_lost() {
+    fn refused_unused_refresh_token_is_a_lost_session() {
         let mut entries = good();
         entries.insert(4, refresh_refused(4, "b"));
         assert_eq!(violations(&entries), [("L1", 1)]);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_tokens_given_for_one_the_other_is_void_once_one_is_shown() {
+    fn using_one_of_two_successors_voids_the_other() {
         let mut entries = vec![login(0, "a"), refresh(1, "a", "lost"), refresh(2, "a", "found")];
         entries.push(refresh_refused(3, "lost"));
         assert_eq!(violations(&entries), [("L1", 1)]);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_login_is_counted_and_an_unanswered_one_is_not() {
+    fn only_refused_logins_are_counted_not_unanswered_ones() {
         let mut entries = good();
         entries.push(entry(9, Outcome::Info("reset".to_owned()), Call::Login(None)));
         assert_eq!(violations(&entries), []);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn token_accepted_after_its_end_is_counted_from_the_leeway_on() {
+    fn token_accepted_after_expiry_is_counted_beyond_the_leeway() {
         let entries = [login(0, "a"), ok(21, verify("a"))];
         assert_eq!(violations(&entries), []);
         let entries = [login(0, "a"), ok(22, verify("a"))];
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn token_accepted_after_the_end_of_its_session_is_counted_from_the_reach_on() {
+    fn token_accepted_after_session_end_is_counted_beyond_the_revocation_reach() {
         let mut entries = good();
         entries.push(ok(7, verify("c")));
         assert_eq!(violations(&entries), []);
@@ -153,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn token_that_nobody_issued_must_not_be_accepted() {
+    fn accepted_token_that_was_never_issued_is_a_violation() {
         assert_eq!(violations(&[ok(1, verify("forged"))]), [("L2", 1)]);
     }
 
     #[test]
-    fn stolen_key_must_stop_signing_and_being_believed() {
+    fn stolen_key_must_stop_signing_and_being_accepted() {
         let stolen = || ok(1, Call::Compromise { kid: "kid".to_owned() });
         assert_eq!(violations(&[login(0, "a"), stolen(), refused(5, verify("a"))]), []);
         assert_eq!(violations(&[login(0, "a"), stolen(), ok(5, verify("a"))]), [("L2", 1)]);

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_calls_in_the_hands_of_the_dead_node_are_excused() {
+    fn only_calls_in_flight_at_the_dead_node_are_excused() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let death = Death { node: 1, began: at(1000), ended: at(1010) };

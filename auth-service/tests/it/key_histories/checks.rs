@@ -112,8 +112,9 @@ impl World<'_> {
 
     /// K4: the key that signed is the one whose turn it is on the database's clock.
     ///
-    /// A signer adds the time since its question to the database's clock, so it may run ahead by the time the question took; and
-    /// what it was told may miss a commit that was late. Both directions are whole seconds.
+    /// A signer adds the time since its question to the database's clock, so it may run ahead by the time the
+    /// question took; and what it was told may miss a commit that was late. Both directions are whole
+    /// seconds.
     pub(crate) fn check_signature(&mut self, replica: usize, token: &Token) {
         let key = self.table.find(token.key).expect("keys are never deleted").clone();
         if key.place.compromised_at.is_some() {

@@ -47,7 +47,7 @@ fn rows(plan: &Plan, now: UnixTime, master: &MasterKeys) -> Vec<KeyRow> {
 }
 
 #[test]
-fn the_model_of_a_replica_is_the_real_key_ring() {
+fn replica_model_agrees_with_the_real_key_ring() {
     assert_eq!(CHAINS[CHAIN], Chain::Signing(Algorithm::EdDSA));
     for seed in 0..40 {
         let dice = Dice::new(seed);
@@ -105,7 +105,7 @@ fn agree(plan: &Plan, dice: &Dice) {
 }
 
 #[test]
-fn key_is_not_withdrawn_by_a_replica_that_missed_its_second_term() {
+fn replica_that_missed_an_extension_does_not_withdraw_the_key() {
     let plan = Plan::draw(&Config::default(), &Dice::new(0), Without::Nothing);
     let start = second(START);
     let clock = Arc::new(ManualClock::new(start));

@@ -14,7 +14,8 @@ pub(crate) type Millis = i64;
 
 /// The first instant of every history.
 pub(crate) const START: Millis = 1_800_000_000_000;
-/// A transaction that stalls is ended by the server after this, so its rows become visible no later after they were dated.
+/// A transaction that stalls is ended by the server after this, so its rows become visible no later after
+/// they were dated.
 pub(crate) const LATE_COMMIT: Millis = 5_000;
 /// A request that waited longer for its statement was answered with 503.
 pub(crate) const LONGEST_QUESTION: Millis = 1_800;

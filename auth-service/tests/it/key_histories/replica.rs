@@ -66,7 +66,8 @@ impl Ring {
         Some(())
     }
 
-    /// The key that may sign at `at` with what a statement saw, of this chain or else of the first; `Err` when the lease has run out.
+    /// The key that may sign at `at` with what a statement saw, of this chain or else of the first; `Err`
+    /// when the lease has run out.
     pub(crate) fn active(
         &self,
         chain: usize,

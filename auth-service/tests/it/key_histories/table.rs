@@ -1,4 +1,5 @@
-//! The key table of the shared database: changes under one lock, visible from their commit on. Mirrors `store/keys.rs`.
+//! The key table of the shared database: changes under one lock, visible from their commit on. Mirrors
+//! `store/keys.rs`.
 
 use std::rc::Rc;
 
@@ -12,7 +13,8 @@ use super::plan::CHAINS;
 pub(crate) struct Key {
     pub(crate) place: ChainKey,
     pub(crate) created_at: UnixTime,
-    /// A key that had to sign at once (first start, compromise) may be unknown to caches until then (K1 waived).
+    /// A key that had to sign at once (first start, compromise) may be unknown to caches until then (K1
+    /// waived).
     pub(crate) known_from: Option<UnixTime>,
 }
 

@@ -1,4 +1,5 @@
-//! One session in a database: in memory, or in a real one that has to agree with the one in memory at every step.
+//! One session in a database: in memory, or in a real one that has to agree with the one in memory at every
+//! step.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use crate::dice::Dice;
 pub(crate) const GRACE: i64 = 10;
 /// A client that heard nothing for so long, or less, takes the answer for lost.
 const LONGEST_TIMEOUT: i64 = 10;
-/// A copy of a request that is older never arrives: less than the grace, with room for a database whose clock is real.
+/// A copy of a request that is older never arrives: less than the grace, with room for a database whose clock
+/// is real.
 const OLDEST_COPY: i64 = 6;
 const DAY: i64 = 86_400;
 

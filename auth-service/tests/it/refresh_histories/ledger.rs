@@ -1,4 +1,5 @@
-//! What must be true of every step of a session, kept in plain sets instead of `accepted`, `floor` and `generation`.
+//! What must be true of every step of a session, kept in plain sets instead of `accepted`, `floor` and
+//! `generation`.
 
 use std::collections::BTreeSet;
 

@@ -1,9 +1,11 @@
-//! Refreshing (docs/protocols.md, "The six steps") in random histories: lost requests, lost answers, late copies, double clicks, replicas
-//! that die between commit and answer, databases that go back to a backup, and a thief.
+//! Refreshing (docs/protocols.md, "The six steps") in random histories: lost requests, lost answers, late
+//! copies, double clicks, replicas that die between commit and answer, databases that go back to a backup,
+//! and a thief.
 //!
-//! The client is honest: it goes on with the newest answer of the round it is in, and repeats its request when it heard nothing,
-//! after a second or after days. The network loses what it likes, but a copy of a request that is older than the grace
-//! does not arrive: to a server, a copy that comes after the client has gone on is what a thief would send.
+//! The client is honest: it goes on with the newest answer of the round it is in, and repeats its request
+//! when it heard nothing, after a second or after days. The network loses what it likes, but a copy of a
+//! request that is older than the grace does not arrive: to a server, a copy that comes after the client has
+//! gone on is what a thief would send.
 //!
 //! Requests meet statement by statement, as they do in several replicas. What is true of every step stands in
 //! [`ledger`]; a real database must agree with the one in memory at every step.
@@ -99,7 +101,7 @@ async fn no_honest_client_is_logged_out() {
 }
 
 #[tokio::test]
-async fn the_usual_scheme_logs_honest_clients_out() {
+async fn rotation_without_recovery_logs_honest_clients_out() {
     let endings = in_memory("recovery off", USUAL_SCHEME, 1_000).await;
     let out = endings.iter().filter(|ending| ending.client_is_out).count();
     assert!(out > 900, "{out} of 1000");
@@ -113,7 +115,7 @@ async fn no_honest_client_is_logged_out_by_a_restored_backup() {
 }
 
 #[tokio::test]
-async fn thief_and_client_never_both_keep_going() {
+async fn thief_and_client_never_both_keep_the_session() {
     let endings = in_memory("stolen", STOLEN, 5_000).await;
     // Within the grace both are given the same answer, so chance may keep them together for a while.
     assert!(endings.iter().all(|ending| ending.rounds_together <= 6));
@@ -123,7 +125,7 @@ async fn thief_and_client_never_both_keep_going() {
 }
 
 #[tokio::test]
-async fn endless_grace_never_notices_a_theft() {
+async fn endless_grace_never_detects_a_theft() {
     let endings = in_memory("endless grace", ENDLESS_GRACE, 500).await;
     assert!(endings.iter().all(|ending| !ending.session_ended));
     assert!(endings.iter().any(|ending| ending.rounds_together > 6));
@@ -146,13 +148,13 @@ async fn hold_on(database: Real, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_histories_hold_on_sqlite() {
+async fn histories_hold_on_sqlite() {
     hold_on(Real::sqlite().await, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn the_histories_hold_on_postgres() {
+async fn histories_hold_on_postgres() {
     hold_on(Real::postgres().await, 60).await;
 }
 
