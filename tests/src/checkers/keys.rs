@@ -1,4 +1,5 @@
-//! L6: one signer at a time, known everywhere before it signs and until its last token ends, and never in private parts.
+//! L6: one signer at a time, published before it signs and until its last token expires, and never with
+//! private members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) fn faults(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     faults
 }
 
-/// Tokens signed by a key outside the time in which it may sign. Of stolen keys L2 speaks.
+/// Tokens that a key signed outside of its signing time. L2 covers stolen keys.
 fn out_of_turn(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<String> {
     if keys.is_empty() {
         return Vec::new();
@@ -45,7 +46,7 @@ fn out_of_turn(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<Stri
         .collect()
 }
 
-/// Names under which more than one public key was published, and keys published with a private member.
+/// Key ids with more than one public key, and keys published with a private member.
 fn changed(history: &History<'_>) -> Vec<String> {
     let mut published: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (_, _, keys) in key_sets(history) {
@@ -66,13 +67,13 @@ fn changed(history: &History<'_>) -> Vec<String> {
     faults
 }
 
-/// Key sets without a key that signs within `bounds.lead`, or whose tokens are still in date.
+/// Key sets without a key that signs within `bounds.lead`, or without a key that has unexpired tokens.
 ///
-/// But for the key that found an empty table, and those that took the place of a stolen one, which may sign at once.
+/// Exceptions: the first key of an empty table and the successors of stolen keys may sign immediately.
 fn unpublished(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<String> {
     let mut spans: BTreeMap<&str, (Duration, Duration)> = BTreeMap::new();
     for (entry, Grant { access, .. }) in history.grants() {
-        // `iat` has lost its fraction: the token may be up to a second younger than it says.
+        // `iat` is truncated: the token may be up to a second younger.
         let signed = entry.answered.min(seconds(access.iat + 1));
         let span = spans.entry(&access.kid).or_insert((signed, seconds(access.exp)));
         *span = (span.0.min(signed), span.1.max(seconds(access.exp)));
@@ -80,10 +81,10 @@ fn unpublished(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<Stri
     let mut faults = Vec::new();
     for key in keys.iter().filter(|key| key.generation > 1) {
         let Some((first_signed, last_end)) = spans.get(key.kid.as_str()) else { continue };
-        // A retry is answered with the `iat` of the first answer, which may be older than the key.
+        // A retry returns the `iat` of the first response, which may be older than the key.
         let first_signed = first_signed.max(&seconds(key.activates_at)).to_owned();
         let announced = first_signed.saturating_sub(bounds.lead);
-        // A theft moves what is planned from then on.
+        // A theft changes the schedule from then on.
         let is_hurried = history
             .compromised
             .values()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Bounds, History};
 use crate::ledger::Call;
 
-/// A life that was looked at less often is too short to say that anything grows.
+/// The minimum number of samples of a process to detect growth.
 const FEWEST_SAMPLES: usize = 9;
 
 pub(super) fn faults(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
@@ -40,12 +40,12 @@ pub(super) fn lives(history: &History<'_>) -> BTreeMap<(usize, u32), Vec<(u64, u
     lives
 }
 
-/// Whether a life was looked at often enough.
+/// Whether a process has enough samples.
 pub(super) const fn is_judged(samples: &[(u64, u64)]) -> bool {
     samples.len() >= FEWEST_SAMPLES
 }
 
-/// By how much the median of the last third is above the median of the one before; the first third is for warming up.
+/// The growth of the median from the second third to the last; the first third is warm-up.
 fn growth(mut samples: Vec<u64>) -> u64 {
     let third = samples.len() / 3;
     let mut median = |from: usize| {

@@ -1,10 +1,11 @@
-//! L1 and L2: tokens that were refused and should not have been, and the other way round.
+//! L1 and L2: false refusals and false acceptances of tokens.
 
 use super::{Bounds, History, seconds};
 use crate::ledger::{Call, Outcome};
 
-/// L1. Counts an access token that a verifier refused or could not judge, a refresh token that was refused although nobody
-/// had moved past it, and a refused login with the right password or end of a session that goes on.
+/// L1. Counts valid access tokens that a verifier refused or could not judge, refresh tokens that were
+/// refused although they had not been replaced, and refused logins with the right password and logouts of
+/// live sessions.
 pub(super) fn false_refusals(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     let mut faults = Vec::new();
     for entry in history.entries {
@@ -40,8 +41,9 @@ pub(super) fn false_refusals(history: &History<'_>, bounds: &Bounds) -> Vec<Stri
     faults
 }
 
-/// L2. Counts a token that was accepted after its end and the leeway, by a connected verifier after its session's end or its
-/// key's, or without ever having been issued; and a token that a stolen key signed after everyone had to know.
+/// L2. Counts tokens that were accepted after expiry and leeway, by a connected verifier after the end of the
+/// session or key, or without having been issued; and tokens that a stolen key signed after the permitted
+/// delay.
 pub(super) fn false_acceptances(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     let mut faults = Vec::new();
     for entry in history.entries.iter().filter(|entry| entry.outcome == Outcome::Ok) {
@@ -104,7 +106,7 @@ mod tests {
         let mut entries = good();
         entries.insert(4, refresh_refused(4, "b"));
         assert_eq!(violations(&entries), [("L1", 1)]);
-        // A late duplicate of a token whose successor was shown is rightly refused.
+        // A late duplicate of a token whose successor was presented is correctly refused.
         let mut entries = good();
         entries.insert(7, refresh_refused(5, "a"));
         entries[7].answered = at(6);
@@ -145,7 +147,7 @@ mod tests {
         assert_eq!(violations(&entries), []);
         entries.push(ok(8, verify("c")));
         assert_eq!(violations(&entries), [("L2", 1)]);
-        // A verifier that is cut off cannot know.
+        // A disconnected verifier cannot know.
         entries.pop();
         let Call::Verify { token, .. } = verify("c") else { unreachable!("it is one") };
         entries.push(ok(8, Call::Verify { token, connected: false }));
