@@ -1,5 +1,5 @@
-//! A panic costs one request, one connection or one round of a job, never the process. These are real ones, raised by a clock
-//! and by a source of randomness that do as they are told.
+//! A panic fails one request, one connection or one round of a job, never the process. The panics are real: a
+//! clock and a source of randomness raise them on demand.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,11 +22,11 @@ use tokio::net::TcpListener;
 use verifier::{Clock, SystemClock, UnixTime};
 
 const PASSWORD: &str = "plum-tractor-cobalt-49";
-/// What a panic says, and no log may repeat.
+/// The message of the panics, which must not appear in a log.
 const SECRET: &str = "canary-0f3b";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Panics once whenever it was set.
+/// Panics once after it was set.
 #[derive(Debug, Default)]
 struct Trap(AtomicBool);
 
@@ -132,7 +132,7 @@ async fn listen(router: axum::Router) -> Client {
 }
 
 #[tokio::test]
-async fn panicking_handler_answers_500_and_the_next_request_is_served() {
+async fn panicking_handler_returns_500_and_the_next_request_is_served() {
     let replica = Replica::start().await;
     replica.entropy.trap.set();
     let answer = replica.public.login("admin", PASSWORD).await.unwrap();
@@ -145,7 +145,7 @@ async fn panicking_handler_answers_500_and_the_next_request_is_served() {
 }
 
 #[tokio::test]
-async fn panic_on_a_blocking_thread_is_a_500_too() {
+async fn panic_on_a_blocking_thread_returns_500() {
     let replica = Replica::start().await;
     let admin = replica.admin.with_bearer(&replica.token().await);
     replica.entropy.trap.set();
@@ -158,7 +158,7 @@ async fn panic_on_a_blocking_thread_is_a_500_too() {
 #[tokio::test]
 async fn panicking_connection_is_closed_and_others_are_served() {
     let replica = Replica::start().await;
-    // Asked outside the layer that catches panics of handlers.
+    // This call is outside the layer that catches panics of handlers.
     replica.clock.monotonic.set();
     replica.public.get("/livez").await.expect_err("the connection broke");
     assert!(!replica.clock.monotonic.is_set());
@@ -178,12 +178,12 @@ async fn panic_under_the_lock_of_the_feed_leaves_it_usable() {
 }
 
 #[tokio::test]
-async fn crashed_job_is_started_again_and_the_process_goes_on() {
+async fn crashed_job_is_restarted_and_the_process_continues() {
     let replica = Replica::start().await;
     let jobs = tokio::spawn(jobs::run(replica.app.clone()));
     let feed = &replica.app.feed;
     let first = wait::until("the feed reads", TIMEOUT, async || feed.as_of()).await;
-    // Nothing else here asks for milliseconds.
+    // Only the feed reads the clock in milliseconds.
     replica.clock.unix_millis.set();
     wait::until("the feed crashes", TIMEOUT, async || (!replica.clock.unix_millis.is_set()).then_some(()))
         .await;
@@ -194,10 +194,10 @@ async fn crashed_job_is_started_again_and_the_process_goes_on() {
     replica.token().await;
 }
 
-/// The log of the test above, from a process of its own.
+/// Runs the test above in its own process and reads its log.
 #[test]
-fn panic_of_a_handler_is_logged_with_its_place_and_request_and_without_its_message() {
-    let test = "panicking_handler_answers_500_and_the_next_request_is_served";
+fn handler_panic_is_logged_with_location_and_request_but_without_message() {
+    let test = "panicking_handler_returns_500_and_the_next_request_is_served";
     let ran = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .output()
@@ -215,7 +215,7 @@ fn panic_of_a_handler_is_logged_with_its_place_and_request_and_without_its_messa
 }
 
 #[test]
-fn no_build_aborts_at_a_panic() {
+fn no_profile_aborts_on_panic() {
     let workspace: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
     for (name, profile) in workspace["profile"].as_table().unwrap() {
         assert!(profile.get("panic").is_none(), "profile.{name}: everything above relies on unwinding");

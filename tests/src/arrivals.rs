@@ -1,8 +1,8 @@
-//! Calls that arrive by a schedule, whether or not earlier ones were answered.
+//! Calls that arrive by a schedule, whether or not earlier ones have finished.
 //!
-//! A driver that waits for an answer before it sends the next call does not notice a stall: it sends less. Here each call
-//! has an instant at which it is due, and its latency counts from that instant, also when the driver itself was
-//! late. Too many calls in flight are not held back either: what comes on top is not sent, and told as shed.
+//! A driver that waits for a response before it sends the next call does not detect a stall: it sends less.
+//! Here each call has a due time, and its latency counts from that time, even if the driver itself was late.
+//! If too many calls are in flight, further ones are not delayed, but dropped and reported as shed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use crate::histogram::Histogram;
 
 const MOST_IN_FLIGHT: usize = 1000;
-/// The failure of a call that could not be made because everything the driver could make it with was in use. It says
-/// nothing about the service, and is counted apart.
+/// The failure of a call that could not be sent because the driver had no free resource for it. It is not a
+/// failure of the service, and is counted separately.
 pub const SHORTAGE: &str = "the driver was short of sessions";
 
 /// When calls are due.
@@ -29,26 +29,26 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// So many calls a second, evenly spread, with at most 1000 of them unanswered at a time.
+    /// This many calls a second, evenly spread, with at most 1000 of them in flight.
     pub const fn per_second(per_second: u32) -> Self {
         Self { per_second, most_in_flight: MOST_IN_FLIGHT }
     }
 
-    /// With at most so many calls unanswered at a time.
+    /// Sets the maximum number of calls in flight.
     #[must_use]
     pub const fn at_most_in_flight(self, most_in_flight: usize) -> Self {
         Self { most_in_flight, ..self }
     }
 
-    /// How long after the start call number `n` is due.
+    /// The due time of call number `n` after the start.
     fn due(self, n: u64) -> Duration {
         Duration::from_nanos(n * 1_000_000_000 / u64::from(self.per_second.max(1)))
     }
 
-    /// Starts `call` each time one is due, as long as `is_wanted`, and waits for all of them.
+    /// Starts `call` whenever one is due, as long as `is_wanted`, and waits for all of them.
     ///
-    /// A call answers `Ok` or the kind of its failure, in a word or two, by which failures are counted.
-    /// A call that panics makes this panic.
+    /// A call returns `Ok` or the kind of its failure in a word or two; failures are counted by kind. Panics
+    /// if a call panics.
     pub async fn run<F>(
         self,
         tally: &Arc<Tally>,
@@ -82,13 +82,13 @@ impl Schedule {
     }
 }
 
-/// What became of the calls of one kind. Shared by the tasks that make them.
+/// The outcomes of the calls of one kind. Shared by the tasks that make them.
 #[derive(Debug)]
 pub struct Tally {
     counts: Mutex<Counts>,
 }
 
-/// A copy of what a [`Tally`] has counted.
+/// A copy of the counts of a [`Tally`].
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// The kind of call.
@@ -97,16 +97,16 @@ pub struct Counts {
     pub ok: Histogram,
     /// Latencies of the calls that failed.
     pub failed: Histogram,
-    /// How many failed in which way.
+    /// The number of failures by kind.
     pub failures: BTreeMap<String, u64>,
-    /// How many were due and not sent, because too many were unanswered.
+    /// The number of calls that were not sent because too many were in flight.
     pub shed: u64,
-    /// How many were due and not sent, for [`SHORTAGE`].
+    /// The number of calls that were not sent because of a [`SHORTAGE`].
     pub short: u64,
 }
 
 impl Tally {
-    /// Nothing counted yet.
+    /// An empty tally.
     pub fn new(name: &str) -> Arc<Self> {
         let counts = Counts { name: name.to_owned(), ..Counts::default() };
         Arc::new(Self { counts: Mutex::new(counts) })
@@ -125,7 +125,7 @@ impl Tally {
         }
     }
 
-    /// What was counted so far.
+    /// The current counts.
     pub fn counts(&self) -> Counts {
         self.lock().clone()
     }
@@ -136,7 +136,7 @@ impl Tally {
 }
 
 impl Counts {
-    /// All calls that were due.
+    /// The number of due calls.
     pub const fn due(&self) -> u64 {
         self.ok.count() + self.failed.count() + self.shed + self.short
     }
@@ -147,7 +147,7 @@ impl Counts {
         (self.failed.count() + self.shed) as f64 / (self.due().max(1)) as f64
     }
 
-    /// For a report.
+    /// The counts as JSON for a report.
     pub fn to_json(&self) -> Value {
         json!({
             "call": self.name,
@@ -161,7 +161,7 @@ impl Counts {
 }
 
 impl fmt::Display for Counts {
-    /// A line with the latencies, and one more for failures.
+    /// One line with the latencies, and another for failures.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:<10}{}", self.name, self.ok)?;
         if self.failed.count() + self.shed > 0 {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_answers_do_not_slow_the_arrivals() {
+    async fn slow_responses_do_not_slow_the_arrivals() {
         let counts =
             run_for(Schedule::per_second(100), Duration::from_secs(2), Duration::from_millis(700)).await;
         assert_eq!((counts.ok.count(), counts.shed), (200, 0));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stall_of_the_driver_counts_as_latency_of_every_call_it_delayed() {
+    async fn driver_stall_counts_as_latency_of_every_delayed_call() {
         let (tally, start) = (Tally::new("call"), Instant::now());
         let mut is_first = true;
         Schedule::per_second(100)
@@ -213,7 +213,7 @@ mod tests {
                     let stalls = std::mem::take(&mut is_first);
                     async move {
                         if stalls {
-                            // Nothing else runs meanwhile: time moves under the whole driver.
+                            // No other task runs during the stall: time advances for the whole driver.
                             tokio::time::advance(Duration::from_secs(1)).await;
                         }
                         Ok(())
@@ -222,14 +222,14 @@ mod tests {
             )
             .await;
         let counts = tally.counts();
-        // The calls due within the stalled second waited for what was left of it.
+        // The calls due within the stalled second waited for the rest of it.
         assert_eq!(counts.ok.count(), 200);
         assert!(counts.ok.percentile(75.0) >= Duration::from_millis(400), "{}", counts.ok);
         assert!(counts.ok.max() >= Duration::from_millis(980), "{}", counts.ok);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn overload_is_told() {
+    async fn overload_is_reported() {
         let schedule = Schedule::per_second(100).at_most_in_flight(10);
         let counts = run_for(schedule, Duration::from_secs(1), Duration::from_mins(1)).await;
         assert_eq!((counts.ok.count(), counts.shed), (10, 90));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_are_counted_by_kind_and_apart_from_the_rest() {
+    async fn failures_are_counted_separately_and_by_kind() {
         let tally = Tally::new("call");
         tally.count(Duration::from_millis(1), Ok(()));
         for (kind, seconds) in [("502", 1), ("reset", 2), ("502", 3)] {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn shortage_of_the_driver_is_no_failure_of_the_service() {
+    fn driver_shortage_is_not_a_service_failure() {
         let tally = Tally::new("call");
         tally.count(Duration::ZERO, Err(SHORTAGE.to_owned()));
         let counts = tally.counts();

@@ -1,10 +1,9 @@
-//! A round-robin HTTP proxy in this process that can misbehave on demand.
+//! A round-robin HTTP proxy in this process that injects faults on demand.
 //!
-//! It routes as docs/operator-guide.md, "Health checks", asks of a real one: a replica that is not ready
-//! gets no issuing calls, and what only needs
-//! a living process (`/.well-known/*`) goes to any living one when none is ready. A request that could not be
-//! delivered goes to the next replica; one that was delivered is never sent again, unless it is a GET. A stream of
-//! events passes through as it comes.
+//! It routes as docs/operator-guide.md, "Health checks", requires of a real one: a replica that is not ready
+//! gets no issuing calls, and requests that need only a live process (`/.well-known/*`) go to any live one if
+//! none is ready. A request that could not be delivered goes to the next replica; a delivered one is never
+//! sent again, unless it is a GET. A stream of events passes through without buffering.
 
 mod backend;
 mod faults;
@@ -26,9 +25,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// A request header by which a client picks the replica that answers, by its number.
+/// A request header with which a client chooses the replica, by number.
 pub const PICK: HeaderName = HeaderName::from_static("x-test-replica");
-/// A response header with the number of the replica that answered.
+/// A response header with the number of the replica that served the request.
 pub const SERVED_BY: HeaderName = HeaderName::from_static("x-test-served-by");
 
 const HEALTH_PERIOD: Duration = Duration::from_millis(200);
@@ -50,7 +49,7 @@ struct Routes {
     is_frozen: watch::Sender<bool>,
 }
 
-/// A whole answer, or events as they come.
+/// A whole response, or a stream of events.
 type Relayed = Either<Full<Bytes>, Channel<Bytes, Dropped>>;
 
 #[derive(Debug, Default)]
@@ -60,7 +59,7 @@ struct Backends {
 }
 
 impl Balancer {
-    /// Listens on a free port of the loopback interface, with no replica behind it yet.
+    /// Listens on a free port of the loopback interface, without replicas.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -75,12 +74,12 @@ impl Balancer {
         Self { routes, address, _tasks: tasks }
     }
 
-    /// `http://127.0.0.1:PORT`, the address clients know, and the issuer.
+    /// `http://127.0.0.1:PORT`, the address for clients, and the issuer.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Sends the share of replica `number` to `address` from now on. Replicas are numbered from 0 without a gap.
+    /// Sets the address of replica `number`. Replicas are numbered from 0 without a gap.
     pub fn set_backend(&self, number: usize, address: SocketAddr) {
         let mut backends = self.routes.lock();
         let backend = Arc::new(Backend::new(number, address));
@@ -90,27 +89,27 @@ impl Balancer {
         }
     }
 
-    /// Takes replica `number` out of the rotation, or puts it back.
+    /// Takes replica `number` out of the rotation, or returns it.
     pub fn set_in_rotation(&self, number: usize, in_rotation: bool) {
         self.routes.lock().all[number].set_in_rotation(in_rotation);
     }
 
-    /// How many answers each replica has given through this proxy.
+    /// The number of responses of each replica through this proxy.
     pub fn answers(&self) -> Vec<usize> {
         self.routes.lock().all.iter().map(|backend| backend.answers()).collect()
     }
 
-    /// Misbehaves as `fault` says for a `share` of the requests whose path is `path`, until [`Balancer::behave`].
+    /// Injects `fault` into a `share` of the requests to `path`, until [`Balancer::behave`].
     pub fn misbehave(&self, path: &str, fault: Fault, share: Share) {
         self.routes.faults.add(path, fault, share);
     }
 
-    /// Lets nothing through any more, in either direction, and keeps all connections open; or goes on where it stopped.
+    /// Stops all traffic in both directions and keeps all connections open; or resumes it.
     pub fn freeze(&self, is_frozen: bool) {
         self.routes.is_frozen.send_replace(is_frozen);
     }
 
-    /// Forgets all faults.
+    /// Removes all faults.
     pub fn behave(&self) {
         self.routes.faults.clear();
     }
@@ -122,11 +121,11 @@ impl Routes {
     }
 
     async fn thawed(&self) {
-        // The sender is ours, so it cannot be gone.
+        // This struct owns the sender, so it cannot be closed.
         let _ = self.is_frozen.subscribe().wait_for(|is_frozen| !is_frozen).await;
     }
 
-    /// The replicas to try for a request, best first.
+    /// The replicas to try for a request, in order of preference.
     fn candidates(&self, path: &str, picked: Option<usize>) -> Vec<Arc<Backend>> {
         let mut backends = self.lock();
         if let Some(number) = picked {
@@ -137,7 +136,7 @@ impl Routes {
         backends.next = first + 1;
         let turn = (0..backends.all.len()).map(|offset| &backends.all[(first + offset) % count]);
         let mut usable: Vec<_> = turn.filter(|backend| backend.is_usable()).cloned().collect();
-        // A stable sort keeps the turn within each class.
+        // A stable sort keeps the rotation within each class.
         usable.sort_by_key(|backend| !backend.is_ready());
         let needs_no_readiness = path.starts_with("/.well-known/") || path.starts_with("/v1/revocations");
         if !needs_no_readiness && usable.first().is_some_and(|best| best.is_ready()) {
@@ -159,11 +158,11 @@ async fn accept(listener: TcpListener, routes: Arc<Routes>) {
 
 async fn serve(stream: TcpStream, routes: Arc<Routes>) {
     let service = service_fn(|request| forward(&routes, request));
-    // An error here is a client that went away, or an answer we dropped on purpose.
+    // An error here means that the client disconnected, or that a fault dropped the response.
     drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
-/// The answer was dropped on purpose: hyper closes the connection on an error.
+/// A fault dropped the response: hyper closes the connection on an error.
 #[derive(Debug)]
 struct Dropped;
 
@@ -189,7 +188,8 @@ async fn forward(routes: &Arc<Routes>, request: Request<Incoming>) -> Result<Res
         tokio::time::sleep(span).await;
     }
     if fault == Some(Fault::Repeat) {
-        // The copy goes to the next replica and its answer nowhere, as when a proxy times out and tries again.
+        // The copy goes to the next replica and its response is discarded, as after a proxy's timeout and
+        // retry.
         drop(deliver(routes, request.clone(), picked).await);
     }
     let answer = deliver(routes, request, picked).await;
@@ -209,7 +209,7 @@ async fn forward(routes: &Arc<Routes>, request: Request<Incoming>) -> Result<Res
     }))
 }
 
-/// Passes events on until one side has enough.
+/// Forwards events until one side closes.
 async fn relay(routes: Arc<Routes>, mut events: Incoming, mut to: Sender<Bytes, Dropped>) {
     while let Some(frame) = events.frame().await {
         routes.thawed().await;
@@ -220,7 +220,7 @@ async fn relay(routes: Arc<Routes>, mut events: Incoming, mut to: Sender<Bytes, 
     }
 }
 
-/// Sends the request to the first replica that takes it.
+/// Sends the request to the first replica that accepts it.
 async fn deliver(
     routes: &Routes,
     request: Request<Full<Bytes>>,
@@ -243,7 +243,7 @@ async fn deliver(
     failure(StatusCode::SERVICE_UNAVAILABLE).map(Either::Left)
 }
 
-/// An answer of the proxy itself: no body and no [`SERVED_BY`].
+/// A response of the proxy itself: no body and no [`SERVED_BY`].
 fn failure(status: StatusCode) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = status;

@@ -1,14 +1,14 @@
-//! What must be true of every ledger, whatever was done to the service meanwhile.
+//! Invariants of every ledger, regardless of the faults during the run.
 //!
-//! | | no such thing as |
+//! | | must not occur |
 //! |---|---|
-//! | L1 | a false refusal: a token that was issued, is in date and was not revoked, and yet refused |
-//! | L2 | a false acceptance: after the end of a token, or of its session, and the time this may take to be known |
-//! | L3 | a double spend: two lines of refresh tokens that both go on from one |
-//! | L4 | a lost logout: acknowledged, and the session still refreshes |
-//! | L5 | a lost acknowledgement: a user, a password or a key that was confirmed and is gone |
-//! | L6 | two signers, a late or changed key, a private member in public |
-//! | L7 | a crash, a panic, growing memory, files left open |
+//! | L1 | a false refusal: a token is refused although it was issued, has not expired and was not revoked |
+//! | L2 | a false acceptance: after the end of a token or of its session, plus the permitted delay |
+//! | L3 | a double spend: two chains of refresh tokens that both continue from one token |
+//! | L4 | a lost logout: it was acknowledged, but the session still refreshes |
+//! | L5 | a lost acknowledgement: a confirmed user, password or key is missing |
+//! | L6 | two signers, a late or changed key, a published private member |
+//! | L7 | a crash, a panic, growing memory, leaked files |
 //!
 //! A checker returns one line for each violation, so that a failure shows all of them.
 
@@ -25,24 +25,25 @@ pub use sessions::forks;
 use crate::jwt::Peek;
 use crate::ledger::{Call, Entry, Grant, Outcome};
 
-/// What a run allows for. The defaults fit [`keys_of_seconds`](crate::cluster::Plan::keys_of_seconds).
+/// The tolerances of a run. The defaults fit [`keys_of_seconds`](crate::cluster::Plan::keys_of_seconds).
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// A refusal closer than this to the end of a token is not counted: the clocks may tell another second.
+    /// A refusal closer than this to the end of a token is not counted, because clocks may differ by a
+    /// second.
     pub margin: Duration,
     /// The verifiers' leeway.
     pub leeway: Duration,
-    /// How long a connected verifier may take to hear of the end of a session, or of a key.
+    /// How long the end of a session or of a key may take to reach a connected verifier.
     pub reach: Duration,
     /// How long a key is published everywhere before it signs.
     pub lead: Duration,
-    /// How long a retry may be answered with an old `iat` and a newer key.
+    /// How long a retry may return an old `iat` with a newer key.
     pub retry: Duration,
-    /// How long after a key was said to be stolen it may still sign.
+    /// How long a key may still sign after it was reported as stolen.
     pub last_signature: Duration,
-    /// How much a process may grow from the second third of its life to the last one.
+    /// How much the memory of a process may grow from the second third of its life to the last.
     pub rss_growth_kib: u64,
-    /// How many more files it may have open.
+    /// How much the number of its open files may grow.
     pub files_growth: u64,
 }
 
@@ -62,7 +63,7 @@ impl Default for Bounds {
     }
 }
 
-/// The violations in `entries`, by the name of the rule. Rules without any are listed, too.
+/// The violations in `entries`, by name of the rule. Rules without violations are included.
 pub fn check(entries: &[Entry], bounds: &Bounds) -> BTreeMap<&'static str, Vec<String>> {
     let history = History::of(entries);
     BTreeMap::from([
@@ -77,7 +78,7 @@ pub fn check(entries: &[Entry], bounds: &Bounds) -> BTreeMap<&'static str, Vec<S
     ])
 }
 
-/// Everything that must always work and did not.
+/// The failures of functions that must always work.
 fn musts(history: &History<'_>) -> Vec<String> {
     let failed = history.entries.iter().filter_map(|entry| match (&entry.call, &entry.outcome) {
         (Call::Must(what), Outcome::Fail(_)) => Some(what.clone()),
@@ -86,29 +87,29 @@ fn musts(history: &History<'_>) -> Vec<String> {
     failed.collect()
 }
 
-/// The entries, and what they say together.
+/// The entries, and facts derived from them.
 struct History<'l> {
     entries: &'l [Entry],
     /// Access tokens by [`Peek::id`].
     issued: HashMap<String, &'l Peek>,
-    /// Sessions that were ended, by id.
+    /// Ended sessions, by id.
     ended: HashMap<&'l str, End>,
-    /// Keys that were said to be stolen, by name.
+    /// Keys that were reported as stolen, by name.
     compromised: HashMap<&'l str, End>,
-    /// Refresh tokens that were shown, and when for the first time.
+    /// Presented refresh tokens, with the time of the first presentation.
     shown: HashMap<&'l str, Duration>,
-    /// What a refresh token was answered with.
+    /// The successors of each refresh token.
     successors: HashMap<&'l str, Vec<&'l str>>,
-    /// In answer to which refresh token one was given.
+    /// The predecessor of each refresh token.
     parents: HashMap<&'l str, &'l str>,
 }
 
-/// When something ended.
+/// The time of an end.
 #[derive(Clone, Copy)]
 struct End {
-    /// From here on it may be over.
+    /// The earliest time of the end.
     asked_at: Duration,
-    /// From here on it is.
+    /// The latest time of the end.
     known_at: Option<Duration>,
 }
 
@@ -151,7 +152,7 @@ impl<'l> History<'l> {
         self.issued.entry(grant.access.id()).or_insert(&grant.access);
     }
 
-    /// A refresh token that was refused because its holder had moved past it may have ended its session.
+    /// The refusal of a replaced refresh token may have ended its session.
     fn add_ends_by_reuse(&mut self) {
         for entry in self.entries {
             let Call::Refresh { session, presented, .. } = &entry.call else { continue };
@@ -163,7 +164,7 @@ impl<'l> History<'l> {
         }
     }
 
-    /// Whether before `at` a successor of `presented` had been shown, or another token that was given in its place.
+    /// Whether a successor of `presented`, or a token issued in its place, was presented before `at`.
     fn is_moved_past(&self, presented: &str, at: Duration) -> bool {
         let given_for = |token| self.successors.get(token).map(Vec::as_slice).unwrap_or_default();
         let parent = self.parents.get(presented).copied().unwrap_or_default();
@@ -172,12 +173,12 @@ impl<'l> History<'l> {
         newer.any(|token| self.shown.get(token).is_some_and(|shown| *shown < at))
     }
 
-    /// Whether the session may have been over at `at`.
+    /// Whether the session may have ended before `at`.
     fn may_have_ended(&self, session: &str, at: Duration) -> bool {
         self.ended.get(session).is_some_and(|end| end.asked_at <= at)
     }
 
-    /// What was given in answer to `entry`.
+    /// The tokens in the response of `entry`.
     fn grants(&self) -> impl Iterator<Item = (&'l Entry, &'l Grant)> {
         self.entries.iter().filter_map(|entry| match &entry.call {
             Call::Login(Some(grant)) | Call::Refresh { grant: Some(grant), .. } => Some((entry, grant)),
@@ -212,25 +213,25 @@ pub fn assert_hold(entries: &[Entry], bounds: &Bounds) {
     }
 }
 
-/// How much is in a ledger: a test that did nothing proves nothing.
+/// Counts of a ledger, because a test without events proves nothing.
 #[derive(Debug)]
 pub struct Volume<'l> {
-    /// How often tokens were given out.
+    /// The number of issued token pairs.
     pub grants: usize,
-    /// How often a verifier was asked about one.
+    /// The number of checks by verifiers.
     pub checked: usize,
-    /// How often it took it.
+    /// The number of accepted tokens.
     pub accepted: usize,
-    /// The keys that signed them.
+    /// The signing keys.
     pub kids: BTreeSet<&'l str>,
-    /// The processes that were looked at, by replica and process id.
+    /// The observed processes, by replica and process id.
     pub processes: usize,
-    /// Those of them that lived so long that L7 could see them grow.
+    /// The processes that lived long enough for L7 to detect growth.
     pub judged: usize,
 }
 
 impl<'l> Volume<'l> {
-    /// Counts what `entries` hold.
+    /// Counts `entries`.
     pub fn of(entries: &'l [Entry]) -> Self {
         let history = History::of(entries);
         let checks = || entries.iter().filter(|entry| matches!(entry.call, Call::Verify { .. }));
@@ -305,7 +306,7 @@ mod made_up {
         Call::Verify { token: grant(0, refresh, "kid").access.id(), connected: true }
     }
 
-    /// How many violations of each rule there are, without the rules that are kept.
+    /// The number of violations of each rule, without rules that have none.
     pub(super) fn violations(entries: &[Entry]) -> Vec<(&'static str, usize)> {
         let found = check(entries, &Bounds::default());
         found
@@ -315,7 +316,7 @@ mod made_up {
             .collect()
     }
 
-    /// A run in which all is well, with everything that the rules speak about.
+    /// A correct run that covers all rules.
     pub(super) fn good() -> Vec<Entry> {
         vec![
             login(0, "a"),
@@ -333,12 +334,12 @@ mod made_up {
     }
 
     #[test]
-    fn good_run_violates_nothing() {
+    fn correct_run_has_no_violation() {
         assert_eq!(violations(&good()), []);
     }
 
     #[test]
-    fn thing_that_must_work_and_does_not_is_told() {
+    fn required_function_that_fails_is_reported() {
         let mut entries = good();
         entries.push(refused(30, Call::Must("the key set".to_owned())));
         assert_eq!(violations(&entries), [("must", 1)]);

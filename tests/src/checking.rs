@@ -16,14 +16,14 @@ use crate::random::Random;
 use crate::wait;
 
 const LARGEST: usize = 2048;
-/// As the service's in [`keys_of_seconds`](crate::cluster::Plan::keys_of_seconds).
+/// The service's value in [`keys_of_seconds`](crate::cluster::Plan::keys_of_seconds).
 const LEEWAY: Seconds = Seconds(2);
-/// A verifier that hears the feed knows everything up to so long ago, or longer ago only for a moment.
+/// The normal maximum lag of a verifier that reads the feed.
 const FRESH: Duration = Duration::from_secs(3);
-/// Tokens are tried for so long after their end, too: they must be refused then.
+/// How long tokens are tried after their expiry: they must be refused then.
 const AFTERLIFE: i64 = 2 + LEEWAY.0;
 
-/// The newest access tokens, from which checks pick at random.
+/// The newest access tokens; checks choose from them at random.
 #[derive(Debug)]
 pub struct Pool {
     tokens: Mutex<VecDeque<(Arc<str>, Arc<Peek>)>>,
@@ -36,7 +36,7 @@ impl Pool {
         Arc::new(Self { tokens: Mutex::default(), random: Random::from_seed(random.next()) })
     }
 
-    /// Adds a token; the oldest leaves.
+    /// Adds a token and removes the oldest.
     pub fn push(&self, token: &str) {
         let mut tokens = self.tokens.lock().expect("nobody panics with this lock");
         tokens.push_back((token.into(), Arc::new(Peek::into(token))));
@@ -45,7 +45,7 @@ impl Pool {
         }
     }
 
-    /// A token that is in date, or was a moment ago.
+    /// A valid token, or one that expired a moment ago.
     fn pick(&self) -> Option<(Arc<str>, Arc<Peek>)> {
         let mut tokens = self.tokens.lock().expect("nobody panics with this lock");
         let oldest = clock::unix_seconds() - AFTERLIFE;
@@ -56,7 +56,7 @@ impl Pool {
     }
 }
 
-/// Verifiers, and the tokens that they are asked about.
+/// Verifiers, and the tokens for them to check.
 #[derive(Clone, Debug)]
 pub struct Checks {
     verifiers: Vec<Arc<Verifier>>,
@@ -65,7 +65,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Checks by verifiers that hear the feed; the ledger is told.
+    /// Checks by verifiers that read the feed, recorded in the ledger.
     pub fn new(verifiers: Vec<Arc<Verifier>>, pool: &Arc<Pool>, ledger: &Arc<Ledger>) -> Self {
         Self { verifiers, pool: Arc::clone(pool), ledger: Arc::clone(ledger) }
     }
@@ -75,7 +75,7 @@ impl Checks {
         &self.verifiers
     }
 
-    /// Checks so many tokens a second in the background.
+    /// Checks this many tokens a second in the background.
     pub fn arrive(self, load: &mut Load, per_second: u32, tally: &Arc<Tally>) {
         let turn = AtomicUsize::new(0);
         load.arrive(Schedule::per_second(per_second), tally, move || {
@@ -86,13 +86,13 @@ impl Checks {
 
     /// Check number `n`, at each verifier in turn.
     ///
-    /// Every second one is made with the keys in hand only, like a resource server that never fetches because of an unknown
-    /// `kid`: it must do without that safety net. A refusal may be right: that is for the checkers to tell.
+    /// Every second check uses only the cached keys, like a resource server that never fetches for an unknown
+    /// `kid`: the keys must suffice without that safety net. A refusal may be correct: the checkers decide.
     async fn check(&self, n: usize) -> Result<(), String> {
         let verifier = &self.verifiers[n / 2 % self.verifiers.len()];
         let Some((token, peek)) = self.pool.pick() else { return Err("no token to check".to_owned()) };
         let sent = clock::since_epoch();
-        // What it says of itself: one that is cut off may not know what ended since.
+        // The verifier's own report: a disconnected one may miss later revocations.
         let connected = verifier.status().feed.staleness.is_some_and(|staleness| staleness <= FRESH);
         let outcome = if n.is_multiple_of(2) {
             verifier.verify::<NoExtra>(&token).await.map(drop)
@@ -109,7 +109,7 @@ impl Checks {
     }
 }
 
-/// A verifier of `issuer` for the audience `api` that has fetched its keys and hears the feed.
+/// A verifier of `issuer` for the audience `api` that has fetched its keys and reads the feed.
 pub async fn ready_verifier(issuer: &str) -> Arc<Verifier> {
     let verifier =
         Verifier::builder(issuer).audience("api").leeway(LEEWAY).build().expect("a good configuration");

@@ -1,4 +1,4 @@
-//! A polite client: one address, JSON in and out, and an answer or the certainty that none came.
+//! A correct client: one address, JSON in and out; every call returns a response or [`Lost`].
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::clock;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Speaks to one address, through a pool of connections that its clones share.
+/// A client of one address, with a pool of connections that its clones share.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
@@ -25,14 +25,14 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// No answer came: the connection broke or nobody answered in time. The request may have been carried out.
+/// There was no response: the connection broke, or the deadline passed. The request may have been executed.
 #[derive(Debug)]
 pub struct Lost {
-    /// What happened instead.
+    /// The reason.
     pub why: String,
 }
 
-/// A whole answer.
+/// A whole response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
@@ -41,18 +41,18 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body as sent.
     pub body: Bytes,
-    /// Time from the start of the request to the end of the answer.
+    /// Time from the start of the request to the end of the response.
     pub took: Duration,
 }
 
-/// What a login or a refresh gives.
+/// The tokens of a login or a refresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// The JWT.
     pub access: String,
-    /// The opaque token that gets the next pair.
+    /// The opaque token for the next pair.
     pub refresh: String,
-    /// The session both belong to.
+    /// The session of both.
     pub session: String,
 }
 
@@ -65,7 +65,7 @@ impl Client {
         Self { http, base: base.to_owned(), headers: HeaderMap::new(), timeout: TIMEOUT }
     }
 
-    /// The same client, sending one more header field each time.
+    /// The same client with one more header field.
     #[must_use]
     pub fn with_header(&self, name: HeaderName, value: &str) -> Self {
         let mut other = self.clone();
@@ -73,7 +73,7 @@ impl Client {
         other
     }
 
-    /// The same client, showing `token` each time.
+    /// The same client with the bearer token `token`.
     #[must_use]
     pub fn with_bearer(&self, token: &str) -> Self {
         let mut other = self.clone();
@@ -81,19 +81,19 @@ impl Client {
         other.with_header(header::AUTHORIZATION, &format!("Bearer {token}"))
     }
 
-    /// The same client, waiting so long for a whole answer.
+    /// The same client with this timeout for a whole response.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
     }
 
-    /// The same client, speaking to another address.
+    /// The same client for another address.
     #[must_use]
     pub fn at_address(&self, base: &str) -> Self {
         Self { base: base.to_owned(), ..self.clone() }
     }
 
-    /// The same client, asking the balancer for one replica.
+    /// The same client, which requests one replica from the balancer.
     #[must_use]
     pub fn at_replica(&self, number: usize) -> Self {
         self.with_header(PICK, &number.to_string())
@@ -169,7 +169,7 @@ impl Client {
         self.post("/v1/logout", &json!({ "refresh_token": refresh_token })).await
     }
 
-    /// Who the bearer is.
+    /// The user of the bearer token.
     pub async fn me(&self) -> Result<Answer, Lost> {
         self.get("/v1/me").await
     }
@@ -189,13 +189,13 @@ impl Client {
         self.post("/admin/v1/keys/rotate", &json!({})).await
     }
 
-    /// Makes `name` a set of permissions (admin).
+    /// Creates or replaces the role `name` (admin).
     pub async fn put_role(&self, name: &str, permissions: &[&str]) -> Result<Answer, Lost> {
         let body = json!({ "permissions": permissions });
         self.send_json(Method::PUT, &format!("/admin/v1/roles/{name}"), &body).await
     }
 
-    /// Makes a user (admin).
+    /// Creates a user (admin).
     pub async fn post_user(&self, username: &str, password: &str, roles: &[&str]) -> Result<Answer, Lost> {
         let body = json!({ "username": username, "password": password, "roles": roles });
         self.post("/admin/v1/users", &body).await
@@ -203,40 +203,40 @@ impl Client {
 }
 
 impl Answer {
-    /// The body as JSON; `null` when it is none.
+    /// The body as JSON; `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    /// The stable `code` of a problem document; empty when there is none.
+    /// The stable `code` of a problem document; empty if there is none.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// A header field as text; empty when it is absent.
+    /// A header field as text; empty if it is absent.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The number of the replica that gave the answer, as the balancer says.
+    /// The number of the replica that served the request, from the balancer's header.
     pub fn served_by(&self) -> Option<usize> {
         self.header(SERVED_BY).parse().ok()
     }
 
-    /// Panics with the answer unless it has this status.
+    /// Panics with the response unless it has this status.
     #[track_caller]
     pub fn assert_status(&self, status: StatusCode) -> &Self {
         assert_eq!(self.status, status, "{self}");
         self
     }
 
-    /// The tokens of a 200; panics with the answer otherwise.
+    /// The tokens of a 200; panics with the response otherwise.
     #[track_caller]
     pub fn tokens(&self) -> Tokens {
         self.find_tokens().unwrap_or_else(|| panic!("no tokens in {self}"))
     }
 
-    /// The tokens of a 200; `None` for another answer.
+    /// The tokens of a 200; `None` for another response.
     pub fn find_tokens(&self) -> Option<Tokens> {
         let body = self.json();
         let text = |field: &str| body[field].as_str().map(str::to_owned);

@@ -1,7 +1,8 @@
 //! Several `auth-service serve` processes on one database, with a balancer in front.
 //!
-//! They share the database, the master key and the issuer, which is the balancer's URL unless the plan says otherwise, and
-//! nothing else. Each one listens on free ports, so a replica that starts again has a new address; the balancer is told.
+//! They share the database, the master key and the issuer, which is the balancer's URL unless the plan says
+//! otherwise, and nothing else. Each one listens on free ports, so a replica that starts again has a new
+//! address; the balancer is told.
 
 mod replica;
 
@@ -27,10 +28,10 @@ pub use replica::{Replica, find_address, service};
 /// The user of the bootstrap.
 pub const ADMIN: &str = "admin";
 
-/// The audience that opens the admin API.
+/// The audience of the admin API.
 pub const ADMIN_AUDIENCE: &str = "auth-admin";
 
-/// What a cluster is made of.
+/// The plan of a cluster.
 #[derive(Clone, Debug)]
 pub struct Plan {
     replicas: usize,
@@ -43,7 +44,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// So many replicas on one database, configured as the defaults say.
+    /// This many replicas on one database, with default settings.
     pub fn new(replicas: usize, database_url: impl Into<String>) -> Self {
         let plan = Self {
             replicas,
@@ -64,14 +65,14 @@ impl Plan {
         self
     }
 
-    /// Sets `key` for replica `number` alone.
+    /// Sets `key` for replica `number` only.
     #[must_use]
     pub fn set_at(mut self, number: usize, key: &str, value: &str) -> Self {
         self.own_settings.push((number, variable(key), value.to_owned()));
         self
     }
 
-    /// The URL that clients know, when it is not that of the balancer in this process.
+    /// The URL for clients, if it is not that of the balancer in this process.
     #[must_use]
     pub fn issuer(mut self, url: &str) -> Self {
         self.issuer = Some(url.to_owned());
@@ -91,19 +92,19 @@ impl Plan {
             .set("leeway", "2s")
     }
 
-    /// How many replicas it asks for.
+    /// The number of replicas.
     pub const fn replicas(&self) -> usize {
         self.replicas
     }
 
-    /// The clock of replica `number` is wrong by so many seconds.
+    /// Shifts the clock of replica `number` by this many seconds.
     #[must_use]
     pub fn clock_offset(mut self, number: usize, seconds: i64) -> Self {
         self.clocks.push((number, format!("{seconds:+}s")));
         self
     }
 
-    /// The clock of replica `number` is right until [`Replica::set_clock`].
+    /// Makes the clock of replica `number` settable with [`Replica::set_clock`].
     #[must_use]
     pub fn clock_to_set(mut self, number: usize) -> Self {
         self.clocks.push((number, replica::CLOCK_TO_SET.to_owned()));
@@ -121,7 +122,8 @@ fn variable(key: &str) -> String {
     format!("AUTH_{}", key.to_uppercase())
 }
 
-/// Running replicas behind their balancer. Dropping it ends them; when the test failed, their last log lines are shown.
+/// Running replicas behind their balancer. Dropping it ends them; if the test failed, their last log lines
+/// are printed.
 #[derive(Debug)]
 pub struct Cluster {
     balancer: Balancer,
@@ -183,7 +185,7 @@ impl Cluster {
         self.issuer.clone()
     }
 
-    /// The password that the bootstrap gave to [`ADMIN`].
+    /// The password of [`ADMIN`] from the bootstrap.
     pub fn admin_password(&self) -> &str {
         &self.admin_password
     }
@@ -203,7 +205,8 @@ impl Cluster {
         Client::new(&self.balancer.url())
     }
 
-    /// A client of the admin listener of replica `number`, logged in as [`ADMIN`]. Tries again as long as it is told to.
+    /// A client of the admin listener of replica `number`, logged in as [`ADMIN`]. Retries as long as the
+    /// service requests it.
     pub async fn admin_at(&self, number: usize) -> Client {
         let tokens = wait::until("the administrator logs in", Duration::from_secs(20), async || {
             let login = self.client().login_for(ADMIN_AUDIENCE, ADMIN, &self.admin_password).await;
@@ -215,7 +218,7 @@ impl Cluster {
         Client::new(&self.replicas[number].admin_url()).with_bearer(&tokens.access)
     }
 
-    /// Makes `count` users with `permissions` and returns their names; all have [`Cluster::user_password`].
+    /// Creates `count` users with `permissions` and returns their names; all have [`Cluster::user_password`].
     pub async fn create_users(&self, prefix: &str, count: usize, permissions: &[&str]) -> Vec<String> {
         let admin = self.admin_at(0).await;
         let role = format!("{prefix}-role");
@@ -231,7 +234,7 @@ impl Cluster {
         names
     }
 
-    /// The password of the users made by [`Cluster::create_users`].
+    /// The password of the users of [`Cluster::create_users`].
     pub fn user_password(&self) -> &'static str {
         "plum-tractor-cobalt-49"
     }
@@ -249,7 +252,8 @@ impl Cluster {
         start.elapsed()
     }
 
-    /// Stops replica `number` as an orchestrator does, and starts `program` in its place on the same settings.
+    /// Stops replica `number` as an orchestrator does, and starts `program` in its place on the same
+    /// settings.
     pub async fn replace(&self, number: usize, program: &Path) {
         process::signal(self.replicas[number].id(), Signal::TERM);
         let status = self.replicas[number].ended(Duration::from_secs(40)).await;
@@ -277,12 +281,12 @@ impl Cluster {
         }
     }
 
-    /// Stops replica `number` in its tracks; its connections stay open.
+    /// Suspends replica `number`; its connections stay open.
     pub fn pause(&self, number: usize) {
         process::signal(self.replicas[number].id(), Signal::STOP);
     }
 
-    /// Lets a paused replica go on.
+    /// Resumes a paused replica.
     pub fn resume(&self, number: usize) {
         process::signal(self.replicas[number].id(), Signal::CONT);
     }
@@ -304,7 +308,7 @@ impl Cluster {
         }
     }
 
-    /// Starts `program` as all replicas at once, after they have ended.
+    /// Starts all replicas together with `program`, after they have ended.
     pub async fn start_all(&self, program: &Path) {
         for replica in &self.replicas {
             replica.start_again(Some(program));
@@ -314,12 +318,12 @@ impl Cluster {
         }
     }
 
-    /// Everything all replicas have written so far.
+    /// The output of all replicas so far.
     pub fn logs(&self) -> String {
         self.replicas.iter().map(Replica::log).collect()
     }
 
-    /// Waits until the replica is ready, and tells the balancer where it is.
+    /// Waits until the replica is ready, and updates its address at the balancer.
     async fn await_ready(&self, number: usize) {
         let address = self.replicas[number].await_ready().await;
         self.balancer.set_backend(number, address);

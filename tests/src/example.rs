@@ -1,4 +1,4 @@
-//! A service of `examples/` as a process: what an application team would run.
+//! A service of `examples/` as a process.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -28,7 +28,8 @@ pub struct Example {
 }
 
 impl Example {
-    /// Starts the program `name` with these variables, on a free port unless they say where, and waits until it listens.
+    /// Starts the program `name` with these variables, on a free port unless they set one, and waits until it
+    /// listens.
     pub async fn start(name: &'static str, environment: &[(&str, &str)]) -> Self {
         let dir = Workdir::new();
         let variables = [&[("ADDRESS", "127.0.0.1:0")], environment].concat();
@@ -41,17 +42,17 @@ impl Example {
             find_address(&read(&dir, "out"))
         })
         .await;
-        // For the next time.
+        // For the next start.
         environment.push(("ADDRESS".to_owned(), address.to_string()));
         Self { name, environment, child: Mutex::new(child), address, dir }
     }
 
-    /// Starts it again, at the same address, after it ended.
+    /// Restarts it at the same address, after it ended.
     pub fn start_again(&self) {
         *self.lock() = spawn(self.name, self.dir.path(), &self.environment);
     }
 
-    /// Where it listens.
+    /// Its address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -61,7 +62,7 @@ impl Example {
         Client::new(&format!("http://{}", self.address))
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it reports that it is ready.
     pub async fn await_ready(&self) {
         wait::until(&format!("{} is ready", self.name), TIMEOUT, async || {
             let ready = self.client().get("/readyz").await.ok()?;
@@ -70,7 +71,7 @@ impl Example {
         .await;
     }
 
-    /// Sends it `signal`; `TERM` asks it to stop, as an orchestrator does.
+    /// Sends it `signal`; `TERM` stops it, as an orchestrator does.
     pub fn signal(&self, signal: Signal) {
         process::signal(self.lock().id(), signal);
     }
@@ -86,7 +87,7 @@ impl Example {
         wait::until(&what, within, async || self.lock().try_wait().expect("our own child")).await
     }
 
-    /// Everything it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         read(&self.dir, "err")
     }

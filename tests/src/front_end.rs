@@ -1,10 +1,10 @@
-//! The real front ends, with the very files of `deploy/`, and a site behind them.
+//! The real front ends, with the files of `deploy/`, and a site behind them.
 //!
 //! ```text
 //! Client ──▶ FrontEnd ──▶ auth-service ×3   /v1, /.well-known     on node 0, 1, 2
 //!                    ├──▶ ping-service ×3   everything else       on node 0, 1, 2
 //!                    ├──▶ Plain ×3          /live                 WebSockets, in this process
-//!                    └──▶ Plain ×2          the guarded port      knows nothing of tokens, in this process
+//!                    └──▶ Plain ×2          the guarded port      without token support, in this process
 //! ```
 
 mod addresses;
@@ -30,7 +30,7 @@ use crate::user::User;
 use crate::wait;
 use crate::workdir::Workdir;
 
-/// Whom tokens must be for where the front end checks them itself.
+/// The audience that the front end requires where it checks tokens itself.
 pub const AUDIENCE: &str = "api";
 
 /// A running front end. Dropping it ends it.
@@ -80,7 +80,7 @@ impl FrontEnd {
         self.dir.path()
     }
 
-    /// What it has written.
+    /// Its output.
     pub fn log(&self) -> String {
         ["log", "error.log"]
             .map(|file| fs::read_to_string(self.path().join(file)).unwrap_or_default())
@@ -98,13 +98,13 @@ impl Drop for FrontEnd {
                 lines[lines.len().saturating_sub(30)..].join("\n")
             );
         }
-        // It has children of its own, which a SIGKILL would leave behind for the watchman of the folder.
+        // It has child processes, which would survive a SIGKILL until the folder's watchman ends them.
         process::signal(self.child.id(), Signal::TERM);
         process::end_within(&mut self.child, Duration::from_secs(2));
     }
 }
 
-/// What the files in `deploy/` are told.
+/// The variables of the files in `deploy/`.
 fn variables(at: Addresses, folder: &Path) -> Vec<(String, String)> {
     let one = |name: &str, value: String| (name.to_owned(), value);
     let mut variables = vec![

@@ -1,23 +1,25 @@
-//! How long things took: a histogram with buckets that grow with the value, so that 40 µs and 40 s fit into one.
+//! How long things took: a histogram with buckets that grow with the value, so that 40 µs and 40 s fit into
+//! one.
 //!
-//! A bucket is at most 1/64 of its value wide, so every percentile is told to within 1.6 %. Histograms of the same
-//! call from several sources may be [merged](Histogram::merge); percentiles may not.
+//! A bucket is at most 1/64 of its value wide, so every percentile is told to within 1.6 %. Histograms of the
+//! same call from several sources may be [merged](Histogram::merge); percentiles may not.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Values below this many microseconds have a bucket each; above, each doubling is cut into as many.
+/// Values below this many microseconds have one bucket each; above, each doubling is divided into as many
+/// buckets.
 const FINE: u64 = 64;
 const FINE_BITS: u32 = FINE.ilog2();
-/// What a report tells of a histogram, besides count and maximum.
+/// The percentiles of a report, besides count and maximum.
 const PERCENTILES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99_9", 99.9)];
 
-/// Counted durations.
+/// Counts of durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// How many fell into each bucket; as long as it has to be.
+    /// The count of each bucket, up to the last one that is used.
     buckets: Vec<u64>,
     count: u64,
     max: Duration,
@@ -35,7 +37,7 @@ impl Histogram {
         self.max = self.max.max(took);
     }
 
-    /// Counts what `other` has counted, too.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         if self.buckets.len() < other.buckets.len() {
             self.buckets.resize(other.buckets.len(), 0);
@@ -47,17 +49,18 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// How many durations were counted.
+    /// The number of durations.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// The longest one, exactly.
+    /// The exact maximum.
     pub const fn max(&self) -> Duration {
         self.max
     }
 
-    /// The duration that `percent` of all did not exceed; the upper end of its bucket, and zero when nothing was counted.
+    /// The duration that `percent` of all did not exceed; the upper end of its bucket, and zero when nothing
+    /// was counted.
     pub fn percentile(&self, percent: f64) -> Duration {
         #[expect(
             clippy::cast_precision_loss,
@@ -104,7 +107,7 @@ fn millis(span: Duration) -> f64 {
 
 /// The bucket of a number of microseconds.
 fn bucket_of(micros: u64) -> usize {
-    // Each doubling above FINE: 64 buckets, told apart by the 6 bits after the leading one.
+    // Each doubling above FINE has 64 buckets, distinguished by the 6 bits after the leading one.
     let doublings = (micros.max(1).ilog2() + 1).saturating_sub(FINE_BITS + 1);
     let bucket = u64::from(doublings) * FINE + (micros >> doublings);
     usize::try_from(bucket).expect("fewer than 4096")
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn report_tells_milliseconds() {
+    fn report_shows_milliseconds() {
         let mut histogram = Histogram::default();
         histogram.record(Duration::from_micros(1_500));
         assert_eq!(

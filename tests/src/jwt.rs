@@ -1,11 +1,11 @@
-//! Reads what is in a token without checking anything: for the ledger, which wants to know, not to trust.
+//! Reads the content of a token without verification, for the ledger.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The parts of an access token the ledger keeps.
+/// The parts of an access token that the ledger keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peek {
     /// The key that signed it.
@@ -16,7 +16,7 @@ pub struct Peek {
     pub sid: String,
     /// When it was issued, in seconds on the database's clock.
     pub iat: i64,
-    /// When it ends.
+    /// When it expires.
     pub exp: i64,
 }
 
@@ -26,7 +26,7 @@ impl Peek {
         format!("{}/{}", self.jti, self.kid.get(..8).unwrap_or(&self.kid))
     }
 
-    /// Looks into `token`; panics when it is not a JWT of ours.
+    /// Parses `token`; panics if it is not an access token of the service.
     pub fn into(token: &str) -> Self {
         let mut parts = token.split('.').map(decode);
         let (header, claims) = (parts.next().expect("a header"), parts.next().expect("claims"));

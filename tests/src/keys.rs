@@ -1,4 +1,4 @@
-//! The schedules of the signing keys, as the admin API tells them.
+//! The schedules of the signing keys in the admin API.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::wait;
 /// One signing key and the seconds at which its phases begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// Its name.
+    /// Its key id.
     pub kid: String,
     /// Its algorithm.
     pub alg: String,
     /// Its place in the chain of its algorithm.
     pub generation: i64,
-    /// When it begins to sign.
+    /// When it starts to sign.
     pub activates_at: i64,
     /// When it stops signing; `None` while it has no successor.
     pub retires_at: Option<i64>,
 }
 
-/// The keys in an answer to `GET /admin/v1/keys`, in the order of their chains.
+/// The keys in a response to `GET /admin/v1/keys`, in the order of their chains.
 pub fn listed(answer: &Answer) -> Vec<Key> {
     let body = answer.json();
     let keys = body["keys"].as_array().unwrap_or_else(|| panic!("no keys in {answer}"));
@@ -32,7 +32,7 @@ pub fn listed(answer: &Answer) -> Vec<Key> {
     keys
 }
 
-/// All keys, as the admin API tells them page by page.
+/// All keys from all pages of the admin API.
 pub async fn all(admin: &Client) -> Vec<Key> {
     let (mut keys, mut path) = (Vec::new(), "/admin/v1/keys?limit=200".to_owned());
     loop {
@@ -49,10 +49,10 @@ pub async fn all(admin: &Client) -> Vec<Key> {
     keys
 }
 
-/// Where a chain has two signers, or none, at some second.
+/// The faults of a chain: seconds with two signers or none.
 ///
-/// Keys of one algorithm must follow each other without a gap in numbers or in time, and only the last one may
-/// have no end.
+/// Keys of one algorithm must follow each other without a gap in numbers or in time, and only the last one
+/// may have no end.
 pub fn chain_faults(keys: &[Key]) -> Vec<String> {
     let mut faults = Vec::new();
     for pair in keys.windows(2) {
@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_to_the_second() {
+    fn times_are_parsed_to_the_second() {
         assert_eq!(seconds("1970-01-01T00:00:00Z"), 0);
         assert_eq!(seconds("2000-02-29T12:00:01Z"), 951_825_601);
         assert_eq!(seconds("2026-03-01T00:00:00Z"), 1_772_323_200);
     }
 
     #[test]
-    fn unbroken_chain_has_no_fault() {
+    fn continuous_chain_has_no_fault() {
         assert_eq!(chain_faults(&[key(1, 0, Some(10)), key(2, 10, Some(20)), key(3, 20, None)]), [""; 0]);
     }
 

@@ -1,6 +1,7 @@
-//! What clients did and saw: an append-only file with one JSON object a line, written while it happens.
+//! The actions and observations of clients: an append-only file with one JSON object per line, written
+//! immediately.
 //!
-//! Nothing is judged here. The [checkers](crate::checkers) read the file afterwards.
+//! The ledger does not judge. The [checkers](crate::checkers) read the file afterwards.
 
 mod entry;
 
@@ -22,7 +23,7 @@ use crate::jwt::Peek;
 pub struct Ledger {
     file: Mutex<BufWriter<File>>,
     path: PathBuf,
-    /// Whether the file goes away with this.
+    /// Whether dropping this removes the file.
     is_temporary: bool,
 }
 
@@ -36,35 +37,35 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// A ledger at `path`, replacing what is there.
+    /// A ledger at `path`, replacing an existing file.
     pub fn at(path: &Path) -> Self {
         let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self { file: Mutex::new(BufWriter::new(file)), path: path.to_owned(), is_temporary: false }
     }
 
-    /// Writes down a call that was sent at `sent` and answered now.
+    /// Records a call that was sent at `sent` and finished now.
     pub fn write(&self, sent: Duration, outcome: Outcome, call: Call) {
         self.append(&Entry { sent, answered: clock::since_epoch(), outcome, call });
     }
 
-    /// Writes down something that happens now.
+    /// Records an event at the current time.
     pub fn note(&self, outcome: Outcome, call: Call) {
         self.write(clock::since_epoch(), outcome, call);
     }
 
-    /// Writes down what the driver does to the service now.
+    /// Records an action of the driver on the service.
     pub fn deed(&self, what: impl Into<String>) {
         self.note(Outcome::Ok, Call::Deed(what.into()));
     }
 
-    /// Writes down a login, and answers its tokens if it gave any.
+    /// Records a login, and returns its tokens if there are any.
     pub fn login(&self, sent: Duration, answer: &Result<Answer, Lost>) -> Option<Tokens> {
         let tokens = answer.as_ref().ok().and_then(Answer::find_tokens);
         self.write(sent, Outcome::of(answer), Call::Login(tokens.as_ref().map(Grant::of)));
         tokens
     }
 
-    /// Refreshes with `shown`, writes that down, and returns the answer.
+    /// Refreshes with `shown`, records that, and returns the response.
     pub async fn refresh(&self, client: &Client, shown: &Tokens) -> Result<Answer, Lost> {
         let sent = clock::since_epoch();
         let answer = client.refresh(&shown.refresh).await;
@@ -74,7 +75,7 @@ impl Ledger {
         answer
     }
 
-    /// Ends the session of `shown`, writes that down, and returns the answer.
+    /// Ends the session of `shown`, records that, and returns the response.
     pub async fn logout(&self, client: &Client, shown: &Tokens) -> Result<Answer, Lost> {
         let sent = clock::since_epoch();
         let answer = client.logout(&shown.refresh).await;
@@ -82,25 +83,25 @@ impl Ledger {
         answer
     }
 
-    /// Writes down the key set in `answer`, which replica number `replica` gave.
+    /// Records the key set in `answer` from replica number `replica`.
     pub fn key_set(&self, replica: usize, jwks: &Value) {
         let keys = jwks["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
         let named = |key: &Value| (key["kid"].as_str().unwrap_or_default().to_owned(), key.to_string());
         self.note(Outcome::Ok, Call::KeySet { replica, keys: keys.iter().map(named).collect() });
     }
 
-    /// Writes down that a verifier took a token, or why it did not.
+    /// Records that a verifier accepted a token, or why it did not.
     pub fn verified(&self, sent: Duration, token: &Peek, connected: bool, outcome: Outcome) {
         self.write(sent, outcome, Call::Verify { token: token.id(), connected });
     }
 
-    /// Something that must always work did not.
+    /// Records the failure of a function that must always work.
     pub fn failed(&self, what: impl Into<String>) {
         let what = what.into();
         self.note(Outcome::Fail(what.clone()), Call::Must(what));
     }
 
-    /// Everything written so far, in the order of the answers.
+    /// All entries so far, in the order of the responses.
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().flush().expect("the ledger can be written");
         let file = File::open(&self.path).expect("the ledger is there");
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_what_was_written() {
+    fn entries_read_back_as_written() {
         let ledger = Ledger::default();
         let token = Peek { kid: "kid".into(), jti: "jti".into(), sid: "sid".into(), iat: 1, exp: 2 };
         ledger.verified(Duration::from_micros(1_500_001), &token, true, Outcome::Fail("why".into()));

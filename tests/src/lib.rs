@@ -1,22 +1,25 @@
-//! The parts that end-to-end tests are made of: real processes, real sockets, real faults.
+//! The parts of the end-to-end tests: real processes, real sockets, real faults.
 //!
 //! ```text
 //! tests/it/  ──▶ Cluster ──▶ auth-service processes ──▶ Postgres (private, may be stopped, frozen, slowed)
 //!     │             └─▶ Balancer (in this process; drops, delays, repeats)
 //!     ├─▶ Client, rude ──▶ Balancer, or one replica
 //!     ├─▶ ResourceServer, LiveService: the services of `examples/`
-//!     └─▶ Ledger: what was seen, and the checkers that judge it at the end
+//!     └─▶ Ledger: observations, and the checkers that judge them at the end
 //! ```
 //!
 //! - [`cluster`]: replicas of the service on one database; kill, pause, restart, wrong clocks.
 //! - [`postgres`]: a private database server and a synchronous standby.
-//! - [`passage`]: a network to a server that may swallow every packet.
-//! - [`balancer`]: a round-robin proxy that can misbehave.
-//! - [`client`], [`session`], [`rude`]: one request, a session kept alive as the contract says, raw bytes.
+//! - [`passage`]: a network to a server that can drop every packet.
+//! - [`balancer`]: a round-robin proxy with injected faults.
+//! - [`client`], [`session`], [`rude`]: one request, a session kept alive according to the contract, raw
+//!   bytes.
 //! - [`front_end`]: the real balancers with the configurations of `deploy/`, and a site behind them.
 //! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
-//! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they were due.
-//! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`], [`jwt`].
+//! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they
+//!   were due.
+//! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`],
+//!   [`jwt`].
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.

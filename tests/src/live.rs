@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use crate::example::Example;
 use crate::front_end::{Addresses, FrontEnd, Program};
 
-/// Replicas that share one database, behind `HAProxy`, which sends a new connection to the one with the fewest.
+/// Replicas that share one database, behind `HAProxy`, which sends a new connection to the one with the
+/// fewest.
 #[derive(Debug)]
 pub struct LiveService {
     addresses: Addresses,
@@ -22,8 +23,8 @@ pub struct LiveService {
 }
 
 impl LiveService {
-    /// Starts so many replicas that trust `issuer`, with more variables, and waits until they are ready. They call
-    /// themselves by their numbers.
+    /// Starts so many replicas that trust `issuer`, with more variables, and waits until they are ready. They
+    /// call themselves by their numbers.
     pub async fn start(
         replicas: usize,
         issuer: &str,

@@ -1,4 +1,4 @@
-//! Work that goes on in the background of a test until it is told to stop.
+//! Background work of a test that runs until it is stopped.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Makes a call each time one is due, whether or not earlier ones were answered. See [`Schedule::run`].
+    /// Makes a call whenever one is due, whether or not earlier ones have finished. See [`Schedule::run`].
     pub fn arrive<F>(
         &mut self,
         schedule: Schedule,
@@ -32,7 +32,7 @@ impl Load {
         });
     }
 
-    /// Runs `job` again and again, each time after it has finished, with `pause` between.
+    /// Runs `job` repeatedly, with `pause` between two runs.
     pub fn repeat<F>(&mut self, pause: Duration, mut job: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -46,7 +46,7 @@ impl Load {
         });
     }
 
-    /// Starts nothing more and waits for what runs.
+    /// Starts no further work and waits for running work.
     pub async fn stop(self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.jobs.join_all().await;

@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-/// Passes bytes on to a port of this machine, or swallows them.
+/// Forwards bytes to a port of this machine, or drops them.
 #[derive(Debug)]
 pub struct Passage {
     port: u16,
@@ -17,12 +17,13 @@ pub struct Passage {
     listening: AbortHandle,
 }
 
-/// Counts how often it changed. Odd: everything is swallowed. A connection works only as long as nothing has changed since it was opened.
+/// Counts how often it changed. Odd: everything is swallowed. A connection works only as long as nothing has
+/// changed since it was opened.
 #[derive(Clone, Debug, Default)]
 struct Weather(Arc<AtomicU64>);
 
 impl Passage {
-    /// Opens a way to `port`.
+    /// Opens a passage to `port`.
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let own_port = listener.local_addr().expect("it is bound").port();
@@ -36,7 +37,8 @@ impl Passage {
         self.port
     }
 
-    /// From now on nothing arrives and nothing is refused. What is open now stays silent forever, without a reset.
+    /// From now on nothing arrives and nothing is refused. What is open now stays silent forever, without a
+    /// reset.
     pub fn swallow(&self) {
         assert!(self.weather.change() % 2 == 1, "it swallows already");
     }
@@ -75,7 +77,7 @@ async fn connect(client: TcpStream, port: u16, weather: Weather) {
     if opened_in % 2 == 1 {
         return vanish(client).await;
     }
-    // The server may be down; then so is this end.
+    // If the server is down, this end closes, too.
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     tokio::join!(
@@ -84,7 +86,7 @@ async fn connect(client: TcpStream, port: u16, weather: Weather) {
     );
 }
 
-/// Keeps one direction going until it is closed, or silent forever once the weather has changed.
+/// Forwards one direction until it is closed; stays silent forever once the state has changed.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: &Weather, opened_in: u64) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -98,7 +100,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: &Weather
     }
 }
 
-/// Keeps a socket open and says nothing: the end of a connection is a packet, too.
+/// Keeps a socket open and silent: closing a connection would send a packet.
 async fn vanish<T>(socket: T) {
     std::future::pending::<()>().await;
     drop(socket);

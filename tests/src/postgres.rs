@@ -1,8 +1,8 @@
-//! A private database server in a temporary folder, on a free port, gone when the test is.
+//! A private database server in a temporary folder, on a free port, removed after the test.
 //!
-//! It is durable as in production (`fsync` stays on), listens on loopback and in its own folder, asks for a
-//! password, and gives each test a database of its own that belongs to an ordinary role. Works as root, too:
-//! the server then runs as `postgres` or `nobody`.
+//! It is durable as in production (`fsync` stays on), listens on loopback and in its own folder, requires a
+//! password, and gives each test its own database that belongs to an ordinary role. Works as root, too: the
+//! server then runs as `postgres` or `nobody`.
 
 mod binaries;
 mod proxies;
@@ -41,7 +41,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes and starts a new server.
+    /// Creates and starts a new server.
     pub fn start() -> Self {
         let binaries = Binaries::find();
         let dir = Workdir::new();
@@ -56,18 +56,18 @@ impl Postgres {
         postgres
     }
 
-    /// The server all tests of this process share. Do not stop or freeze it: start your own for that.
+    /// The server that all tests of this process share. Do not stop or freeze it: start your own for that.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
-    /// A new, empty database, which sorts text by its bytes.
+    /// A new, empty database that sorts text by bytes.
     pub fn create_database(&self) -> Database<'_> {
         self.create("")
     }
 
-    /// A new, empty database, which sorts text as people do, as most servers do.
+    /// A new, empty database that sorts text linguistically, like most servers.
     pub fn create_database_in_english(&self) -> Database<'_> {
         self.create("TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
     }
@@ -88,12 +88,12 @@ impl Postgres {
         assert!(self.server.start_again(), "PostgreSQL does not start again: {}", read(&self.server.log()));
     }
 
-    /// The process whose children all others of the server are.
+    /// The parent of all other processes of the server.
     pub fn process_id(&self) -> u32 {
         self.server.id()
     }
 
-    /// Stops every process of the server with SIGSTOP: connections stay open, nothing answers.
+    /// Suspends every process of the server with SIGSTOP: connections stay open without responses.
     pub fn freeze(&self) {
         self.server.freeze();
     }
@@ -134,7 +134,8 @@ impl Postgres {
         Standby { server }
     }
 
-    /// Makes the standby the server that writes, as an operator does when the primary is lost, and waits until it is.
+    /// Makes the standby the server that writes, as an operator does when the primary is lost, and waits
+    /// until it is.
     pub fn promote(&self, standby: &Standby) {
         self.query_at(standby.port(), "postgres", "SELECT pg_promote(true, 30)");
     }
@@ -171,7 +172,7 @@ impl Database<'_> {
         self.url_at(self.postgres.server.port())
     }
 
-    /// The same for a port of something that stands between: a proxy, a pooler.
+    /// The same for the port of a proxy or pooler.
     pub fn url_at(&self, port: u16) -> String {
         format!("postgres://{OWNER}:{}@127.0.0.1:{port}/{}", self.postgres.password, self.name)
     }
@@ -191,7 +192,8 @@ impl Database<'_> {
         self.postgres.query(&self.name, sql)
     }
 
-    /// All rows of all tables as sorted INSERT statements, but for the tables whose name contains a word of `without`.
+    /// All rows of all tables as sorted INSERT statements, but for the tables whose name contains a word of
+    /// `without`.
     pub fn dump(&self, without: &[&str]) -> String {
         let mut dump = self.postgres.client("pg_dump", self.port(), &self.name);
         dump.args(["--data-only", "--inserts", "--no-owner"]);
@@ -212,7 +214,7 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// Where it listens.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.server.port()
     }
@@ -228,7 +230,7 @@ impl Standby {
     }
 }
 
-/// Makes the data folder, with a password and without trust in anybody.
+/// Creates the data folder, with password authentication for all connections.
 fn init(binaries: &Binaries, dir: &Workdir, password: &str) -> std::path::PathBuf {
     let data = dir.path().join("primary");
     let secret = dir.path().join("password");
@@ -253,7 +255,7 @@ fn free_port() -> u16 {
     probe.local_addr().expect("it is bound").port()
 }
 
-/// Runs `command` and returns what it wrote, or panics with what it complained about.
+/// Runs `command` and returns its output, or panics with its error output.
 fn succeeded(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().expect("the program starts");
     let name = command.get_program().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! Processes: signals, children, and where cargo put our binaries.
+//! Processes: signals, children, and the location of cargo's binaries.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Resource, getrlimit, kill_process, setrlimit};
 
 use crate::clock;
 
-/// Sends `signal` to the process `id`. A process that is gone already is not an error.
+/// Sends `signal` to the process `id`. An already ended process is not an error.
 pub fn signal(id: u32, signal: Signal) {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
     match kill_process(pid, signal) {
@@ -56,13 +56,13 @@ pub fn usage(id: u32) -> Option<(u64, u64)> {
     Some((resident.split_whitespace().next()?.parse().ok()?, u64::try_from(files).ok()?))
 }
 
-/// Ends `child` whatever state it is in, and collects it.
+/// Ends `child` in any state, and waits for it.
 pub fn end(child: &mut Child) {
     drop(child.kill()); // An error means that it has ended already.
     drop(child.wait());
 }
 
-/// Collects `child` when it ends by itself within `span`, and ends it then.
+/// Waits up to `span` for the end of `child`, then ends it.
 pub fn end_within(child: &mut Child, span: Duration) {
     let start = clock::instant();
     while matches!(child.try_wait(), Ok(None)) && start.elapsed() < span {
@@ -85,8 +85,8 @@ pub fn installed(program: &str, package: &str) -> PathBuf {
 
 /// The path of a binary of this workspace in the profile the tests were built with.
 ///
-/// Panics with the command that builds it when it is not there: cargo builds no other package's binaries
-/// for a test.
+/// Panics with the command that builds it if it is missing: cargo does not build other packages' binaries for
+/// a test.
 pub fn built(file: &str, build: &str) -> PathBuf {
     let profile = profile();
     let name = match profile.file_name().and_then(|folder| folder.to_str()) {
@@ -99,7 +99,7 @@ pub fn built(file: &str, build: &str) -> PathBuf {
     path
 }
 
-/// The binary `file` as it was before the last change of the service, which `./test` builds.
+/// The binary `file` of the previous release, which `./test` builds.
 pub fn previous(file: &str) -> PathBuf {
     let path = profile().with_file_name("previous").join(file);
     assert!(path.is_file(), "{} is missing; run `./test` once, which builds it", path.display());

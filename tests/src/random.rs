@@ -1,9 +1,9 @@
-//! Repeatable randomness: a seed that is printed, so that a failing run can be run again.
+//! Repeatable randomness: the seed is printed, so that a failed run can be repeated.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A sequence of numbers that one seed decides (`SplitMix64`). Not for secrets.
+/// A sequence of numbers determined by a seed (`SplitMix64`). Not for secrets.
 #[derive(Debug)]
 pub struct Random {
     state: AtomicU64,
@@ -18,7 +18,7 @@ impl Random {
         Self::from_seed(seed)
     }
 
-    /// Starts somewhere else each time, for names and passwords that no test depends on.
+    /// Starts with a random seed, for names and passwords that no test depends on.
     pub fn fresh() -> Self {
         Self::from_seed(RandomState::new().hash_one(std::process::id()))
     }
@@ -43,12 +43,12 @@ impl Random {
         usize::try_from(self.next() % end.max(1)).expect("smaller than a usize")
     }
 
-    /// One element of `items`, or `None` when there is none.
+    /// One element of `items`, or `None` if there is none.
     pub fn pick<'a, T>(&self, items: &'a [T]) -> Option<&'a T> {
         items.get(self.below(items.len()))
     }
 
-    /// `len` lower-case letters and digits that nobody would guess, but that are not secret either.
+    /// `len` lower-case letters and digits that are hard to guess, but not secret.
     pub fn word(&self, len: usize) -> String {
         const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
         (0..len).filter_map(|_| self.pick(ALPHABET)).map(|&letter| char::from(letter)).collect()

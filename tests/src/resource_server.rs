@@ -3,7 +3,8 @@
 use crate::client::Client;
 use crate::example::Example;
 
-/// A running resource server whose `GET /ping` needs the permission `ping`, and `GET /pong` the permission `pong`.
+/// A running resource server whose `GET /ping` needs the permission `ping`, and `GET /pong` the permission
+/// `pong`.
 #[derive(Debug)]
 pub struct ResourceServer {
     example: Example,
@@ -15,13 +16,13 @@ impl ResourceServer {
         Self::start_with(issuer, &[]).await
     }
 
-    /// The same with more variables.
+    /// The same with further variables.
     pub async fn start_with(issuer: &str, environment: &[(&str, &str)]) -> Self {
         let environment = [&[("ISSUER", issuer), ("AUDIENCE", "api")], environment].concat();
         Self { example: Example::start("ping-service", &environment).await }
     }
 
-    /// A client of this server that shows `token`.
+    /// A client of this server with the bearer token `token`.
     pub fn client(&self, token: &str) -> Client {
         self.example.client().with_bearer(token)
     }

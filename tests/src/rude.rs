@@ -1,4 +1,4 @@
-//! A rude client: writes bytes on a socket, and reads what comes until the other side closes.
+//! A client without HTTP: writes raw bytes to a socket, and reads until the other side closes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use tokio::net::TcpStream;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What came back.
+/// The response.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// The status code; `None` when the connection closed without a status line.
+    /// The status code; `None` if the connection closed without a status line.
     pub status: Option<u16>,
-    /// Header and body as sent.
+    /// Header and body as received.
     pub text: String,
 }
 
 impl Reply {
-    /// What follows the header.
+    /// The body.
     pub fn body(&self) -> &str {
         self.text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
     }
 }
 
-/// Sends `bytes` and reads until the other side closes or stops talking.
+/// Sends `bytes` and reads until the other side closes or stops sending.
 pub async fn send(to: SocketAddr, bytes: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(to).await.expect("the service listens");
-    // The service may answer and close before it has read everything.
+    // The service may respond and close before it has read everything.
     let written = tokio::time::timeout(TIMEOUT, stream.write_all(bytes)).await;
     drop(written);
     let mut received = Vec::new();

@@ -1,4 +1,4 @@
-//! A client application that keeps one session alive and does what the contract tells it to.
+//! A client application that keeps one session alive according to the contract.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::clock;
 use crate::ledger::{Call, Grant, Ledger, Outcome};
 use crate::wait;
 
-/// One login and its newest refresh token. Every answer goes to the ledger.
+/// One login and its newest refresh token. Every response is recorded in the ledger.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
@@ -18,25 +18,25 @@ pub struct Session {
     tokens: Tokens,
 }
 
-/// How a refresh went.
+/// The outcome of a refresh.
 #[derive(Debug)]
 pub enum Refreshed {
     /// New tokens.
     Done,
-    /// No answer, or one that says to try again: the session is as good as before.
+    /// No response, or a request to retry: the session is unchanged.
     Later(String),
     /// The session is over.
     Refused(Answer),
 }
 
 impl Session {
-    /// Logs in; panics when that fails.
+    /// Logs in; panics if that fails.
     pub async fn log_in(client: &Client, ledger: &Arc<Ledger>, username: &str, password: &str) -> Self {
         let answer = client.login(username, password).await.expect("an answer");
         Self::from_login(client, ledger, &answer)
     }
 
-    /// Goes on from the answer to a login; panics when it was refused.
+    /// Continues with the response to a login; panics if it was refused.
     pub fn from_login(client: &Client, ledger: &Arc<Ledger>, login: &Answer) -> Self {
         let tokens = login.tokens();
         let sent = clock::since_epoch().saturating_sub(login.took);
@@ -49,19 +49,19 @@ impl Session {
         &self.tokens
     }
 
-    /// Tries once to get new tokens.
+    /// Refreshes once.
     pub async fn refresh(&mut self) -> Refreshed {
         let client = self.client.clone();
         self.refresh_at(&client).await
     }
 
-    /// Tries once, at another address.
+    /// Refreshes once, at another address.
     pub async fn refresh_at(&mut self, client: &Client) -> Refreshed {
         let answer = self.ledger.refresh(client, &self.tokens).await;
         self.take(answer)
     }
 
-    /// Judges the answer to a refresh with the newest refresh token.
+    /// Evaluates the response to a refresh with the newest refresh token.
     fn take(&mut self, answer: Result<Answer, Lost>) -> Refreshed {
         let answer = match answer {
             Ok(answer) => answer,
@@ -79,7 +79,8 @@ impl Session {
         }
     }
 
-    /// Tries until there are new tokens; panics when the session is over or when it takes longer than `within`.
+    /// Tries until there are new tokens; panics when the session is over or when it takes longer than
+    /// `within`.
     pub async fn refresh_patiently(&mut self, within: Duration) {
         let what = format!("session {} gets new tokens", self.tokens.session);
         wait::until(&what, within, async || match self.refresh().await {

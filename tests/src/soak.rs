@@ -1,7 +1,8 @@
-//! The scenarios of docs/reliability.md: load by a schedule, a fault, a ledger, and checkers that judge it afterwards.
+//! The scenarios of docs/reliability.md: load by a schedule, a fault, a ledger, and checkers that judge it
+//! afterwards.
 //!
-//! Each scenario exists once. Its short form runs on each change (`tests/reliability.rs`), its full form when asked for
-//! (`cargo run -p e2e --bin soak`); they differ in figures only.
+//! Each scenario exists once. Its short form runs on each change (`tests/reliability.rs`), its full form when
+//! asked for (`cargo run -p e2e --bin soak`); they differ in figures only.
 
 mod clock_faults;
 mod confirmed;

@@ -1,11 +1,11 @@
-//! The user that servers run as when the tests run as root: some refuse to be root, and none should be.
+//! The user that runs servers if the tests run as root: some refuse to run as root, and none should.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// Another user than root.
+/// A user other than root.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     uid: u32,
@@ -13,7 +13,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// The first of `names` that exists, if we are root; otherwise we can only be who we are.
+    /// The first existing user of `names` if the current user is root; otherwise the current user.
     pub(crate) fn instead_of_root(names: &[&str]) -> Option<Self> {
         rustix::process::geteuid().is_root().then(|| {
             let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");

@@ -6,7 +6,7 @@ use crate::clock;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Asks `probe` until it answers `Some`, and panics with `what` when that took longer than `within`.
+/// Calls `probe` until it returns `Some`; panics with `what` if this takes longer than `within`.
 pub async fn until<T>(what: &str, within: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let start = clock::instant();
     loop {
@@ -30,7 +30,8 @@ pub fn until_blocking<T>(what: &str, within: Duration, mut probe: impl FnMut() -
     }
 }
 
-/// Lets `span` pass because the test is about that much time passing, not because something might be ready then.
+/// Lets `span` pass because the test is about that much time passing, not because something might be ready
+/// then.
 pub async fn let_pass(span: Duration) {
     tokio::time::sleep(span).await;
 }

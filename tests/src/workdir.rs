@@ -1,8 +1,9 @@
-//! A temporary folder, and the certainty that nothing started in it outlives the test.
+//! A temporary folder. Processes that run in it do not outlive the test.
 //!
-//! A test can end in ways that run no destructor: it is killed, or it is a `static`. So each folder has a
-//! watchman, a shell that waits for the end of a pipe whose other end only this process holds. When the pipe
-//! closes, whatever the reason, it ends every process whose working directory is in the folder and removes it.
+//! A test can end without running destructors: it is killed, or the folder is in a `static`. So each folder
+//! has a watchman, a shell that waits for the end of a pipe whose other end only this process holds. When the
+//! pipe closes, whatever the reason, it ends every process whose working directory is in the folder and
+//! removes it.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -26,7 +27,7 @@ done
 
 /// A folder under the system's temporary folder, removed with everything that runs in it.
 ///
-/// Set `TESTS_KEEP` to look at it afterwards.
+/// Set `TESTS_KEEP` to keep it.
 #[derive(Debug)]
 pub struct Workdir {
     path: PathBuf,
@@ -34,7 +35,7 @@ pub struct Workdir {
 }
 
 impl Workdir {
-    /// Makes a folder that only we may enter.
+    /// Creates a folder that only the current user may enter.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("auth-e2e.").tempdir().expect("a temporary folder");
         let path = fs::canonicalize(folder.keep()).expect("the folder was just made");

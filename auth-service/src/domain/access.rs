@@ -10,7 +10,7 @@ use super::user::PermissionSet;
 /// `client_id` of tokens from the service's own login endpoint.
 pub const FIRST_PARTY: &str = "first-party";
 
-/// What an access token says. Serialises to the claims on the wire.
+/// The claims of an access token. Serialises to their form on the wire.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names are those of the claims, see docs/protocols.md, \"Access token\"")]
 pub struct AccessClaims<'a> {
@@ -31,15 +31,15 @@ pub struct AccessClaims<'a> {
     pub extra: &'a Map<String, Value>,
 }
 
-/// The permissions a token carries: all the user has, or those of them that were asked for at login.
+/// The permissions of a token: all permissions of the user, or only those requested at login.
 pub fn granted(held: &PermissionSet, asked_for: Option<&PermissionSet>) -> PermissionSet {
     asked_for.map_or_else(|| held.clone(), |asked_for| held.intersection(asked_for))
 }
 
-/// When a token issued at `iat` ends: after `ttl`, and in any case while verifiers still know its key. The key's end leaves room for
-/// every `ttl` (rule K2), unless the release before announced it.
+/// The expiry of a token issued at `iat`: after `ttl`, but always before verifiers forget its key. The key's
+/// end leaves room for every `ttl` (rule K2), unless the previous release announced it.
 ///
-/// `margin` is the leeway and twice the clock bound.
+/// `margin` is the leeway plus twice the clock bound.
 pub fn expiry(iat: UnixTime, ttl: Seconds, key: &KeySchedule, margin: Seconds) -> UnixTime {
     let exp = iat + ttl;
     key.end.map_or(exp, |end| exp.min(end.expires_at - margin))

@@ -1,11 +1,11 @@
-//! What the audit log records.
+//! Events of the audit log.
 
 use std::fmt;
 
 use ring::digest;
 use verifier::UnixTime;
 
-/// Something that happened, in the words of the audit log.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum EventKind {
@@ -61,61 +61,62 @@ impl EventKind {
     }
 }
 
-/// One entry of the audit log, before it has a place in a chain. Holds no secret.
+/// One entry of the audit log, before it is added to a chain. Contains no secret.
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
-    /// What happened.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// Who did it: a user id, or `system`, or `cli`.
+    /// The actor: a user id, or `system`, or `cli`.
     pub actor: Option<String>,
-    /// To whom or what it happened.
+    /// The user or object that it concerns.
     pub subject: Option<String>,
-    /// In which session.
+    /// The session.
     pub session_id: Option<String>,
     /// The client's address.
     pub address: Option<String>,
-    /// Anything else worth knowing.
+    /// Further details.
     pub detail: Option<String>,
 }
 
 impl AuditEvent {
-    /// An event of which nothing else is known yet.
+    /// An event with only a kind.
     pub fn new(kind: EventKind) -> Self {
         Self { kind, actor: None, subject: None, session_id: None, address: None, detail: None }
     }
 
-    /// Says who did it.
+    /// Sets the actor.
     #[must_use]
     pub fn by(self, actor: impl fmt::Display) -> Self {
         Self { actor: Some(actor.to_string()), ..self }
     }
 
-    /// Says to whom or what it happened.
+    /// Sets the user or object that it concerns.
     #[must_use]
     pub fn on(self, subject: impl fmt::Display) -> Self {
         Self { subject: Some(subject.to_string()), ..self }
     }
 
-    /// Says in which session it happened.
+    /// Sets the session.
     #[must_use]
     pub fn in_session(self, id: impl fmt::Display) -> Self {
         Self { session_id: Some(id.to_string()), ..self }
     }
 
-    /// Says from which address it came.
+    /// Sets the client's address.
     #[must_use]
     pub fn from_address(self, address: Option<String>) -> Self {
         Self { address, ..self }
     }
 
-    /// Adds a remark.
+    /// Sets the details.
     #[must_use]
     pub fn detail(self, detail: impl fmt::Display) -> Self {
         Self { detail: Some(detail.to_string()), ..self }
     }
 
-    /// The hash that chains this event to the one before it: SHA-256, lower-case hexadecimal, over the previous hash and the fields,
-    /// each preceded by its length, so that no two events give the same bytes.
+    /// The hash that chains this event to the one before it: SHA-256 in lower-case hexadecimal, over the
+    /// previous hash and the fields. Each field is preceded by its length, so that different events give
+    /// different bytes.
     pub fn chained_hash(&self, prev: &str, chain: &str, seq: i64, at: UnixTime) -> String {
         let (seq, at) = (seq.to_string(), at.0.to_string());
         let fields = [

@@ -1,11 +1,12 @@
-//! The permissions of the admin API, and what an operator may grant: never more than they hold.
+//! The permissions of the admin API, and the rule that operators grant only permissions that they hold.
 
 use super::user::{Permission, PermissionSet};
 
-/// Makes [`AdminPermission`] of rows: name, permission.
+/// Generates [`AdminPermission`] from rows: name, permission.
 macro_rules! admin_permissions {
     ($($name:ident, $permission:literal;)+) => {
-        /// A permission that the admin API requires. Every route of the admin listener under `/admin/v1` names one of them.
+        /// A permission that the admin API requires. Every route of the admin listener under `/admin/v1`
+        /// names one of them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[expect(missing_docs, reason = "the names are those of the permissions")]
         pub enum AdminPermission {
@@ -42,17 +43,18 @@ admin_permissions! {
 }
 
 impl AdminPermission {
-    /// The set of all of them.
+    /// The set of all admin permissions.
     pub fn all() -> PermissionSet {
         Self::ALL.iter().filter_map(|permission| Permission::parse(permission.as_str()).ok()).collect()
     }
 }
 
-/// The built-in role: it has every admin permission of the running release. It can be granted, not changed or deleted.
+/// The built-in role with every admin permission of the running release. It can be granted, but not changed
+/// or deleted.
 pub const ADMIN_ROLE: &str = "admin";
 
-/// The permissions of `roles`, given those that are `stored` for them. Adds every admin permission if [`ADMIN_ROLE`] is among
-/// the roles, because its row may have been written by a release that had fewer.
+/// The permissions of `roles`, given the permissions `stored` for them. Adds every admin permission if
+/// [`ADMIN_ROLE`] is among the roles, because a release with fewer permissions may have written its row.
 pub fn permissions_of<'a>(roles: impl IntoIterator<Item = &'a str>, stored: PermissionSet) -> PermissionSet {
     if roles.into_iter().any(|role| role == ADMIN_ROLE) {
         stored.union(&AdminPermission::all())
@@ -61,17 +63,17 @@ pub fn permissions_of<'a>(roles: impl IntoIterator<Item = &'a str>, stored: Perm
     }
 }
 
-/// Who makes a change, and with which rights.
+/// The author of a change, and their rights.
 #[derive(Clone, Debug)]
 pub struct Actor {
     /// The name in the audit log.
     pub name: String,
-    /// What they may grant and whom they may change.
+    /// The rights with which they make it.
     pub authority: Authority,
 }
 
 impl Actor {
-    /// The command line of a machine that can open the database.
+    /// The command line on a machine with access to the database.
     pub fn command_line() -> Self {
         Self { name: "cli".to_owned(), authority: Authority::Unlimited }
     }
@@ -82,17 +84,17 @@ impl Actor {
 pub enum Authority {
     /// An operator with these permissions.
     Operator(PermissionSet),
-    /// The command line: whoever can open the database needs no permission.
+    /// The command line: access to the database is enough.
     Unlimited,
-    /// Users who change their own password.
+    /// A user who changes their own password.
     Own,
 }
 
 impl Authority {
-    /// Whether someone with this authority may grant `permissions`, or change someone who holds them.
+    /// Whether this authority allows granting `permissions`, or changing a user who holds them.
     ///
-    /// Operators must hold all of them, so that nobody can extend their own permissions. An operator with every admin
-    /// permission may define the permissions of applications, and therefore covers everything.
+    /// Operators must hold all of them, so that they cannot extend their own permissions. An operator with
+    /// every admin permission may define the permissions of applications, and therefore covers everything.
     pub fn covers(&self, permissions: &PermissionSet) -> bool {
         match self {
             Self::Unlimited | Self::Own => true,
@@ -108,13 +110,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_admin_permission_is_one_and_they_are_in_order() {
+    fn admin_permissions_are_valid_and_sorted() {
         assert_eq!(AdminPermission::all().iter().count(), AdminPermission::ALL.len());
         assert!(AdminPermission::ALL.is_sorted_by_key(|permission| permission.as_str()));
     }
 
     #[test]
-    fn the_admin_role_has_every_admin_permission_whatever_is_stored() {
+    fn admin_role_has_every_admin_permission_regardless_of_stored_ones() {
         let stored = || PermissionSet::parse("orders:read users:read").unwrap();
         let all = permissions_of(["clerk", ADMIN_ROLE], stored());
         assert!(all.is_superset(&AdminPermission::all()) && all.contains("orders:read"));
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_covers_what_they_hold_and_with_every_admin_permission_everything() {
+    fn operator_covers_own_permissions_and_full_admin_covers_all() {
         let set = |text: &str| PermissionSet::parse(text).unwrap();
         let some = Authority::Operator(set("users:write orders:read"));
         assert!(some.covers(&set("orders:read")) && some.covers(&set("")));

@@ -1,13 +1,13 @@
-//! The life of a key: when it is announced, when it signs, when it is forgotten.
+//! The life of a key: announcement, signing, expiry.
 //!
 //! Keys form chains, one per signing algorithm and one for the keys that authenticate refresh tokens. A chain
-//! changes only by the [`Change`]s that the functions here propose; the store applies them under a lock.
+//! changes only through the [`Change`]s that these functions propose; the store applies them under a lock.
 
 use std::fmt;
 
 use verifier::{Algorithm, Jwk, Kid, Seconds, UnixTime};
 
-/// What a key may be used for at one instant.
+/// The permitted use of a key at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPhase {
     /// Published, does not sign yet.
@@ -42,12 +42,12 @@ impl KeyPhase {
     }
 }
 
-/// When a key starts to sign and, once a successor is announced, when it stops and when it is forgotten.
+/// When a key starts to sign and, once a successor is announced, when it stops and when it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySchedule {
     /// First second in which the key signs.
     pub activates_at: UnixTime,
-    /// Empty until a successor is announced: a key never retires without one.
+    /// `None` until a successor is announced or the chain is wound down.
     pub end: Option<KeyEnd>,
 }
 
@@ -76,21 +76,22 @@ impl KeySchedule {
         }
     }
 
-    /// The next second after `now` in which the phase changes, if any is known.
+    /// The next second after `now` in which the phase changes; `None` if no change is scheduled.
     pub fn next_change(&self, now: UnixTime) -> Option<UnixTime> {
         let end = self.end.map(|end| [end.retires_at, end.expires_at]);
         std::iter::once(self.activates_at).chain(end.into_iter().flatten()).filter(|at| *at > now).min()
     }
 
-    /// The successor signs from `at`: this key retires then, and stays published for the tail of `policy` (rule K2).
+    /// The schedule with a successor that signs from `at`: this key retires then, and stays published for the
+    /// tail of `policy` (rule K2).
     #[must_use]
     pub fn succeeded(self, at: UnixTime, policy: &RotationPolicy) -> Self {
-        // An end that was announced before is never moved forward: tokens were dated by it.
+        // An announced expiry never moves to an earlier time: the expiry of tokens depends on it.
         let announced = self.end.map_or(at, |end| end.expires_at);
         Self { end: Some(KeyEnd { retires_at: at, expires_at: announced.max(at + policy.tail) }), ..self }
     }
 
-    /// Compromise: every later boundary moves to `now`. There is no fifth phase.
+    /// The schedule after a compromise: every later boundary moves to `now`. There is no fifth phase.
     #[must_use]
     pub fn cut_short(self, now: UnixTime) -> Self {
         let end = self.end.unwrap_or(KeyEnd { retires_at: now, expires_at: now });
@@ -101,14 +102,14 @@ impl KeySchedule {
     }
 }
 
-/// Durations that fit together; [`Config`](crate::config::Config) refuses those that do not.
+/// A consistent set of durations; [`Config`](crate::config::Config) refuses inconsistent ones.
 #[derive(Clone, Copy, Debug)]
 pub struct RotationPolicy {
     /// How long a key signs before its successor is due.
     pub period: Seconds,
-    /// How long a key is published before it signs: longer than any cache may hold a key set.
+    /// How long a key is published before it signs: longer than any cache may keep a key set.
     pub publish_ahead: Seconds,
-    /// How long a key stays published after it retired: at least as long as anything that it signed is accepted.
+    /// How long a key stays published after it retires: at least until all its signatures have expired.
     pub tail: Seconds,
 }
 
@@ -124,7 +125,7 @@ pub enum Chain {
 const REFRESH_MAC: &str = "refresh-mac";
 
 impl Chain {
-    /// Every chain there may be.
+    /// All possible chains.
     pub const ALL: [Self; 4] = [
         Self::Signing(Algorithm::ES256),
         Self::Signing(Algorithm::EdDSA),
@@ -152,23 +153,23 @@ impl fmt::Display for Chain {
     }
 }
 
-/// Where a key stands in its chain.
+/// A key's place in its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainKey {
-    /// Names the key for ever.
+    /// The key's name, which never changes.
     pub kid: Kid,
     /// Its place in the chain, from 1.
     pub generation: i64,
     /// When it signs and is published.
     pub schedule: KeySchedule,
-    /// When it was declared compromised.
+    /// When it was marked as compromised.
     pub compromised_at: Option<UnixTime>,
 }
 
-/// A new key that is in no chain yet.
+/// A new key that does not belong to a chain yet.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// The thumbprint of a signing key; a random name for a MAC key, which is never published.
+    /// The thumbprint of a signing key; a random name for a MAC key, because MAC keys are never published.
     pub kid: Kid,
     /// The public half of a signing key.
     pub public_jwk: Option<Jwk>,
@@ -176,7 +177,7 @@ pub struct NewKey {
     pub sealed: String,
 }
 
-/// One change of a chain. All changes proposed together are applied in one transaction.
+/// One change of a chain. Changes that are proposed together are applied in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A new key is announced.
@@ -186,36 +187,37 @@ pub enum Change {
         /// When it signs.
         schedule: KeySchedule,
     },
-    /// The schedule of an existing key moves.
+    /// An existing key gets a new schedule.
     Reschedule {
-        /// Which key.
+        /// The key.
         generation: i64,
         /// Its new schedule.
         schedule: KeySchedule,
     },
-    /// The key is marked as compromised, besides being rescheduled.
+    /// The key is marked as compromised. A separate change reschedules it.
     Compromise {
-        /// Which key.
+        /// The key.
         generation: i64,
     },
 }
 
-/// What a rule decides for a chain: changes that are applied in one transaction. Empty when there is nothing to do.
+/// The decision of a rule for a chain: changes that are applied in one transaction. May be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order in which they are applied.
+    /// The changes, in order of application.
     pub changes: Vec<Change>,
-    /// The generation of the key that takes over, if one does: announced, or promoted because its predecessor is compromised.
+    /// The generation of the successor, if any: announced, or promoted because its predecessor is
+    /// compromised.
     pub successor: Option<i64>,
 }
 
 impl Plan {
-    /// Whether there is nothing to do.
+    /// Whether the plan contains no change.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// Announces the next generation of `chain`, which signs from `at`.
+    /// Adds the announcement of the next generation of `chain`, which signs from `at`.
     fn announce(&mut self, chain: &[ChainKey], at: UnixTime) {
         let generation = next_generation(chain);
         self.changes.push(Change::Announce { generation, schedule: KeySchedule::starting(at) });
@@ -238,10 +240,11 @@ pub enum RotationError {
     },
 }
 
-/// The successor that is due now, if any (docs/protocols.md, "The life of a key").
+/// Announces the successor if it is due now (docs/protocols.md, "The life of a key").
 ///
-/// The first key of an empty chain signs immediately when `founding` is set (first start). A chain that is added to a running
-/// installation is announced like any key, because caches do not know it yet.
+/// If `founding` is set (first start), the first key of an empty chain signs immediately. The first key of a
+/// chain that is added to a running installation is announced like any other, because caches do not have it
+/// yet.
 pub fn successor_if_due(chain: &[ChainKey], policy: &RotationPolicy, founding: bool, now: UnixTime) -> Plan {
     let mut plan = Plan::default();
     match newest(chain) {
@@ -254,7 +257,8 @@ pub fn successor_if_due(chain: &[ChainKey], policy: &RotationPolicy, founding: b
     plan
 }
 
-/// The successor of the newest key, announced now: it signs after `publish_ahead`, and its predecessor retires in the same second.
+/// Announces the successor of the newest key now: it signs after `publish_ahead`, and its predecessor retires
+/// in the same second.
 pub fn announce(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Result<Plan, RotationError> {
     let mut plan = Plan::default();
     let at = now + policy.publish_ahead;
@@ -264,7 +268,7 @@ pub fn announce(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> R
             KeyPhase::Pending => {
                 return Err(RotationError::Pending { earliest_at: newest.schedule.activates_at });
             }
-            // Also a key that was wound down, if it still signs: it goes on until the new one may.
+            // This includes a key that was wound down but still signs: it continues until the new key signs.
             KeyPhase::Active => plan.reschedule(newest, newest.schedule.succeeded(at, policy)),
             KeyPhase::Retiring | KeyPhase::Expired => {}
         }
@@ -272,8 +276,8 @@ pub fn announce(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> R
     Ok(plan)
 }
 
-/// A chain whose algorithm is no longer configured: when its last key would be due for rotation, it retires without a
-/// successor. Until then it signs, for replicas that still run with the old configuration.
+/// Ends a chain whose algorithm is no longer configured: when its last key is due for rotation, the key
+/// retires without a successor. Until then it signs, for replicas that still run with the old configuration.
 pub fn wind_down(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> Plan {
     let mut plan = Plan::default();
     if let Some(newest) = newest(chain)
@@ -285,13 +289,13 @@ pub fn wind_down(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> 
     plan
 }
 
-/// Takes a key out of use immediately (rule K6), keeping a signer at every instant.
+/// Ends the use of a compromised key immediately (rule K6). The chain has a signer at every instant.
 ///
-/// - the active key: a pending successor signs from now on, else a new one does;
-/// - the pending key: another successor is announced, and the active key signs until that one may;
-/// - a retiring or expired key: nothing has to take its place.
+/// - active key: its pending successor signs from now on, or else a new key;
+/// - pending key: another successor is announced, and the active key signs until that successor does;
+/// - retiring or expired key: no successor is needed.
 ///
-/// Empty when the key is already marked.
+/// Returns an empty plan if the key is already marked.
 pub fn compromise(chain: &[ChainKey], generation: i64, policy: &RotationPolicy, now: UnixTime) -> Plan {
     let mut plan = Plan::default();
     let unmarked = |key: &&ChainKey| key.generation == generation && key.compromised_at.is_none();
@@ -317,17 +321,19 @@ pub fn compromise(chain: &[ChainKey], generation: i64, policy: &RotationPolicy, 
 }
 
 fn newest(chain: &[ChainKey]) -> Option<&ChainKey> {
-    // A compromised key never decides when the next one is due: its successor exists, or it was only retiring.
+    // A compromised key does not affect the due time of the next one: it has a successor, or was only
+    // retiring.
     chain.iter().filter(|key| key.compromised_at.is_none()).max_by_key(|key| key.generation)
 }
 
-/// No generation is used twice, not even that of a compromised key.
+/// Generations are never reused, not even that of a compromised key.
 fn next_generation(chain: &[ChainKey]) -> i64 {
     chain.iter().map(|key| key.generation).max().unwrap_or(0) + 1
 }
 
 fn is_due(newest: &ChainKey, policy: &RotationPolicy, now: UnixTime) -> bool {
-    // A newest key with an end was wound down; its chain is configured again and needs a successor soon.
+    // If the newest key has an end, the chain was wound down; now it is configured again and needs a
+    // successor.
     let wound_down = newest.schedule.end.is_some();
     let due_at = newest.schedule.activates_at + (policy.period - policy.publish_ahead);
     now >= newest.schedule.activates_at && (wound_down || now >= due_at)
@@ -409,7 +415,7 @@ mod tests {
             chain = apply(&chain, changes, now);
             assert_eq!(signers(&chain, now).len(), 1, "at second {second}");
         }
-        // Each successor is announced so early that it signs when the period is over.
+        // Each successor is announced early enough to sign when the period is over.
         let starts: Vec<_> = chain.iter().map(|key| (key.schedule.activates_at - NOW).0).collect();
         assert_eq!(starts, [0, 1_000, 2_000, 3_000, 4_000, 5_000]);
     }
@@ -474,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn announced_end_is_never_moved_forward() {
+    fn announced_expiry_never_moves_to_an_earlier_time() {
         let longer = RotationPolicy { tail: Seconds(5_000), ..POLICY };
         let chain = apply(&founded(), announce(&founded(), &longer, NOW).unwrap(), NOW);
         let end = chain[0].schedule.end.unwrap();
@@ -485,7 +491,7 @@ mod tests {
         assert_eq!(again[0].schedule.end.unwrap().expires_at, end.expires_at);
     }
 
-    /// An algorithm that is no longer configured: its last key was wound down, at the given time.
+    /// A chain that was wound down at the given time, because its algorithm is no longer configured.
     fn wound_down(at: UnixTime) -> Vec<ChainKey> {
         let mut chain = founded();
         chain = apply(&chain, wind_down(&chain, &POLICY, at), at);

@@ -1,27 +1,29 @@
-//! How long a name or an address has to wait after failed logins. Never for ever: a lock would let anyone lock anyone out.
+//! The wait after failed logins, per name and per address. It is limited: with a permanent lock, an attacker
+//! could lock out any user.
 
 use verifier::{Seconds, UnixTime};
 
-/// Failures of one name or one address.
+/// Failed logins with one name or from one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failures {
-    /// How many in a row, none of them older than [`FORGET_AFTER`] when the next came.
+    /// The number of failures in a row, each less than [`FORGET_AFTER`] after the one before.
     pub count: i64,
-    /// When the last one was.
+    /// The time of the last failure.
     pub last_at: UnixTime,
 }
 
-/// Failures are forgotten when none was added for this long.
+/// Failures are forgotten after this time without a new one.
 pub const FORGET_AFTER: Seconds = Seconds(15 * 60);
-/// Failures of one presented name that cost nothing.
+/// Failures with one presented name before a wait is imposed.
 pub const FREE_BY_NAME: i64 = 5;
-/// Failures from one address that cost nothing: many people share one.
+/// Failures from one address before a wait is imposed: many users can share an address.
 pub const FREE_BY_ADDRESS: i64 = 20;
 
 const LONGEST_WAIT: i64 = 60;
 
 impl Failures {
-    /// How long the next attempt has to wait, beyond the first `free` failures: 1 s, doubling to 60 s. `None`: not at all.
+    /// The remaining wait: none for fewer than `free` failures, then 1 s, doubling up to 60 s. `None`: no
+    /// wait.
     pub fn wait(&self, free: i64, now: UnixTime) -> Option<Seconds> {
         let beyond = self.count - free;
         if beyond < 0 || now - self.last_at >= FORGET_AFTER {
@@ -43,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn first_failures_are_free_then_the_wait_doubles_to_a_minute() {
+    fn wait_starts_after_free_failures_and_doubles_to_a_minute() {
         let waits: Vec<Option<i64>> = (3..14).map(|count| wait(count, 0)).collect();
         let expected = [
             None,
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn wait_ends_to_the_second_and_is_forgotten() {
+    fn wait_ends_to_the_second_and_failures_are_forgotten() {
         assert_eq!((wait(7, 3), wait(7, 4)), (Some(1), None));
         assert_eq!(wait(100, 899), None);
     }

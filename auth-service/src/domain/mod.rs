@@ -1,4 +1,4 @@
-//! The rules: plain functions of values and a time. Knows nothing of HTTP, SQL or tasks.
+//! The rules: plain functions of values and a time. Contains no HTTP, SQL or tasks.
 
 pub mod access;
 pub mod audit;
@@ -29,14 +29,14 @@ pub fn random_16(entropy: &dyn Entropy) -> Result<[u8; 16], EntropyError> {
     Ok(bytes)
 }
 
-/// For `#[serde(default, deserialize_with = "not_null")]`: a member that may be left out, but not be null.
+/// For `#[serde(default, deserialize_with = "not_null")]`: a member that may be absent, but not null.
 pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Lower-case hexadecimal.
+/// The bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {

@@ -1,4 +1,4 @@
-//! Passwords: which are good enough, how they are hashed, and what a stored hash may cost.
+//! Passwords: strength rules, hashing, and limits on the cost of stored hashes.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,23 +12,24 @@ use zeroize::Zeroizing;
 use super::user::fold;
 
 thread_local! {
-    /// What the last hash on this thread worked in, unless it was [given back](HashPolicy::give_back_more). Kept for the next one: taken from the heap each time, blocks of 19 MiB leave
-    /// holes that the next one does not fit into, and a replica with two hashing threads grows by 200 MiB.
+    /// The memory of the last hash on this thread, unless it was [released](HashPolicy::give_back_more). It
+    /// is reused, because allocating 19 MiB for every hash fragments the heap: a replica with two hashing
+    /// threads grows by 200 MiB.
     static WORKSPACE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a person typed, in NFC so that every keyboard spells it alike. Wiped from memory when dropped.
+/// A typed password in NFC, so that it is the same from every keyboard. Wiped from memory when dropped.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// Takes over what was typed, of any length.
+    /// Normalises a typed password of any length.
     pub fn new(typed: String) -> Self {
         let typed = Zeroizing::new(typed);
         if is_nfc_quick(typed.chars()) == IsNormalized::Yes {
             return Self(typed);
         }
-        // NFC triples the bytes at most (Unicode UAX #15); room for all, or growing would leave copies behind.
+        // NFC at most triples the bytes (Unicode UAX #15). Growing the string would leave copies in memory.
         let mut composed = Zeroizing::new(String::with_capacity(typed.len() * 3));
         composed.extend(typed.nfc());
         Self(composed)
@@ -51,40 +52,44 @@ impl<'de> Deserialize<'de> for Password {
     }
 }
 
-/// Why a password is not accepted. The message follows "the password".
+/// Why a password is refused. The message follows "the password".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
-    /// Fewer code points than the policy asks for.
+    /// Fewer code points than the policy requires.
     #[error("must have at least {0} characters")]
     TooShort(u32),
     /// More code points than [`PasswordPolicy::LONGEST`].
     #[error("must have at most {} characters", PasswordPolicy::LONGEST)]
     TooLong,
-    /// It contains the name it belongs to.
+    /// It contains the user name.
     #[error("must not contain the user name")]
     ContainsUsername,
-    /// Found within few guesses; the text says what gave it away.
+    /// It can be guessed with few attempts; the text gives the reason.
     #[error("is too easy to guess. {0}")]
     Guessable(String),
 }
 
-/// Which passwords are accepted: long enough and hard to guess. No rules of composition (NIST SP 800-63B-4 §3.1.1.2).
+/// Rules for new passwords: length and resistance to guessing. There are no composition rules (NIST SP
+/// 800-63B-4 §3.1.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasswordPolicy {
-    /// The fewest code points.
+    /// The minimum number of code points.
     pub min_length: u32,
 }
 
 impl PasswordPolicy {
-    /// The most code points.
+    /// The maximum number of code points.
     pub const LONGEST: usize = 256;
 
-    /// As many code points are judged: the time grows with the square, and 100 made to be slow would take a second.
+    /// The number of code points that are estimated: the time grows with the square, and 100 chosen by an
+    /// attacker would take a second.
     const JUDGED: usize = 48;
 
-    /// Says whether the user with this normalised name may have this password. Takes milliseconds of CPU, a tenth of a second at worst.
+    /// Checks a new password of the user with this normalised name. Takes milliseconds of CPU time, at most
+    /// 100 ms.
     ///
-    /// The guesser's dictionary holds the 30,000 most common passwords, so it is the block list as well.
+    /// The estimator's dictionary contains the 30,000 most common passwords, so it also serves as the block
+    /// list.
     pub fn check(&self, password: &Password, username: &str) -> Result<(), WeakPassword> {
         let length = password.0.chars().count();
         if length < self.min_length as usize {
@@ -93,7 +98,7 @@ impl PasswordPolicy {
         if length > Self::LONGEST {
             return Err(WeakPassword::TooLong);
         }
-        // A name of one or two letters stands in most good passwords.
+        // Most good passwords contain some name of one or two letters.
         if username.chars().count() > 2 && Zeroizing::new(fold(&password.0)).contains(username) {
             return Err(WeakPassword::ContainsUsername);
         }
@@ -111,7 +116,7 @@ impl PasswordPolicy {
     }
 }
 
-/// What a hash costs.
+/// The cost of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashPolicy {
     /// Memory in KiB (`m`).
@@ -122,27 +127,28 @@ pub struct HashPolicy {
     pub parallelism: u32,
 }
 
-/// A hash could not be computed, or a stored one may not be.
+/// Why a hash was not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashFailure {
-    /// The memory for it cannot be had.
-    #[error("no memory for a password hash")]
+    /// There is not enough memory.
+    #[error("not enough memory for a password hash")]
     OutOfMemory,
-    /// The stored text is no argon2id hash.
+    /// The stored text is not an argon2id hash.
     #[error("the stored password hash is malformed")]
     Malformed,
-    /// The stored hash asks for more than [`HashPolicy::MOST`].
+    /// The stored hash costs more than [`HashPolicy::MOST`].
     #[error("the stored password hash costs more than is allowed")]
     TooExpensive,
 }
 
 impl HashPolicy {
-    /// The most that a stored hash may cost: whoever can write a row must not be able to take the machine down.
+    /// The maximum cost of a stored hash, so that write access to a row is not enough to overload the
+    /// machine.
     pub const MOST: Self = Self { memory_kib: 256 * 1024, iterations: 16, parallelism: 16 };
 
     const OUTPUT_LEN: usize = 32;
 
-    /// The fewest iterations that make up for `memory_kib`; `None` when there is too little memory for any.
+    /// The minimum number of iterations for `memory_kib`; `None` if the memory is too small for any number.
     ///
     /// Source: OWASP password storage cheat sheet, Argon2id.
     pub fn fewest_iterations(&self) -> Option<u32> {
@@ -162,8 +168,8 @@ impl HashPolicy {
         Ok(self.write(salt, &output))
     }
 
-    /// A hash of no password at the same cost, made without computing one: what a login without a user is checked
-    /// against, so that it takes as long.
+    /// A hash that matches no password but costs the same to check. A login without a user is checked against
+    /// it, so that it takes the same time. No hash is computed to make it.
     pub fn dummy(&self) -> PasswordHash {
         self.write(&[0; 16], &[0; Self::OUTPUT_LEN])
     }
@@ -182,10 +188,11 @@ impl HashPolicy {
         Ok(Verification { matches: hash.verify(password)?, needs_rehash: hash.needs_rehash(self) })
     }
 
-    /// Gives back what a dearer hash on this thread worked in: one that was made elsewhere may have needed 256 MiB.
+    /// Releases this thread's hashing memory if it is larger than this policy needs: a stored hash with
+    /// another policy may have needed 256 MiB.
     pub fn give_back_more(&self) {
         WORKSPACE.with_borrow_mut(|workspace| {
-            // A block is a KiB.
+            // A block is 1 KiB.
             if workspace.len() > self.memory_kib as usize {
                 *workspace = Vec::new();
             }
@@ -218,7 +225,7 @@ impl HashPolicy {
     }
 }
 
-/// A password hash as it is stored: a PHC string. Not shown by `Debug`, because it can be attacked offline.
+/// A stored password hash: a PHC string. `Debug` does not show it, because it can be attacked offline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
@@ -242,7 +249,7 @@ impl Verification {
 }
 
 impl PasswordHash {
-    /// The hash in this column; its form is checked when it is used.
+    /// Wraps a stored hash; its form is checked on use.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -252,20 +259,20 @@ impl PasswordHash {
         &self.0
     }
 
-    /// Whether the password is the one that was hashed. Compares in constant time; costs what the stored hash says,
-    /// which is at most [`HashPolicy::MOST`].
+    /// Whether the password matches the hash. Compares in constant time; the cost is that of the stored hash,
+    /// at most [`HashPolicy::MOST`].
     pub fn verify(&self, password: &Password) -> Result<bool, HashFailure> {
         let stored = self.parse()?;
         let computed = stored.policy.compute(password, &stored.salt, stored.output.len())?;
         Ok(computed.ct_eq(&stored.output).into())
     }
 
-    /// Whether the hash may be computed at all: well-formed, and no dearer than [`HashPolicy::MOST`].
+    /// Checks that the hash is well-formed and costs at most [`HashPolicy::MOST`].
     pub fn check(&self) -> Result<(), HashFailure> {
         self.parse().map(drop)
     }
 
-    /// Whether the next login should replace the hash by one of `policy`.
+    /// Whether the next login should replace the hash with one of `policy`.
     pub fn needs_rehash(&self, policy: &HashPolicy) -> bool {
         self.parse().map_or(true, |stored| {
             stored.policy != *policy || stored.output.len() < HashPolicy::OUTPUT_LEN || stored.salt.len() < 16
@@ -340,15 +347,16 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_of_the_reference_implementation_verifies() {
-        // `echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 24`, from the README of phc-winner-argon2.
+    fn hash_of_the_reference_implementation_verifies() {
+        // `echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 24`, from the README of
+        // phc-winner-argon2.
         let hash =
             stored("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc");
         assert_eq!(hash.verify(&password("password")), Ok(true));
     }
 
     #[test]
-    fn keyboards_that_compose_differently_spell_one_password() {
+    fn composed_and_decomposed_input_is_one_password() {
         let hash = CHEAP.hash(&password("cre\u{300}me bru\u{302}le\u{301}e"), &[1; 16]).unwrap();
         assert_eq!(hash.verify(&password("crème brûlée")), Ok(true));
         // NFC, not NFKC: a ligature is another character.
@@ -356,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dummy_costs_the_same_and_matches_nothing() {
+    fn dummy_costs_the_same_and_matches_nothing() {
         let policy = HashPolicy { memory_kib: 64, iterations: 3, parallelism: 2 };
         assert!(!policy.dummy().needs_rehash(&policy));
         assert_eq!(policy.dummy().verify(&password("")), Ok(false));
@@ -367,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn monster_parameters_are_refused_before_they_cost_anything() {
+    fn excessive_parameters_are_refused_without_hashing() {
         for parameters in
             ["m=262145,t=1,p=1", "m=64,t=17,p=1", "m=1024,t=1,p=17", "m=4294967295,t=4294967295,p=1"]
         {
@@ -379,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_memory_is_kept_than_the_policy_needs() {
+    fn memory_beyond_the_policy_is_released() {
         let kept = || WORKSPACE.with_borrow(Vec::len);
         HashPolicy { memory_kib: 128, ..CHEAP }.dummy().verify(&password("x")).unwrap();
         CHEAP.give_back_more();
@@ -390,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_argon2id_hash_is_malformed() {
+    fn other_text_than_argon2id_is_malformed() {
         for text in [
             "",
             "!",
@@ -406,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_policy_asks_for_a_rehash() {
+    fn changed_policy_needs_a_rehash() {
         let hash = CHEAP.hash(&password("x"), &[0; 16]).unwrap();
         assert!(!hash.needs_rehash(&CHEAP));
         for other in [
@@ -455,13 +463,13 @@ mod tests {
     }
 
     #[test]
-    fn the_user_name_may_not_stand_inside_in_any_case() {
+    fn password_must_not_contain_the_user_name_in_any_case() {
         assert_eq!(check("plum-ALICE-cobalt-49", "alice"), Err(WeakPassword::ContainsUsername));
         assert_eq!(check("plum-tractor-cobalt-49", "al"), Ok(()));
     }
 
     #[test]
-    fn neither_password_nor_hash_is_shown() {
+    fn debug_shows_neither_password_nor_hash() {
         let shown = format!("{:?} {:?}", password("s3cret"), CHEAP.dummy());
         assert_eq!(shown, "Password(..) PasswordHash(..)");
     }

@@ -1,11 +1,11 @@
-//! What users prove about who they are. Only a [`Proof`] starts a session.
+//! Proof of a user's identity. Only a [`Proof`] can start a session.
 
 use verifier::UnixTime;
 
 use super::password::Verification;
 use super::user::UserId;
 
-/// A way to prove who one is, in the words of RFC 8176.
+/// An authentication method, with its name in RFC 8176.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// A password.
@@ -21,7 +21,8 @@ impl Method {
     }
 }
 
-/// A user who proved who they are, how, and when. Each method has its own constructor, and there is no other way to get one.
+/// An authenticated user, with methods and time. Each method has its own constructor; a proof cannot be made
+/// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     user: UserId,
@@ -31,7 +32,8 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// The proof of a password, if it matched the stored hash of this credential version. `at` is the time on the shared clock.
+    /// The proof by a password that was compared with the stored hash of this credential version. `None`
+    /// unless it `matches`.
     pub fn by_password(
         user: UserId,
         credential_version: i64,
@@ -42,17 +44,17 @@ impl Proof {
         verification.matches().then_some(Self { user, credential_version, methods, at })
     }
 
-    /// Who proved it.
+    /// The authenticated user.
     pub fn user(&self) -> UserId {
         self.user
     }
 
-    /// The version of the credentials that were checked. If they changed since, the proof is void.
+    /// The version of the checked credentials. If they have changed since, the proof is void.
     pub fn credential_version(&self) -> i64 {
         self.credential_version
     }
 
-    /// When it was proved: the claim `auth_time`.
+    /// When the user authenticated: the claim `auth_time`.
     pub fn at(&self) -> UnixTime {
         self.at
     }

@@ -1,7 +1,7 @@
 //! The refresh token: a session id, a generation and a MAC. Nothing is stored per token.
 //!
-//! `rt1.` + base64url(MAC key id, u32 ‖ session id, 16 bytes ‖ generation, u32 ‖ HMAC-SHA-256 tag, 32 bytes), numbers in
-//! network byte order, the tag over everything before it including the prefix: 79 characters.
+//! `rt1.` + base64url(MAC key id, u32 ‖ session id, 16 bytes ‖ generation, u32 ‖ HMAC-SHA-256 tag, 32 bytes),
+//! numbers in network byte order, the tag over everything before it including the prefix: 79 characters.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,18 +15,18 @@ const BODY: usize = 4 + 16 + 4;
 const TAG: usize = 32;
 const ENCODED: usize = (BODY + TAG) * 4 / 3 + 1;
 
-/// What a refresh token says, before or after its MAC was checked.
+/// The content of a refresh token, before or after the check of its MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshClaims {
-    /// The key of the MAC.
+    /// The id of the MAC key.
     pub mac_key_id: u32,
     /// The session it belongs to.
     pub session_id: SessionId,
-    /// Which of the session's tokens it is.
+    /// The token's generation in the session.
     pub generation: Generation,
 }
 
-/// A token of the right shape whose MAC was not checked yet.
+/// A well-formed token with an unchecked MAC.
 #[derive(Debug)]
 pub struct UncheckedRefreshToken {
     claims: RefreshClaims,
@@ -34,7 +34,7 @@ pub struct UncheckedRefreshToken {
 }
 
 impl UncheckedRefreshToken {
-    /// Reads the token; `None` when it has another shape or another spelling than ours.
+    /// Parses the token; `None` if it is malformed or not in its canonical spelling.
     pub fn parse(token: &str) -> Option<Self> {
         let encoded = token.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED)?;
         let mut bytes = [0; BODY + TAG];
@@ -50,19 +50,19 @@ impl UncheckedRefreshToken {
         Some(Self { claims, tag: tag.try_into().ok()? })
     }
 
-    /// The id of the key that must have made the MAC.
+    /// The id of the key to check the MAC with.
     pub fn mac_key_id(&self) -> u32 {
         self.claims.mac_key_id
     }
 
-    /// The claims, if the MAC is ours. Compares in constant time.
+    /// The claims if the MAC is valid. Compares in constant time.
     pub fn check(&self, key: &hmac::Key) -> Option<RefreshClaims> {
         hmac::verify(key, &authenticated(&self.claims), &self.tag).ok().map(|()| self.claims)
     }
 }
 
 impl RefreshClaims {
-    /// The token that carries these claims.
+    /// The token with these claims.
     pub fn seal(&self, key: &hmac::Key) -> SecretString {
         let authenticated = authenticated(self);
         let mut bytes = [0; BODY + TAG];
@@ -74,8 +74,8 @@ impl RefreshClaims {
         token.into()
     }
 
-    /// The `jti` of the access token that goes with this refresh token, so that a repeated request is answered with the
-    /// same one: base64url of 16 bytes, 22 characters.
+    /// The `jti` of the access token issued with this refresh token: base64url of 16 bytes, 22 characters. It
+    /// is derived, so that a repeated request gets the same `jti`.
     pub fn token_id(&self, key: &hmac::Key) -> String {
         let mut input = [0; 3 + 16 + 4];
         input[..3].copy_from_slice(b"jti");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn token_survives_the_round_trip_and_has_the_documented_length() {
+    fn round_trip_keeps_the_claims_and_the_documented_length() {
         let token = claims().seal(&key(1));
         assert_eq!(token.expose_secret().len(), 79);
         let parsed = UncheckedRefreshToken::parse(token.expose_secret()).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_changed_character_is_accepted() {
+    fn changed_characters_are_refused() {
         let token = claims().seal(&key(1)).expose_secret().to_owned();
         for at in 0..token.len() {
             for replacement in ['A', 'b', '0', '-', '=', '+'] {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn other_shapes_are_not_tokens() {
+    fn malformed_tokens_are_refused() {
         let token = claims().seal(&key(1)).expose_secret().to_owned();
         for wrong in ["", "rt1.", &token[1..], &format!("{token}A"), &token.replace("rt1.", "rt2.")] {
             assert!(UncheckedRefreshToken::parse(wrong).is_none(), "{wrong}");

@@ -1,26 +1,26 @@
-//! What a replica says of itself.
+//! The state that replicas report.
 
 use std::fmt;
 
 use verifier::{Algorithm, Seconds, UnixTime};
 
-/// A replica that has not been heard of for this long is silent: a few beats.
+/// A replica without a heartbeat for this time is silent: a few intervals.
 pub const SILENT_AFTER: Seconds = Seconds(10);
-/// A replica that has not been heard of for this long is forgotten.
+/// A replica without a heartbeat for this time is removed from the list.
 pub const FORGET_AFTER: Seconds = Seconds(600);
 
-/// Whether a replica takes part.
+/// The state of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaState {
-    /// It may issue.
+    /// It can issue tokens.
     Ready,
-    /// It may not issue at the moment; its `/readyz` says why.
+    /// It cannot issue tokens at the moment; its `/readyz` lists the reasons.
     NotReady,
-    /// An operator wants it out of the rotation. It serves what still comes.
+    /// An operator took it out of the rotation. It still serves requests.
     Draining,
-    /// It was told to end.
+    /// The process is stopping.
     Stopping,
-    /// Nothing has been heard of it for a while.
+    /// It has not sent a heartbeat for [`SILENT_AFTER`].
     Silent,
 }
 
@@ -36,7 +36,7 @@ impl ReplicaState {
         }
     }
 
-    /// What a replica wrote of itself. An unknown word is one of a newer release: not ready, as far as we can tell.
+    /// Parses a stored state. An unknown word comes from a newer release and is read as not ready.
     pub fn parse(word: &str) -> Self {
         [Self::Ready, Self::Draining, Self::Stopping]
             .into_iter()
@@ -45,12 +45,12 @@ impl ReplicaState {
     }
 }
 
-/// The generation of the key that signs, for each algorithm that has one.
+/// The generation of the active key of each algorithm that has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyGenerations(pub Vec<(Algorithm, i64)>);
 
 impl KeyGenerations {
-    /// Reads what `Display` wrote. What a newer release adds is left out.
+    /// Parses the form that `Display` writes. Entries of a newer release are ignored.
     pub fn parse(text: &str) -> Self {
         let read = |entry: &str| {
             let (algorithm, generation) = entry.split_once(' ')?;
@@ -70,45 +70,45 @@ impl fmt::Display for KeyGenerations {
     }
 }
 
-/// What a replica says of itself.
+/// A replica's report about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaReport {
-    /// Names the process, and its chain in the audit log.
+    /// The id of the process, and of its chain in the audit log.
     pub id: String,
-    /// The name of the machine.
+    /// The host name.
     pub name: String,
     /// The release.
     pub version: String,
-    /// Where the public listener is.
+    /// The address of the public listener.
     pub public_addr: String,
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     pub admin_addr: String,
-    /// Whether it takes part.
+    /// Its state.
     pub state: ReplicaState,
     /// The version of the key table that it has read.
     pub key_changes: i64,
-    /// Which keys sign.
+    /// The active keys.
     pub key_generations: KeyGenerations,
-    /// For how long it may sign without confirming its keys.
+    /// How long it may still sign without confirming its keys.
     pub lease_left: Seconds,
-    /// How old its knowledge of revocations is, in milliseconds. `None` before the first read.
+    /// The age of its revocations in milliseconds. `None` before the first read.
     pub feed_lag_ms: Option<i64>,
     /// The version of the stored settings that it has read.
     pub settings_version: i64,
-    /// Whether it goes on without that version, because it cannot use it.
+    /// Whether it keeps older settings because it cannot use that version.
     pub is_refusing_settings: bool,
-    /// Whether an operator wants it out of the rotation.
+    /// Whether an operator took it out of the rotation.
     pub is_drain_wanted: bool,
 }
 
-/// A replica as the others see it.
+/// A replica in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaRow {
-    /// What it said last. Silent if that is long ago.
+    /// Its last report. If that is too old, the state is `Silent`.
     pub report: ReplicaReport,
-    /// When it was first heard of.
+    /// The time of the first heartbeat.
     pub started_at: UnixTime,
-    /// When it was last heard of.
+    /// The time of the last heartbeat.
     pub seen_at: UnixTime,
 }
 
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_values_parse_back() {
         for generations in
             [vec![], vec![(Algorithm::ES256, 3)], vec![(Algorithm::EdDSA, 1), (Algorithm::RS256, 12)]]
         {

@@ -1,17 +1,17 @@
-//! What resource servers must refuse although its tokens are still in date, and for how long they must remember it.
+//! Revocations that resource servers must apply to unexpired tokens, and their retention.
 
 use verifier::{Kid, Seconds, UnixTime};
 
 use super::session::SessionId;
 
-/// No access token lives longer: the largest `access_token_ttl`, and the `max_token_life` of verifiers unless they set another. Keys are
-/// published, and revocations remembered, for tokens of this life, because nobody knows which replica issued one and with which
-/// `access_token_ttl` (rule K2).
+/// The maximum life of an access token: the largest `access_token_ttl`, and the default `max_token_life` of
+/// verifiers. Keys are published, and revocations kept, for tokens of this life, because replicas may issue
+/// tokens with different values of `access_token_ttl` (rule K2).
 pub const LONGEST_ACCESS_TOKEN: Seconds = Seconds(3600);
 /// The largest clock difference that a verifier may tolerate.
 pub const LARGEST_LEEWAY: Seconds = Seconds(120);
 
-/// What was revoked.
+/// The revoked object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Revocation {
     /// A session that was ended: every token with its `sid`.
@@ -20,22 +20,24 @@ pub enum Revocation {
     Key(Kid),
 }
 
-/// A revocation that is still to be remembered.
+/// A revocation that must still be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// What was revoked.
+    /// The revoked object.
     pub what: Revocation,
-    /// From this second on nobody accepts a token of it in any case. `None`: never, because whoever has stolen a key dates
-    /// tokens as they like.
+    /// From this second on, every verifier refuses its tokens as expired. `None`: never, because the thief of
+    /// a key can choose any expiry.
     pub forget_at: Option<UnixTime>,
 }
 
-/// How long the end of a session must be remembered: until the last token it can have got is expired for every verifier.
+/// How long the end of a session must be kept: until its last token has expired for every verifier.
 ///
-/// A token may be issued in the second of the end, lives for an hour at most, and is accepted for the largest leeway longer by a
-/// verifier whose clock is behind. `clock_bound` counts twice, because ours may be ahead by as much as theirs is behind.
+/// A token may be issued in the second in which the session ends. It lives for at most an hour, and verifiers
+/// accept it for the largest leeway longer. `clock_bound` counts twice, because the issuer's clock may be
+/// ahead while the verifier's is behind.
 ///
-/// Our own `access_token_ttl` says nothing: the token may come from a replica that was started with another.
+/// This replica's own `access_token_ttl` does not matter: another replica may have issued the token with
+/// another value.
 pub fn keep_for(clock_bound: Seconds) -> Seconds {
     LONGEST_ACCESS_TOKEN + LARGEST_LEEWAY + clock_bound * 2
 }
@@ -45,10 +47,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_session_is_kept_until_its_last_token_is_refused_for_its_age() {
+    fn session_end_is_kept_until_its_last_token_expires() {
         let bound = Seconds(5);
         assert_eq!(keep_for(bound), Seconds(3_600 + 120 + 10));
-        // Signed in the second of the end by a clock that is ahead, shown to one that is behind.
+        // Issued in the second of the end by a clock that is ahead, verified by a clock that is behind.
         let ended_at = UnixTime(1_800_000_000);
         let exp = ended_at + bound + LONGEST_ACCESS_TOKEN;
         let last_accepted = exp + LARGEST_LEEWAY - Seconds(1) + bound;

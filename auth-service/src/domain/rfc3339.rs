@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_whole_seconds_in_utc_and_clamped_to_four_digit_years() {
+    fn format_is_utc_in_whole_seconds_with_clamped_years() {
         for (seconds, text) in [
             (i64::MIN, "1970-01-01T00:00:00Z"),
             (0, "1970-01-01T00:00:00Z"),

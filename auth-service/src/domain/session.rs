@@ -1,4 +1,4 @@
-//! A session: one login, however often it is refreshed.
+//! A session: one login and all its refreshes.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use verifier::{Seconds, UnixTime};
 
 use super::user::UserId;
 
-/// Names a session; the claim `sid`.
+/// The id of a session; the claim `sid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Uuid);
 
@@ -17,12 +17,12 @@ impl SessionId {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
-    /// The id with these bytes, as a refresh token carries it.
+    /// The id with these bytes, as stored in a refresh token.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The id in its text form.
+    /// Parses the id in its text form.
     pub fn parse(text: &str) -> Option<Self> {
         Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text).map(Self)
     }
@@ -39,7 +39,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// How often a session's refresh token was exchanged; the token issued at login is generation 1.
+/// The number of a session's refresh token; the token issued at login is generation 1.
 pub type Generation = u32;
 
 /// Why a session is over.
@@ -51,15 +51,15 @@ pub enum EndReason {
     EndedByUser,
     /// An operator ended it.
     EndedByAdmin,
-    /// A refresh token that the other holder had moved past was shown.
+    /// A replaced refresh token was presented.
     RefreshReuse,
     /// The password changed.
     PasswordChanged,
     /// The user was disabled.
     UserDisabled,
-    /// The user was deleted, and the session with them.
+    /// The user was deleted.
     UserDeleted,
-    /// A newer login took its place (`max_sessions_per_user`).
+    /// A newer login replaced it (`max_sessions_per_user`).
     SessionLimit,
 }
 
@@ -79,68 +79,68 @@ impl EndReason {
     }
 }
 
-/// A session as the database holds it.
+/// A session as stored in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Its id, the claim `sid`.
     pub id: SessionId,
-    /// Who logged in.
+    /// The user who logged in.
     pub user_id: UserId,
     /// The application acting for the user.
     pub client_id: String,
-    /// The resource server its tokens are for.
+    /// The audience of its tokens.
     pub audience: String,
-    /// The permissions asked for at login, separated by spaces; `None`: all that the user has.
+    /// The permissions requested at login, separated by spaces; `None`: all of the user's.
     pub scope: Option<String>,
     /// The generations of its refresh token.
     pub refresh: RefreshState,
-    /// When the user proved who they are.
+    /// When the user authenticated.
     pub auth_time: UnixTime,
-    /// How they did, separated by spaces; see [`Proof::amr`](super::proof::Proof::amr).
+    /// The authentication methods, separated by spaces; see [`Proof::amr`](super::proof::Proof::amr).
     pub amr: String,
     /// When the session began.
     pub created_at: UnixTime,
-    /// When it ends unless it is refreshed before.
+    /// When it expires unless it is refreshed before.
     pub idle_expires_at: UnixTime,
-    /// When it ends however often it is refreshed.
+    /// When it expires even if it is refreshed.
     pub expires_at: UnixTime,
-    /// When it was ended; expiry leaves this empty.
+    /// When it was ended; `None` if it only expired.
     pub ended_at: Option<UnixTime>,
-    /// `User-Agent` of the login.
+    /// The `User-Agent` of the login.
     pub user_agent: Option<String>,
-    /// Client address of the login.
+    /// The client address of the login.
     pub address: Option<String>,
 }
 
-/// What a session knows of its refresh tokens: `accepted <= floor < outstanding <= generation`.
+/// The refresh token generations of a session: `accepted <= floor < outstanding <= generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshState {
-    /// The newest generation the client has shown us.
+    /// The newest generation that was presented.
     pub accepted: Generation,
-    /// Generations up to this one are void, except that `accepted` may be repeated.
+    /// Generations up to this one are void, except that `accepted` may be presented again.
     pub floor: Generation,
-    /// The newest generation we have answered with.
+    /// The newest generation that was issued.
     pub generation: Generation,
-    /// When we last answered with a new generation.
+    /// When the newest generation was issued.
     pub refreshed_at: UnixTime,
     /// The key that authenticates the token of `generation`.
     pub mac_key_id: u32,
 }
 
-/// What a refresh token means that the normal statement did not accept, judged from the session as it is now.
+/// The meaning of a refresh token that the normal statement did not accept, given the current session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The token is outstanding after all: another statement moved the session in between.
+    /// The token is outstanding after all: another statement changed the session in between.
     Outstanding,
-    /// A repeated request: the same answer again.
+    /// A repeated request: return the same response.
     Retry,
-    /// The answer was lost: one more outstanding token.
+    /// The response was lost: issue another outstanding token.
     Recover,
-    /// An older duplicate that arrived late: refused, nothing more.
+    /// An older duplicate that arrived late: refuse it, but keep the session.
     LateDuplicate,
-    /// The other holder moved past this token: the session ends.
+    /// A later token was presented before: end the session.
     Reused,
-    /// Issued by us, but unknown to this database: it was restored from an older backup.
+    /// The token is valid but newer than the session: the database was restored from an older backup.
     Ahead,
     /// The session was ended.
     Ended,
@@ -148,21 +148,22 @@ pub enum Verdict {
     Expired,
 }
 
-/// How lost answers and repeated requests are told apart.
+/// Rules that distinguish lost responses, repeated requests and reuse.
 #[derive(Clone, Copy, Debug)]
 pub struct RefreshPolicy {
-    /// A request repeated within this time gets the same answer; zero turns that off.
+    /// A request repeated within this time gets the same response; zero disables that.
     pub grace: Seconds,
-    /// Whether a client whose answer was lost may recover later than `grace`.
+    /// Whether a client that lost a response may recover after `grace`.
     pub recovery: bool,
 }
 
 impl Session {
-    /// Decides what a presented generation means (docs/protocols.md, "The six steps").
+    /// Judges a presented generation (docs/protocols.md, "The six steps").
     ///
-    /// `now` is the clock all replicas share. The session is judged first, because an ended session outranks everything else.
+    /// `now` is the time of the clock that all replicas share. An ended or expired session takes precedence
+    /// over the generation.
     ///
-    /// Source: RFC 9700 §4.14.2, with recovery of lost answers added.
+    /// Source: RFC 9700 §4.14.2, extended by the recovery of lost responses.
     pub fn judge(&self, presented: Generation, now: UnixTime, policy: RefreshPolicy) -> Verdict {
         let state = self.refresh;
         let in_grace = now - state.refreshed_at < policy.grace;
@@ -199,7 +200,7 @@ mod tests {
     const NOW: UnixTime = UnixTime(50_000);
     const POLICY: RefreshPolicy = RefreshPolicy { grace: Seconds(10), recovery: true };
 
-    /// Token 5 was exchanged, 6 had become void by that, and 7 and 8 were given in answer, the last at `NOW`.
+    /// Token 5 was exchanged, which voided 6. Tokens 7 and 8 were issued in response, the last at `NOW`.
     fn session() -> Session {
         Session {
             id: SessionId::from_random([0xab; 16]),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn each_generation_has_its_verdict_within_and_after_the_grace() {
+    fn every_generation_has_its_verdict_within_and_after_the_grace() {
         let within = [1, 4, 5, 6, 7, 8, 9].map(|shown| judge(shown, 9, POLICY));
         assert_eq!(
             within,
@@ -247,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_went_back_does_not_make_a_thief_of_the_client() {
+    fn clock_going_back_is_not_judged_as_reuse() {
         assert_eq!((judge(5, -100, POLICY), judge(4, -100, POLICY)), (Retry, LateDuplicate));
     }
 
     #[test]
-    fn session_is_over_at_the_second_it_expires() {
+    fn session_expires_at_its_exact_second() {
         let short = |idle, absolute| Session {
             idle_expires_at: NOW + Seconds(idle),
             expires_at: NOW + Seconds(absolute),
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_session_outranks_everything_else() {
+    fn ended_session_takes_precedence() {
         let ended = Session { ended_at: Some(NOW), ..session() };
         for (shown, after) in [(5, 0), (8, 0), (9, 0), (1, 50), (8, 5_000)] {
             assert_eq!(ended.judge(shown, NOW + Seconds(after), POLICY), Ended);

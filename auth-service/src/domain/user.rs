@@ -1,11 +1,11 @@
-//! Who logs in, under which name, and what they may do.
+//! Users: ids, names, roles and permissions.
 
 use std::{collections::BTreeSet, fmt};
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 use uuid::Uuid;
 
-/// Names a user for ever; the claim `sub`.
+/// The permanent id of a user; the claim `sub`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Uuid);
 
@@ -15,7 +15,7 @@ impl UserId {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
-    /// The id in its text form: lower case with hyphens, no other spelling.
+    /// Parses the id in its text form: lower case with hyphens; other spellings are refused.
     pub fn parse(text: &str) -> Option<Self> {
         Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text).map(Self)
     }
@@ -32,35 +32,35 @@ impl fmt::Display for UserId {
     }
 }
 
-/// Why a text is no user name. The message follows "the user name".
+/// Why a text is not a valid user name. The message follows "the user name".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsernameError {
-    /// Nothing is left after normalisation.
+    /// The name is empty after normalisation.
     #[error("must not be empty")]
     Empty,
     /// Longer than [`Username::LONGEST`].
     #[error("must have at most 128 characters")]
     TooLong,
-    /// White space, control or format characters, which cannot be seen or told apart.
+    /// White space, control or format characters, which are invisible or look alike.
     #[error("must not contain spaces, control or invisible characters")]
     Invisible,
-    /// An accent with no letter to stand on.
+    /// A combining mark without a base letter.
     #[error("must not begin with a combining mark")]
     LeadingMark,
 }
 
-/// A user name as it is stored and compared: NFKC and case-folded, so that names that look alike to people in case or
-/// width are one name in every database.
+/// A user name as it is stored and compared: NFKC and case-folded, so that names that differ only in case or
+/// width are the same in every database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Username(String);
 
 impl Username {
-    /// The longest name, in code points of its stored form.
+    /// The maximum length in code points of the stored form.
     pub const LONGEST: usize = 128;
 
-    /// Folds what a person typed. Folding a stored name gives it back.
+    /// Normalises a typed name. A stored name stays unchanged.
     pub fn parse(text: &str) -> Result<Self, UsernameError> {
-        // A few code points fold to as many as 18; nothing much longer than the limit can fit.
+        // Folding can make the text 18 times as long, so long text is refused first.
         if text.chars().count() > Self::LONGEST {
             return Err(UsernameError::TooLong);
         }
@@ -86,7 +86,8 @@ impl fmt::Display for Username {
     }
 }
 
-/// NFKC and default case folding until neither changes anything (Unicode 3.13, D147 without its ignorables).
+/// Repeats NFKC and default case folding until neither has an effect (Unicode 3.13, D147 without its
+/// ignorables).
 pub(super) fn fold(text: &str) -> String {
     let mut folded = text.nfkc().collect::<String>();
     loop {
@@ -98,7 +99,7 @@ pub(super) fn fold(text: &str) -> String {
     }
 }
 
-/// Characters that a reader cannot see: controls, white space, joiners, direction marks, variation selectors, tags.
+/// Invisible characters: controls, white space, joiners, direction marks, variation selectors, tags.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || c.is_whitespace()
@@ -109,17 +110,17 @@ fn is_invisible(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The text is no role name.
+/// The text is not a valid role name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a role name has 1 to 64 characters: letters, digits and . _ : -, and begins with a letter or digit")]
+#[error("a role name has 1 to 64 letters, digits and . _ : -, and starts with a letter or digit")]
 pub struct RoleNameError;
 
-/// The name of a role: 1 to 64 of `A-Z a-z 0-9 . _ : -`, the first a letter or digit.
+/// The name of a role: 1 to 64 of `A-Z a-z 0-9 . _ : -`, starting with a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoleName(String);
 
 impl RoleName {
-    /// Checks the characters; nothing is folded.
+    /// Checks the length and the characters; the name is not folded.
     pub fn parse(text: &str) -> Result<Self, RoleNameError> {
         let shape = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
         let begins_well = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
@@ -142,12 +143,12 @@ impl fmt::Display for RoleName {
     }
 }
 
-/// The text is no permission.
+/// The text is not a valid permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a permission has 1 to 128 printable ASCII characters, without space, quote and backslash")]
+#[error("a permission has 1 to 128 printable ASCII characters, except space, quote and backslash")]
 pub struct PermissionError;
 
-/// Something a user may do: one scope token of RFC 6749 §3.3, such as `orders:read`.
+/// A permission: one scope token of RFC 6749 §3.3, such as `orders:read`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Permission(String);
 
@@ -162,7 +163,7 @@ impl Permission {
         }
     }
 
-    /// The token.
+    /// The permission as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -174,19 +175,20 @@ impl fmt::Display for Permission {
     }
 }
 
-// `str` and a permission compare alike, so a set can be asked with either.
+// `str` and `Permission` have the same order, so that a set can be searched with either.
 impl std::borrow::Borrow<str> for Permission {
     fn borrow(&self) -> &str {
         &self.0
     }
 }
 
-/// Permissions without order and without doubles; on the wire and in the database separated by single spaces.
+/// A set of permissions; separated by single spaces on the wire and in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PermissionSet(BTreeSet<Permission>);
 
 impl PermissionSet {
-    /// Reads permissions separated by single spaces. The empty text is the empty set; a permission may stand twice.
+    /// Parses permissions separated by single spaces. The empty text is the empty set; duplicates are
+    /// allowed.
     pub fn parse(text: &str) -> Result<Self, PermissionError> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -199,24 +201,24 @@ impl PermissionSet {
         self.0.contains(permission)
     }
 
-    /// Whether everything in `other` is in this set too: who holds this set may grant that one.
+    /// Whether this set contains all of `other`: a holder of this set may grant `other`.
     pub fn is_superset(&self, other: &Self) -> bool {
         self.0.is_superset(&other.0)
     }
 
-    /// What is in both.
+    /// The permissions in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.0.intersection(&other.0).cloned().collect()
     }
 
-    /// What is in either.
+    /// The permissions in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         self.0.union(&other.0).cloned().collect()
     }
 
-    /// Whether nothing is allowed.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_in_case_or_width_are_one() {
+    fn names_that_differ_only_in_case_or_width_are_equal() {
         for (typed, stored) in [
             ("Alice", "alice"),
             ("ＡＬＩＣＥ", "alice"),
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn folding_a_stored_name_gives_it_back() {
+    fn folding_a_stored_name_changes_nothing() {
         for point in (0..=0x10_ffff).filter_map(char::from_u32) {
             let once = fold(&format!("a{point}\u{301}"));
             assert_eq!(fold(&once), once, "U+{:04X}", point as u32);
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_no_name() {
+    fn invisible_characters_are_refused() {
         for bad in
             ["a b", "a\n", "\u{0}", "a\u{a0}b", "a\u{200b}b", "a\u{202e}b", "\u{feff}a", "a\u{e0041}", "a\t"]
         {
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_counts_the_stored_form() {
+    fn limit_counts_the_stored_form() {
         assert!(Username::parse(&"a".repeat(128)).is_ok());
         assert_eq!(Username::parse(&"a".repeat(129)), Err(UsernameError::TooLong));
         assert_eq!(Username::parse(&"ß".repeat(65)), Err(UsernameError::TooLong));
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_written_in_one_way() {
+    fn sets_have_one_written_form() {
         let set = PermissionSet::parse("b a b").unwrap();
         assert_eq!(set.to_string(), "a b");
         assert!(PermissionSet::parse("").unwrap().is_empty());
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn set_operations_answer_who_may_grant_what() {
+    fn superset_intersection_and_union_of_permissions() {
         let all = PermissionSet::parse("a b c").unwrap();
         let some = PermissionSet::parse("a d").unwrap();
         assert!(!all.is_superset(&some));
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn role_names_are_plain() {
+    fn role_names_allow_only_plain_characters() {
         for good in ["admin", "A.b_c:d-1", &"r".repeat(64)] {
             assert!(RoleName::parse(good).is_ok(), "{good}");
         }

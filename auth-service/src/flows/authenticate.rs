@@ -1,4 +1,4 @@
-//! Who is calling one of the service's own endpoints.
+//! Authenticates callers of the service's own endpoints.
 
 use verifier::{NoExtra, Verified, VerifyError};
 
@@ -10,10 +10,10 @@ use crate::keys::keyring::RingError;
 use crate::runtime::app::App;
 use crate::store::StoreError;
 
-/// A caller whose token is good and whose session is alive at this moment.
+/// A caller with a valid token and a live session.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Who it is.
+    /// The user's id.
     pub user_id: UserId,
     /// The normalised user name.
     pub username: String,
@@ -21,23 +21,23 @@ pub struct Caller {
     pub session_id: SessionId,
     /// The application acting for the user.
     pub client_id: String,
-    /// The user's roles as they are now.
+    /// The user's current roles.
     pub roles: Vec<String>,
     /// The permissions in the token that the user still has.
     pub permissions: PermissionSet,
 }
 
 impl Caller {
-    /// What the caller may grant and whom they may change.
+    /// The rights with which the caller may grant permissions and change users.
     pub fn authority(&self) -> Authority {
         Authority::Operator(self.permissions.clone())
     }
 }
 
-/// Why a caller was turned away.
+/// Why a caller was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The token is not good.
+    /// The token is not valid.
     #[error(transparent)]
     Token(#[from] VerifyError),
     /// The session has ended since the token was issued.
@@ -51,12 +51,13 @@ pub enum AuthError {
     Store(#[from] StoreError),
 }
 
-/// Verifies the token as any resource server would, and then looks the session up: a logout binds here at once.
+/// Verifies the token as any resource server would, then looks up its session, so that a logout takes effect
+/// here immediately.
 pub async fn authenticate(app: &App, bearer: &str, listener: Listener) -> Result<Caller, AuthError> {
     let token = verify(app, bearer, listener)?;
     let session_id = token.session_id().and_then(SessionId::parse).ok_or(AuthError::SessionEnded)?;
     let live = app.store.find_session(session_id).await?.ok_or(AuthError::SessionEnded)?;
-    // The statement saw a newer key table: the token's key may be among those that were compromised.
+    // The key table has changed since the check: the token's key may have been compromised.
     if app.keyring.catch_up(&app.store, &live.seen).await? {
         verify(app, bearer, listener)?;
     }

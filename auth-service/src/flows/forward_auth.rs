@@ -1,4 +1,4 @@
-//! Whether a proxy may let a request through to a service that cannot check tokens itself.
+//! Checks tokens for a proxy in front of a service that cannot check them itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use crate::keys::keyring::{LookupBy, RingError};
 use crate::runtime::app::App;
 use crate::store::Deadline;
 
-/// A replica that has lost the database decides for so long with what it knows, as verifiers do with their keys. Meanwhile tokens of a
-/// session that ends elsewhere pass until they expire, and those of a key that is compromised elsewhere until the day is over.
+/// How long a replica without database may decide with the keys and revocations in memory, as verifiers do
+/// with their keys. During that time, it accepts tokens of sessions that ended elsewhere until the tokens
+/// expire, and tokens of keys that were compromised elsewhere until this limit.
 const LONGEST_WITHOUT_DATABASE: Duration = Duration::from_hours(24);
 
-/// What the service behind the proxy asks of a token.
+/// The requirements of the service behind the proxy.
 #[derive(Clone, Debug)]
 pub struct Needed {
     /// The token must be for one of these.
@@ -24,49 +25,49 @@ pub struct Needed {
     pub permissions: PermissionSet,
 }
 
-/// A token that is good for this service, and what to tell the service.
+/// An accepted token, and the data to pass to the service.
 #[derive(Debug)]
 pub struct Admitted {
-    /// What the token says.
+    /// The claims of the token.
     pub token: Verified<NoExtra>,
-    /// The session that it belongs to.
+    /// The session of the token.
     pub session_id: SessionId,
 }
 
-/// Why the request must not pass.
+/// Why the request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardAuthError {
-    /// The token is not good.
+    /// The token is not valid.
     #[error(transparent)]
     Token(#[from] VerifyError),
-    /// Since the token was issued its session has ended, or its key was compromised.
+    /// The session ended, or the key was compromised, after the token was issued.
     #[error("the session has ended, or the key is compromised")]
     Revoked,
-    /// The token is good, and does not have all of these permissions.
-    #[error("not all of these permissions are in the token: {0}")]
+    /// The token is valid, but lacks at least one of these permissions.
+    #[error("the token lacks at least one of these permissions: {0}")]
     Forbidden(PermissionSet),
     /// Revocations have not been read yet.
     #[error("no revocations have been read yet")]
     FeedNotRead,
-    /// Our clock would refuse good tokens, or accept expired ones.
+    /// With this clock, the replica would refuse valid tokens or accept expired ones.
     #[error("this replica's clock is {} s away from the database's", .0.0)]
     WrongClock(Seconds),
-    /// What we know of keys and revocations was read too long ago to decide.
-    #[error("the keys and the revocations were read too long ago")]
+    /// The keys and revocations in memory are too old.
+    #[error("the keys and revocations in memory are too old")]
     TooOld,
-    /// The newest key table could not be taken over.
-    #[error("the newest keys cannot be used: {0}")]
+    /// The current key table could not be loaded.
+    #[error("the current keys could not be loaded: {0}")]
     KeysUnusable(Arc<String>),
-    /// The token names a key that we do not know, and the key table cannot be read.
+    /// The token names an unknown key, and the key table cannot be read.
     #[error(transparent)]
     Ring(#[from] RingError),
 }
 
-/// Verifies the token as a resource server would, against what this replica has in memory: its keys and the revocations that it
-/// has read. So it goes on while the database is away, for a day.
+/// Verifies the token as a resource server would, against the keys and revocations in memory. So it works
+/// for a day without the database.
 ///
-/// The database is asked only for a key that we do not know, at most once a second: a compromise makes another replica sign with a
-/// key that we have not read yet.
+/// Reads the database only for an unknown key, at most once a second: after a compromise, another replica may
+/// sign with a key that this one has not read yet.
 pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Admitted, ForwardAuthError> {
     if let Some(off_by) = app.clock_guard.off_by(app.config.clock_bound) {
         return Err(ForwardAuthError::WrongClock(off_by));
@@ -83,7 +84,7 @@ pub async fn forward_auth(app: &App, bearer: &str, needed: &Needed) -> Result<Ad
     let verify = || expected.verify::<NoExtra>(bearer, app.keyring.snapshot().key_set(), now);
     let token = match verify() {
         Err(VerifyError::Invalid(Reason::UnknownKey)) => {
-            // The only database work of this request, and rare: the request has no deadline until here.
+            // The only database work of this request, and rare: the deadline starts here.
             let store = app.store.within(Deadline::of_request());
             app.keyring.look_up(&store, LookupBy::Kid).await?;
             verify()?

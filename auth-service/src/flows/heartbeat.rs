@@ -1,4 +1,5 @@
-//! What a replica reports about itself in the list of replicas, and what an operator asks of it there. No request waits for either.
+//! Reports this replica in the list of replicas, and applies the operator's request found there. Runs outside
+//! of requests.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use crate::domain::replica::{KeyGenerations, ReplicaReport, ReplicaState};
 use crate::runtime::app::App;
 use crate::store::{SqlStore, StoreError};
 
-/// Deadline for leaving the list; a stopping process waits no longer.
+/// Deadline for removing the row when the process stops.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Writes this replica's row once, and applies what an operator asks for there.
+/// Writes this replica's row once, and applies the operator's request in it.
 pub async fn beat(app: &App) -> Result<(), StoreError> {
     let before = app.drain.decisions();
     let is_drain_wanted = app.store.beat(report(app)).await?;
@@ -22,11 +23,12 @@ pub async fn beat(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes this replica from the list. If that fails, the row is removed later because the replica is silent.
+/// Removes this replica from the list. If that fails, the row is removed later, like that of any silent
+/// replica.
 pub async fn leave(store: &SqlStore) {
     let left = timeout(LEAVE_LIMIT, store.forget_replica(store.replica())).await;
     if let Err(error) = left.unwrap_or(Err(StoreError::Timeout)) {
-        warn!(%error, "this replica stays in the list until it counts as gone");
+        warn!(%error, "could not remove this replica from the list; it is removed later as silent");
     }
 }
 

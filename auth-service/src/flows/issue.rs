@@ -1,4 +1,4 @@
-//! Turns a session into tokens. The only place that signs access tokens.
+//! Issues the tokens of a session. The only place that signs access tokens.
 
 use std::fmt;
 
@@ -14,15 +14,15 @@ use crate::runtime::app::App;
 use crate::store::LiveSession;
 use secrecy::SecretString;
 
-/// What a client gets for a password or a refresh token.
+/// The tokens that a client receives for a password or a refresh token.
 pub struct TokenPair {
     /// Signed, compact JWS.
     pub access_token: SecretString,
-    /// Seconds that the access token still lives.
+    /// Seconds until the access token expires.
     pub expires_in: Seconds,
     /// Opaque to clients.
     pub refresh_token: SecretString,
-    /// Seconds that the session still lives if it is not refreshed.
+    /// Seconds until the session expires unless it is refreshed.
     pub refresh_expires_in: Seconds,
     /// The permissions granted, separated by spaces.
     pub scope: String,
@@ -36,13 +36,13 @@ impl fmt::Debug for TokenPair {
     }
 }
 
-/// Why a replica that works otherwise cannot issue a token now. Another replica may; the caller tries again.
+/// Why this replica cannot issue a token now. Another replica may be able to, so the caller should retry.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// The right to sign has run out, or there is no key.
+    /// The signing lease has expired, or a key is missing.
     #[error(transparent)]
     Lease(#[from] LeaseError),
-    /// Our clock is too far from the database's.
+    /// This replica's clock differs too much from the database clock.
     #[error("this replica's clock is {} s away from the database's", .0.0)]
     Clock(Seconds),
     /// The signature failed.
@@ -56,7 +56,7 @@ impl From<RingError> for IssueError {
     }
 }
 
-/// Whether this replica could issue now, as far as it knows. Asked before a session is created that nobody would get tokens for.
+/// Checks whether this replica can probably issue now, before a session is created.
 pub(super) fn may_issue(app: &App) -> Result<(), IssueError> {
     if let Some(off_by) = app.clock_guard.off_by(app.config.clock_bound) {
         return Err(IssueError::Clock(off_by));
@@ -67,7 +67,8 @@ pub(super) fn may_issue(app: &App) -> Result<(), IssueError> {
     Ok(())
 }
 
-/// Signs the pair that belongs to the session's newest generation, dated `refreshed_at`: the same session gives the same answer.
+/// Signs the token pair of the session's newest generation, issued at `refreshed_at`: the same session state
+/// gives the same tokens.
 pub(super) async fn issue(
     app: &App,
     settings: &Settings,
@@ -91,7 +92,7 @@ pub(super) async fn issue(
         generation: session.refresh.generation,
     };
     let asked_for = session.scope.as_deref().map(PermissionSet::parse);
-    // An unreadable scope cannot have been written by us; it grants nothing rather than everything.
+    // The service never writes a malformed scope. If one is found, it grants nothing.
     let asked_for = asked_for.map(Result::unwrap_or_default);
     let scope = granted(&user.permissions, asked_for.as_ref()).to_string();
     let iat = session.refresh.refreshed_at;

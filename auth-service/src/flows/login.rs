@@ -20,7 +20,7 @@ use crate::runtime::app::App;
 use crate::runtime::hashing::HashError;
 use crate::store::{LoginSubject, NewSession, StoreError};
 
-/// What a client presents to log in; all but `origin` is the body of the request.
+/// A login request; all fields but `origin` are members of the request body.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
@@ -28,13 +28,13 @@ pub struct LoginRequest {
     pub username: String,
     /// As typed.
     pub password: Password,
-    /// The resource server the tokens shall be for.
+    /// The audience of the tokens.
     #[serde(default, deserialize_with = "not_null")]
     pub audience: Option<String>,
-    /// The permissions the tokens shall carry, separated by spaces.
+    /// The requested permissions, separated by spaces.
     #[serde(default, deserialize_with = "not_null")]
     pub scope: Option<String>,
-    /// Where it comes from.
+    /// The source of the request.
     #[serde(skip)]
     pub origin: Origin,
 }
@@ -42,17 +42,17 @@ pub struct LoginRequest {
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// Unknown, disabled, without a password, or the password is wrong. Callers learn no more.
+    /// Unknown or disabled user, no password set, or wrong password. The caller does not learn which.
     #[error("the user name or the password is wrong")]
     InvalidCredentials,
-    /// Too many failures of this name or this address.
-    #[error("too many attempts; the next one may come in {} s", .0.0)]
+    /// Too many failed logins with this name or from this address.
+    #[error("too many attempts; retry in {} s", .0.0)]
     Throttled(Seconds),
-    /// The audience does not exist, or is not for this user.
-    #[error("the audience is not one that this user may ask for")]
+    /// The audience does not exist, or this user may not use it.
+    #[error("the audience is not allowed for this user")]
     InvalidTarget,
-    /// The scope is malformed, or asks for a permission that the user lacks.
-    #[error("the scope asks for a permission that the user does not have")]
+    /// The scope is malformed, or contains a permission that the user does not have.
+    #[error("the scope contains a permission that the user does not have")]
     InvalidScope,
     /// Hashing is saturated.
     #[error(transparent)]
@@ -70,11 +70,11 @@ pub enum LoginError {
 
 /// Checks the password and starts a session.
 ///
-/// Unknown, disabled and password-less users cost the same hash and get the same answer. Limits are checked before any hash, by
-/// what was presented, whether or not such a user exists.
+/// Unknown, disabled and password-less users cost the same hash and return the same error. Limits are checked
+/// before hashing, by the presented name and address, whether or not the user exists.
 pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginError> {
     may_issue(app)?;
-    // A name that nobody can have is looked up as the empty name: it finds nobody, and costs the same.
+    // An invalid name is looked up as the empty name: it finds no user and costs the same.
     let name = Username::parse(&request.username).ok().map(|name| name.to_string());
     let keys = FailureKeys::new(name.as_deref().unwrap_or(&request.username), request.origin.address);
     let attempt =
@@ -96,7 +96,7 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
         return Err(LoginError::InvalidCredentials);
     };
     let rehashed = if verification.needs_rehash() {
-        // Saturation must not refuse a login whose password was found good.
+        // A login with the right password must not fail because hashing is saturated.
         app.hashing.hash(request.password.clone()).await.ok().map(|hash| hash.as_str().to_owned())
     } else {
         None
@@ -104,7 +104,7 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     start_session(app, request, proof, rehashed).await
 }
 
-/// Starts a session for whoever made `proof`.
+/// Starts a session for the user of `proof`.
 async fn start_session(
     app: &App,
     request: LoginRequest,
@@ -146,7 +146,7 @@ async fn start_session(
     }
 }
 
-/// The audience and the scope, if this user may have them.
+/// The audience and the scope, if both are allowed for this user.
 async fn target(
     app: &App,
     settings: &Settings,

@@ -10,7 +10,7 @@ use crate::keys::keyring::RingError;
 use crate::runtime::app::App;
 use crate::store::StoreError;
 
-/// What shows that the caller holds the session. It need not be in date: nobody is kept from logging out.
+/// A token of the session. An expired one is accepted, so that logging out is always possible.
 #[derive(Debug)]
 pub enum LogoutCredential {
     /// A refresh token of any generation.
@@ -22,7 +22,7 @@ pub enum LogoutCredential {
 /// Why a logout was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LogoutError {
-    /// Neither a refresh token nor an access token of ours.
+    /// The token is neither a refresh token nor an access token of this service.
     #[error("the token is not valid")]
     Invalid,
     /// The key table cannot be read.
@@ -39,7 +39,7 @@ impl From<VerifyError> for LogoutError {
     }
 }
 
-/// Ends the session. Succeeds also when it had ended or expired before.
+/// Ends the session. Succeeds also if it has already ended or expired.
 pub async fn logout(app: &App, credential: LogoutCredential) -> Result<(), LogoutError> {
     let id = session_of(app, &credential).await?;
     let event = AuditEvent::new(EventKind::Logout).in_session(id);
@@ -56,7 +56,7 @@ async fn session_of(app: &App, credential: &LogoutCredential) -> Result<SessionI
         }
         LogoutCredential::Bearer(token) => {
             let snapshot = app.keyring.snapshot();
-            // An audience may have been taken out of the settings since.
+            // The audience may have been removed from the settings after the token was issued.
             let expected =
                 app.expected(Listener::Public).danger_accept_expired().danger_accept_any_audience();
             let verified: verifier::Verified =

@@ -1,4 +1,4 @@
-//! One file per thing a caller can do: load, decide, compare-and-set, sign.
+//! One file per action of a caller: load, decide, compare-and-set, sign.
 
 mod authenticate;
 mod forward_auth;

@@ -19,9 +19,9 @@ pub enum PasswordChangeError {
     #[error("the current password is wrong")]
     InvalidCredentials,
     /// Too many wrong current passwords.
-    #[error("too many attempts; the next one may come in {} s", .0.0)]
+    #[error("too many attempts; retry in {} s", .0.0)]
     Throttled(Seconds),
-    /// The new password would be too easy to guess.
+    /// The new password does not meet the policy.
     #[error("the new password {0}")]
     Weak(#[from] WeakPassword),
     /// Hashing is saturated.
@@ -32,8 +32,8 @@ pub enum PasswordChangeError {
     Store(#[from] StoreError),
 }
 
-/// Changes the caller's password and ends their other sessions. A stolen access token is not enough: the current password is
-/// asked for, under the limits of a login.
+/// Changes the caller's password and ends their other sessions. Requires the current password, under the same
+/// limits as a login, so that a stolen access token is not enough.
 pub async fn change_own_password(
     app: &App,
     caller: &Caller,
@@ -72,12 +72,13 @@ pub async fn change_own_password(
         .from_address(address);
     match app.store.change_user(caller.user_id, change, Authority::Own, event).await? {
         UserWrite::Done(_) => Ok(()),
-        // Changed or deleted since the password was checked.
+        // The user was changed or deleted after the password was checked.
         _ => Err(PasswordChangeError::InvalidCredentials),
     }
 }
 
-/// Applies the password rules for a user with this name, on a blocking thread: they take up to a tenth of a second of CPU time.
+/// Applies the password rules for a user with this name, on a blocking thread: they use up to 100 ms of CPU
+/// time.
 pub(super) async fn check_strength(
     settings: &Settings,
     password: &Password,

@@ -9,20 +9,21 @@ use crate::keys::keyring::{KeyRing, LeaseError, RingError};
 use crate::runtime::app::App;
 use crate::store::{Advance, LiveSession, SqlStore, StoreError};
 
-/// Each try loses only to another request that moved the same session, so as many as a client may send at once.
+/// Attempts per request. An attempt fails only if another request refreshed the same session, so this is the
+/// number of requests that a client may send in parallel.
 const TRIES: usize = 64;
 
 /// Why a refresh token was not exchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// Not ours, or its session is over. Callers learn no more.
+    /// The token was not issued by this service, or its session is over. The caller does not learn which.
     #[error("the refresh token is not valid")]
     Invalid,
-    /// The token had been moved past: the session was ended.
+    /// The token had already been replaced: the session was ended.
     #[error("the refresh token was used before; the session was ended")]
     Reused,
-    /// Other requests kept moving the session.
-    #[error("the session is being refreshed by many requests at once")]
+    /// Every attempt lost to another request that refreshed the session.
+    #[error("too many parallel requests are refreshing this session")]
     Contended,
     /// The database failed.
     #[error(transparent)]
@@ -38,14 +39,15 @@ impl From<RingError> for RefreshError {
     }
 }
 
-/// Exchanges `token` for the next pair. N parallel or repeated calls give one successor; a lost answer is recovered.
+/// Exchanges `token` for the next pair. Parallel or repeated calls create one successor; a lost response is
+/// recovered.
 pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> {
     let shown = check(&app.keyring, &app.store, token).await?.ok_or(RefreshError::Invalid)?;
     let settings = app.settings();
     let mut step = Advance::Outstanding(shown.generation);
     for _ in 0..TRIES {
         if let Some(live) = advance(app, &settings, &shown, step).await? {
-            // Disabling ends the sessions as well; this holds even if someone wrote into the table by hand.
+            // Disabling ends the sessions as well; this check covers tables that were edited by hand.
             if live.user.disabled_at.is_some() {
                 return Err(RefreshError::Invalid);
             }
@@ -61,7 +63,7 @@ pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> 
     Err(RefreshError::Contended)
 }
 
-/// The claims of a token whose MAC is ours. A wrong MAC costs no database work.
+/// The claims of a token with a valid MAC; `None` otherwise. An invalid MAC costs no database work.
 pub(super) async fn check(
     keyring: &KeyRing,
     store: &SqlStore,
@@ -73,12 +75,12 @@ pub(super) async fn check(
 }
 
 enum Next {
-    /// The same answer as before.
+    /// The same response as before.
     Answer,
     Step(Advance),
 }
 
-/// What to do when the session did not take the step.
+/// Decides the next step after the session was not advanced.
 async fn next(
     app: &App,
     settings: &Settings,
@@ -116,7 +118,7 @@ async fn advance(
     Ok(app.store.advance_session(shown.session_id, step, mac_key_id, settings.refresh_idle_ttl).await?)
 }
 
-/// The normal step is not recorded: it happens every few minutes for every client.
+/// Writes unusual steps to the audit log. The normal one is left out: each client takes it every few minutes.
 async fn record(store: &SqlStore, live: &LiveSession, step: Advance) -> Result<(), StoreError> {
     let kind = match step {
         Advance::Outstanding(_) => return Ok(()),

@@ -6,7 +6,7 @@ use crate::domain::authority::Actor;
 use crate::runtime::app::App;
 use crate::store::{SqlStore, StoreError};
 
-/// Why nothing was changed.
+/// Why a replica was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
     /// There is no such replica.
@@ -17,14 +17,15 @@ pub enum ReplicaError {
     Store(#[from] StoreError),
 }
 
-/// Asks a replica to leave the rotation, or to return. It does so with its next heartbeat, within a few seconds.
+/// Asks a replica to leave the rotation, or to return. It applies this with its next heartbeat, within a few
+/// seconds.
 pub async fn drain(store: &SqlStore, actor: &Actor, id: &str, wanted: bool) -> Result<(), ReplicaError> {
     let kind = if wanted { EventKind::ReplicaDrained } else { EventKind::ReplicaReturned };
     let event = AuditEvent::new(kind).by(&actor.name).on(id);
     if store.want_drain(id, wanted, event).await? { Ok(()) } else { Err(ReplicaError::NotFound) }
 }
 
-/// As [`drain`], for this replica: it has done so when this returns.
+/// As [`drain`], for this replica; already applied when this returns.
 pub async fn drain_this(app: &App, actor: &Actor, wanted: bool) -> Result<(), ReplicaError> {
     // Its row may not exist yet.
     beat(app).await?;

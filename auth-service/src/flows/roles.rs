@@ -22,7 +22,8 @@ pub enum RoleError {
     Store(#[from] StoreError),
 }
 
-/// Creates a role or replaces its permissions; acts at the next refresh of everyone who has it. Returns whether it is new.
+/// Creates a role or replaces its permissions; takes effect at each user's next refresh. Returns whether the
+/// role is new.
 pub async fn put(
     store: &SqlStore,
     actor: Actor,
@@ -35,7 +36,7 @@ pub async fn put(
     done(outcome).map(|()| outcome == RoleWrite::Created)
 }
 
-/// Deletes a role and takes it from everyone who has it.
+/// Deletes a role and removes it from all users.
 pub async fn delete(store: &SqlStore, actor: Actor, name: &RoleName) -> Result<(), RoleError> {
     refuse_built_in(name)?;
     let event = AuditEvent::new(EventKind::RoleDeleted).by(&actor.name).on(name);

@@ -1,4 +1,4 @@
-//! Continues the chains of keys: by the clock, by an operator, after a compromise. Any replica may do it.
+//! Adds keys to the chains: on schedule, for an operator, after a compromise. Any replica may do it.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub enum RotateError {
     /// A successor is already announced.
     #[error(transparent)]
     Pending(#[from] RotationError),
-    /// No keys of this algorithm are kept.
+    /// The algorithm is not enabled.
     #[error("the algorithm {0} is not among `signing_algorithms`")]
     AlgorithmNotEnabled(Algorithm),
     /// There is no such key.
@@ -28,10 +28,10 @@ pub enum RotateError {
     /// No key could be made.
     #[error(transparent)]
     Material(#[from] KeyMaterialError),
-    /// The thread that makes keys crashed.
-    #[error("making a key crashed")]
+    /// The thread that generates keys panicked.
+    #[error("key generation crashed")]
     Crashed,
-    /// The key ring cannot catch up with the key table.
+    /// The key ring could not load the key table.
     #[error(transparent)]
     Ring(#[from] RingError),
     /// The database failed.
@@ -42,7 +42,7 @@ pub enum RotateError {
     Entropy(#[from] EntropyError),
 }
 
-/// A key that was announced, and the one that retires when it activates.
+/// An announced key, and the key that retires when it activates.
 #[derive(Clone, Debug)]
 pub struct Rotated {
     /// The new key.
@@ -51,7 +51,7 @@ pub struct Rotated {
     pub retiring: Option<KeyRow>,
 }
 
-/// Announces a successor now, as an operator asks for it.
+/// Announces a successor now, for an operator.
 pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Result<Rotated, RotateError> {
     let settings = app.settings();
     let algorithm = algorithm.unwrap_or(settings.signing_algorithm);
@@ -60,7 +60,7 @@ pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Res
     }
     let chain = Chain::Signing(algorithm);
     let policy = rotation_policy(&app.config, &settings, chain);
-    // Refused before a key is made: an RSA key costs seconds.
+    // Checked before a key is generated: an RSA key takes seconds.
     key::announce(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now())?;
     let candidate = candidate(app, chain).await?;
     let decide = move |keys: &[ChainKey], _: bool, now| key::announce(keys, &policy, now);
@@ -71,7 +71,7 @@ pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Res
     Ok(Rotated { key, retiring })
 }
 
-/// A key that was taken out of use, and the one that takes its place.
+/// A compromised key, and its successor.
 #[derive(Clone, Debug)]
 pub struct Compromised {
     /// The key.
@@ -80,7 +80,7 @@ pub struct Compromised {
     pub successor: Option<KeyRow>,
 }
 
-/// Takes a key out of use immediately (rule K6). Repeating it changes nothing.
+/// Marks a key as compromised and ends its use immediately (rule K6). Repeating it changes nothing.
 pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<Compromised, RotateError> {
     catch_up(&app.store, &app.keyring).await?;
     let row = app.keyring.snapshot().find(kid).ok_or(RotateError::NotFound)?.row.clone();
@@ -97,7 +97,8 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<Compromised
     Ok(Compromised { key, successor: written.successor().cloned() })
 }
 
-/// Announces every successor that is due, and winds down chains that are no longer configured. Cheap when nothing is due.
+/// Announces every successor that is due, and winds down chains that are no longer configured. Cheap when
+/// nothing is due.
 pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
     let (now, settings) = (app.clock.now(), app.settings());
     let kept = &settings.signing_algorithms;
@@ -122,7 +123,7 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
     Ok(())
 }
 
-/// Starts or continues a chain as far as it is due; of any number of replicas one does it.
+/// Starts a chain or announces its due successor. Only one of several replicas does it.
 pub(crate) async fn continue_chain(
     store: &SqlStore,
     chain: Chain,
@@ -134,7 +135,7 @@ pub(crate) async fn continue_chain(
     store.change_keys(chain, Some(candidate), "system".to_owned(), decide).await.map(drop)
 }
 
-/// Seals every key under the first master key. Returns how many were sealed again.
+/// Reseals every key under the first master key. Returns the number of keys that were resealed.
 pub async fn reseal(
     store: &SqlStore,
     keyring: &KeyRing,
@@ -163,7 +164,7 @@ async fn candidate(app: &App, chain: Chain) -> Result<NewKey, RotateError> {
     make_key(chain, Arc::clone(app.keyring.master()), Arc::clone(&app.entropy)).await
 }
 
-/// Makes a key on a blocking thread.
+/// Generates a key on a blocking thread.
 pub(crate) async fn make_key(
     chain: Chain,
     master: Arc<MasterKeys>,
@@ -173,7 +174,7 @@ pub(crate) async fn make_key(
     Ok(made.map_err(|_| RotateError::Crashed)??)
 }
 
-/// Makes the key ring as new as the table.
+/// Loads the current key table into the key ring.
 async fn catch_up(store: &SqlStore, keyring: &KeyRing) -> Result<(), RotateError> {
     let seen = store.confirmation().await?;
     keyring.catch_up(store, &seen).await?;

@@ -10,7 +10,7 @@ use crate::store::{SqlStore, StoreError};
 /// Why a session was not ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// There is no such session, or it is someone else's.
+    /// There is no such session, or it belongs to another user.
     #[error("there is no such session")]
     NotFound,
     /// The actor lacks permissions that the session's user has.
@@ -21,7 +21,7 @@ pub enum SessionError {
     Store(#[from] StoreError),
 }
 
-/// Ends one of the caller's own sessions. Succeeds also when it had ended before.
+/// Ends one of the caller's own sessions. Succeeds also if it has already ended.
 pub async fn end_own(store: &SqlStore, caller: &Caller, id: SessionId) -> Result<(), SessionError> {
     let live = store.find_session(id).await?;
     if live.is_none_or(|live| live.session.user_id != caller.user_id) {
@@ -32,7 +32,7 @@ pub async fn end_own(store: &SqlStore, caller: &Caller, id: SessionId) -> Result
     Ok(())
 }
 
-/// Ends all of the caller's sessions but the present one.
+/// Ends all of the caller's sessions except the current one.
 pub async fn end_others(store: &SqlStore, caller: &Caller) -> Result<(), SessionError> {
     let event = AuditEvent::new(EventKind::SessionEnded)
         .by(caller.user_id)
@@ -44,7 +44,7 @@ pub async fn end_others(store: &SqlStore, caller: &Caller) -> Result<(), Session
     Ok(())
 }
 
-/// An operator ends a session. Succeeds also when it had ended before.
+/// Ends a session for an operator. Succeeds also if it has already ended.
 pub async fn end(store: &SqlStore, actor: Actor, id: SessionId) -> Result<(), SessionError> {
     let live = store.find_session(id).await?.ok_or(SessionError::NotFound)?;
     if !actor.authority.covers(&live.user.permissions) {
@@ -56,7 +56,7 @@ pub async fn end(store: &SqlStore, actor: Actor, id: SessionId) -> Result<(), Se
     Ok(())
 }
 
-/// An operator ends all sessions of a user.
+/// Ends all sessions of a user for an operator.
 pub async fn end_all(store: &SqlStore, actor: Actor, user: UserId) -> Result<(), SessionError> {
     let row = store.find_user(user).await?.ok_or(SessionError::NotFound)?;
     if !actor.authority.covers(&row.permissions) {

@@ -1,4 +1,4 @@
-//! Operators look at settings and change them while the service runs.
+//! Lists settings and changes them while the service runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,42 +6,42 @@ use crate::config::{self, ConfigError, NewValue, Source, Stored};
 use crate::runtime::settings::LiveSettings;
 use crate::store::{SettingRow, SettingsChange, SettingsWrite, SqlStore, StoreError};
 
-/// All settings, as this replica has them.
+/// All settings of this replica.
 #[derive(Clone, Debug)]
 pub struct SettingsView {
-    /// The version of the stored ones.
+    /// The version of the stored settings.
     pub version: i64,
-    /// Why this replica does not use that version; empty when it does.
+    /// Why this replica does not use that version; empty if it does.
     pub problems: Vec<String>,
-    /// In the order of the documentation.
+    /// The settings, in the order of the documentation.
     pub settings: Vec<SettingView>,
 }
 
-/// One setting. Values are in TOML; secrets are hidden.
+/// One setting. Values are TOML; secrets are hidden.
 #[derive(Clone, Debug)]
 pub struct SettingView {
     /// Its name.
     pub name: &'static str,
     /// The value that this replica uses.
     pub value: Option<String>,
-    /// The value that it would use if nobody had set one.
+    /// The default value.
     pub default: Option<String>,
-    /// Where the value comes from.
+    /// The source of the value.
     pub source: Source,
-    /// What is stored, also while file or environment stand over it.
+    /// The stored value, also if file or environment override it.
     pub stored: Option<SettingRow>,
     /// Whether it can be changed while the service runs.
     pub is_live: bool,
 }
 
 impl SettingView {
-    /// Whether file or environment stand over what is stored.
+    /// Whether file or environment override the stored value.
     pub fn is_overridden(&self) -> bool {
         self.stored.is_some() && self.source != Source::Database
     }
 }
 
-/// Names, each once, and their new values; `None` returns to the default.
+/// Setting names, each once, and their new values; `None` restores the default.
 pub type SettingsPatch = Vec<(String, Option<NewValue>)>;
 
 /// Why settings were not changed.
@@ -50,15 +50,16 @@ pub enum SettingsError {
     /// The values cannot be used. Nothing was changed.
     #[error("{}", .0.join("; "))]
     Refused(Vec<String>),
-    /// Somebody has changed them since the version that was expected.
-    #[error("the settings were changed in the meantime; read them again")]
+    /// The stored settings are newer than the expected version.
+    #[error("the settings have changed in the meantime; read them again")]
     Stale,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Lists every setting. What is stored is read from the database, so that a change of another replica is listed.
+/// Lists every setting. Stored values are read from the database, so that changes by other replicas are
+/// included.
 pub async fn list(live: &LiveSettings, store: &SqlStore) -> Result<SettingsView, StoreError> {
     let table = store.settings().await?;
     live.catch_up(store, table.version).await?;
@@ -81,11 +82,11 @@ pub async fn list(live: &LiveSettings, store: &SqlStore) -> Result<SettingsView,
     })
 }
 
-/// Stores all of `patch` or nothing. It applies here immediately, and on every other replica within two seconds. `expected` is the
-/// version that the operator saw.
+/// Stores all of `patch` or nothing. It applies here immediately, and on other replicas within two seconds.
+/// `expected` is the version that the operator has read.
 ///
-/// The result is checked as a whole, as at start, in the transaction that stores it: of two changes that are valid alone but not together,
-/// one is refused.
+/// The resulting settings are checked as a whole, as at start, in the transaction that stores them: of two
+/// changes that are valid alone but not together, one is refused.
 pub async fn change(
     live: &LiveSettings,
     store: &SqlStore,
@@ -106,7 +107,7 @@ pub async fn change(
     Ok(list(live, store).await?)
 }
 
-/// What is to be stored, or everything that is wrong with it.
+/// Returns the values to store, or all problems.
 fn read(patch: SettingsPatch) -> Result<BTreeMap<String, Option<String>>, Vec<String>> {
     let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
     for (name, value) in patch {

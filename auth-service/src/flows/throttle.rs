@@ -1,4 +1,4 @@
-//! Limits on failed logins: who is counted, and how long the next attempt has to wait.
+//! Limits on failed logins: the counters, and the wait before the next attempt.
 
 use std::net::IpAddr;
 
@@ -9,16 +9,16 @@ use crate::domain::hex;
 use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME};
 use crate::store::LoginAttempt;
 
-/// Where a request comes from.
+/// The source of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// The client's address; `None` when a balancer that is not trusted hides it.
+    /// The client's address; `None` if an untrusted load balancer hides it.
     pub address: Option<IpAddr>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
 }
 
-/// How long the next attempt of this name from this address has to wait. `None`: not at all.
+/// The wait before the next attempt with this name from this address. `None`: no wait.
 pub(super) fn wait(attempt: &LoginAttempt) -> Option<Seconds> {
     let by_name = attempt.name_failures.and_then(|failures| failures.wait(FREE_BY_NAME, attempt.now));
     let by_address =
@@ -26,10 +26,10 @@ pub(super) fn wait(attempt: &LoginAttempt) -> Option<Seconds> {
     by_name.max(by_address)
 }
 
-/// Names of the counters: hashed, because people type passwords into the name field.
+/// Names of the counters. They are hashed, because users sometimes type their password into the name field.
 pub(super) struct FailureKeys {
     pub(super) name: String,
-    /// Empty when the address is not known.
+    /// Empty if the address is unknown.
     pub(super) address: String,
 }
 
@@ -46,7 +46,7 @@ impl FailureKeys {
     }
 }
 
-/// An IPv6 client owns its /64, and can use any address in it.
+/// An IPv6 client can use any address of its /64, so the network is counted.
 fn network_of(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),

@@ -1,4 +1,4 @@
-//! Operators manage users; the command line does the same with [`Actor::command_line`].
+//! Manages users for operators, and for the command line with [`Actor::command_line`].
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -15,11 +15,11 @@ use crate::runtime::app::App;
 use crate::runtime::hashing::HashError;
 use crate::store::{NewUser, SqlStore, StoreError, UserChange, UserRow, UserWrite};
 
-/// A user to be created, as typed; the body of the request.
+/// A user to create, as typed; the body of the request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserRequest {
-    /// The name to log in with.
+    /// The login name.
     pub username: String,
     /// The first password.
     pub password: Password,
@@ -35,10 +35,10 @@ pub struct UserRequest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
-    /// All roles from now on.
+    /// The new list of all roles.
     #[serde(default, deserialize_with = "not_null")]
     pub roles: Option<Vec<String>>,
-    /// All extra claims from now on.
+    /// The new set of all extra claims.
     #[serde(default, deserialize_with = "not_null")]
     pub claims: Option<Map<String, Value>>,
     /// Whether the user may log in.
@@ -49,13 +49,13 @@ pub struct UserPatch {
 /// Why a user was not created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// The name cannot be used.
+    /// The name is not allowed.
     #[error("the user name {0}")]
     InvalidUsername(#[from] UsernameError),
-    /// The name belongs to someone else.
+    /// Another user has the name.
     #[error("the user name is taken")]
     UsernameTaken,
-    /// The password would be too easy to guess.
+    /// The password does not meet the policy.
     #[error("the password {0}")]
     WeakPassword(#[from] WeakPassword),
     /// A claim is not among `extra_claims` of the configuration.
@@ -102,7 +102,8 @@ pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<Use
     done(app.store.create_user(new, actor.authority, event).await?)
 }
 
-/// Changes roles, claims or the right to log in. Disabling ends the user's sessions; roles act at the next refresh.
+/// Changes roles, claims or the right to log in. Disabling ends the user's sessions; new roles take effect at
+/// the next refresh.
 pub async fn change(
     settings: &Settings,
     store: &SqlStore,
@@ -164,7 +165,7 @@ fn check_claims(settings: &Settings, claims: &Map<String, Value>) -> Result<(), 
     }
 }
 
-/// A name that no role can have names no role; the database never sees it.
+/// Reports an invalid role name as an unknown role, without reading the database.
 fn check_roles(names: &[String]) -> Result<(), UserError> {
     match names.iter().find(|name| RoleName::parse(name).is_err()) {
         Some(name) => Err(UserError::UnknownRole(name.clone())),

@@ -1,4 +1,4 @@
-//! The keys of this replica: a snapshot of the key table, and the right to use it.
+//! The keys of this replica: a snapshot of the key table, and the lease that allows their use.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,15 +16,16 @@ use crate::domain::hex;
 use crate::domain::key::{Chain, ChainKey, KeyPhase, KeySchedule};
 use crate::store::{Confirmation, KeyRow, KeyTable, SqlStore, StoreError};
 
-/// An unknown key name causes a lookup in the database, but not more often than this.
+/// The minimum interval between two lookups of unknown keys in the database.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What this replica knows of the key table, and how fresh that is.
+/// The keys of this replica, and the time of their last confirmation.
 #[derive(Debug)]
 pub struct KeyRing {
     snapshot: ArcSwap<Snapshot>,
     document: ArcSwapOption<Document>,
-    /// What confirmed the snapshot last. Its clock goes back with its time: the shared clock may have been wrong.
+    /// The last confirmation of the snapshot. Its time may be earlier than that of the one before, because
+    /// the shared clock can be set back.
     confirmed: ArcSwap<Confirmation>,
     lookups: [Lookup; 2],
     problem: ArcSwapOption<String>,
@@ -34,10 +35,11 @@ pub struct KeyRing {
     publish_ahead: Duration,
 }
 
-/// When the last lookup of an unknown key was sent. The holder of the lock sends one; the others wait.
+/// When the last lookup of an unknown key was sent. The holder of the lock sends it; other requests wait.
 type Lookup = Mutex<Option<Duration>>;
 
-/// What an unknown key is looked up by. Each has its own limit, so that made-up names of one kind do not delay lookups of the other.
+/// The kind of id of an unknown key. Each kind has its own limit, so that invented ids of one kind do not
+/// delay lookups of the other.
 #[derive(Clone, Copy, Debug)]
 pub enum LookupBy {
     /// The `kid` of an access token.
@@ -57,7 +59,7 @@ pub struct Snapshot {
 /// A key of the ring.
 #[derive(Debug)]
 pub struct RingKey {
-    /// The row it was read from.
+    /// The row in the key table.
     pub row: KeyRow,
     use_: KeyUse,
 }
@@ -73,64 +75,64 @@ enum KeyUse {
 /// A key that may sign now.
 #[derive(Clone, Debug)]
 pub struct ActiveKey {
-    /// Signs tokens.
+    /// The signer of tokens.
     pub signer: Arc<Signer>,
-    /// When the key ends, which bounds the life of its tokens.
+    /// The schedule of the key, whose end limits the expiry of tokens.
     pub schedule: KeySchedule,
 }
 
-/// Why this replica may not sign.
+/// Why this replica must not sign.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// The key table was not confirmed recently enough (rule K4).
-    #[error("the signing lease has run out")]
+    /// The last confirmation of the key table is too old (rule K4).
+    #[error("the signing lease has expired")]
     Expired,
     /// No signing key is active.
     #[error("no signing key is active")]
     NoActiveKey,
-    /// No key authenticates refresh tokens.
-    #[error("no refresh token key is known")]
+    /// No key for refresh tokens is loaded.
+    #[error("no refresh token key is loaded")]
     NoMacKey,
     /// A key cannot be opened.
     #[error("{0}")]
     Unusable(#[from] RingError),
 }
 
-/// Why the key table could not be taken over.
+/// Why the key table could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A sealed key cannot be opened with our master keys.
+    /// A sealed key cannot be opened with the master keys of this replica.
     #[error("key {kid} cannot be opened: {cause}")]
     Open {
         /// The key.
         kid: Kid,
-        /// What is missing or wrong.
+        /// The reason.
         cause: OpenError,
     },
-    /// A secret opened, but is not a key of its algorithm.
+    /// An opened secret is not a valid key of its algorithm.
     #[error("key {0} is damaged")]
     Damaged(Kid),
-    /// Somebody has just asked the database for an unknown key, without an answer.
+    /// The last lookup of an unknown key, less than a second ago, did not succeed.
     #[error("the key table was not read within the last second")]
     NotConfirmed,
 }
 
-/// The JWKS as it is served: rendered once per change.
+/// The served JWKS, rendered once per change.
 #[derive(Debug)]
 pub struct Document {
-    /// JSON.
+    /// The JSON document.
     pub body: bytes::Bytes,
-    /// Strong, with quotes.
+    /// The strong entity tag, with quotes.
     pub etag: String,
     keys_version: i64,
-    /// The seconds in which this set of keys is published.
+    /// The time range in which this document is valid.
     valid: Range<UnixTime>,
 }
 
-/// How long a cache may keep a JWKS answer, in seconds.
+/// How long a cache may keep a JWKS response, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheLife {
     /// `max-age`.
@@ -140,7 +142,7 @@ pub struct CacheLife {
 }
 
 impl KeyRing {
-    /// Takes over a key table. Fails when a key in use cannot be opened.
+    /// Loads a key table. Fails if a key in use cannot be opened.
     pub fn new(
         table: &KeyTable,
         master: Arc<MasterKeys>,
@@ -171,15 +173,15 @@ impl KeyRing {
         &self.master
     }
 
-    /// Makes the snapshot at least as new as what a statement saw (rule K4): the same version of the key table confirms it, another
-    /// one reloads it. Answers whether it was reloaded.
+    /// Makes the snapshot at least as new as the key table that a statement saw (rule K4): the same version
+    /// confirms the snapshot, another version reloads it. Returns whether it was reloaded.
     pub async fn catch_up(&self, store: &SqlStore, seen: &Confirmation) -> Result<bool, RingError> {
         if self.snapshot.load().keys_version == seen.keys_version {
             self.confirm(seen);
             return Ok(false);
         }
         let _turn = store.wait_for(self.reloading.lock()).await?;
-        // Loaded while we waited, by someone whose statement saw the same change.
+        // Another request has loaded the same version in the meantime.
         if self.snapshot.load().keys_version == seen.keys_version {
             return Ok(true);
         }
@@ -209,11 +211,11 @@ impl KeyRing {
 
     /// The key that may sign now, after [`catch_up`](Self::catch_up) with the same statement.
     ///
-    /// Of the algorithms in `preferred` the first one that has an active key, else any: a chain that was just added to the
-    /// configuration is announced first, and its audiences are served with what they had until it is active.
+    /// Takes the first algorithm of `preferred` with an active key, or else any other with one: until the key
+    /// of a newly configured algorithm is active, its audiences get tokens of another algorithm.
     ///
-    /// Asks again how much time has passed since the statement was sent: a replica that was paused in between must not sign
-    /// with what it knew before.
+    /// Measures the time since the statement was sent: a replica that was paused in between must not sign
+    /// with outdated keys.
     pub fn active(&self, preferred: &[Algorithm], seen: &Confirmation) -> Result<ActiveKey, LeaseError> {
         let paused_for = self.clock.monotonic().saturating_sub(seen.asked_at);
         if paused_for >= self.publish_ahead {
@@ -238,7 +240,8 @@ impl KeyRing {
         }
     }
 
-    /// As [`mac_key`](Self::mac_key); looks an unknown id up in the database, as [`look_up`](Self::look_up) does.
+    /// As [`mac_key`](Self::mac_key), but looks up an unknown id in the database with
+    /// [`look_up`](Self::look_up).
     pub async fn find_mac_key(&self, store: &SqlStore, id: u32) -> Result<Option<hmac::Key>, RingError> {
         if let Some(key) = self.mac_key(id) {
             return Ok(Some(key));
@@ -247,9 +250,10 @@ impl KeyRing {
         Ok(self.mac_key(id))
     }
 
-    /// Looks in the database for a key that this replica does not know, at most once a second. Calls during a lookup wait for it.
+    /// Looks up an unknown key in the database, at most once a second. Calls during a lookup wait for it.
     ///
-    /// A key that is unknown afterwards did not exist within the last second. If that is not certain, the call fails.
+    /// If the call succeeds and the key is still unknown, the key did not exist a second ago. If that is not
+    /// certain, the call fails.
     pub async fn look_up(&self, store: &SqlStore, by: LookupBy) -> Result<(), RingError> {
         let mut asked_at = store.wait_for(self.lookups[by as usize].lock()).await?;
         let now = self.clock.monotonic();
@@ -265,7 +269,8 @@ impl KeyRing {
         Ok(())
     }
 
-    /// The id of the MAC key for new refresh tokens. Any published key would do: every replica knows it, or reads it.
+    /// The id of the MAC key for new refresh tokens. Any published key is acceptable: every replica has it or
+    /// can read it.
     pub fn current_mac_key(&self, now: UnixTime) -> Option<u32> {
         let snapshot = self.snapshot.load();
         let newest_in = |phase| {
@@ -278,11 +283,11 @@ impl KeyRing {
         [KeyPhase::Active, KeyPhase::Pending, KeyPhase::Retiring].into_iter().find_map(newest_in)
     }
 
-    /// The JWKS as of when the ring was confirmed by the shared clock, or of now if our own is behind it: either may be wrong, and would
-    /// withdraw keys that sign.
+    /// The JWKS at the earlier of two times: the last confirmation by the shared clock, and this replica's
+    /// clock. Either clock may be ahead, and would withdraw keys that still sign.
     ///
-    /// A key may have been given more time since then: its successor was compromised before it signed (rule K6). So a replica
-    /// withdraws nothing whose end it has not seen pass.
+    /// The end of a key can move to a later time, if its successor is compromised before it signs (rule K6).
+    /// So a replica withdraws a key only after a confirmation that its end has passed.
     pub fn document(&self) -> Arc<Document> {
         let now = self.confirmed.load().now.min(self.clock.now());
         let snapshot = self.snapshot.load();
@@ -297,8 +302,9 @@ impl KeyRing {
         document
     }
 
-    /// Whether a token of this key counts at `now`. `None`: the key has ended by one clock, but not by the other, or it may have been given
-    /// more time since the ring was confirmed, as for [`document`](Self::document).
+    /// Whether tokens of this key are acceptable at `now`. `None`: unknown, because the key has ended by only
+    /// one of the clocks, and its end may have moved since the last confirmation, as for
+    /// [`document`](Self::document).
     pub fn counts(&self, kid: &Kid, now: UnixTime) -> Option<bool> {
         let snapshot = self.snapshot.load();
         let key = snapshot.find(kid.as_str());
@@ -310,25 +316,26 @@ impl KeyRing {
         counts_at(now.max(confirmed)).then_some(true)
     }
 
-    /// How long a cache may keep the JWKS (rule K8): `longest`, but not beyond the lease.
+    /// How long a cache may keep the JWKS (rule K8): `longest`, but no longer than the lease.
     pub fn cache_life(&self, longest: Seconds, clock_bound: Seconds) -> CacheLife {
         let lease_left = seconds(self.publish_ahead.saturating_sub(self.confirmed_for())) - clock_bound * 2;
-        // A fifth of max-age is added as stale-while-revalidate, so the lease left is six fifths of it.
+        // stale-while-revalidate adds a fifth of max-age, so both together must fit into the remaining lease.
         let max_age = longest.0.min(lease_left.0 * 5 / 6).max(0);
         CacheLife { max_age, stale_while_revalidate: max_age / 5 }
     }
 
-    /// How long ago the question was sent whose answer last confirmed the ring.
+    /// The time since the last successful confirmation of the ring was requested.
     pub fn confirmed_for(&self) -> Duration {
         self.clock.monotonic().saturating_sub(self.confirmed.load().asked_at)
     }
 
-    /// Whether the ring is fresh enough to be ready (rule K8): a quarter of `publish_ahead`.
+    /// Whether the last confirmation is recent enough for readiness (rule K8): within a quarter of
+    /// `publish_ahead`.
     pub fn is_fresh(&self) -> bool {
         self.confirmed_for() < self.publish_ahead / 4
     }
 
-    /// Why the newest key table could not be taken over, if so.
+    /// Why the current key table could not be loaded; `None` if it is loaded.
     pub fn problem(&self) -> Option<Arc<String>> {
         self.problem.load_full()
     }
@@ -363,12 +370,12 @@ impl Snapshot {
         self.keys.iter().find(|key| key.row.key.kid.as_str() == kid)
     }
 
-    /// The keys that verify our own tokens, as of the read. Some may have ended since.
+    /// The keys to verify the service's own tokens, at the time of the read. Some may have ended since.
     pub fn key_set(&self) -> &KeySet {
         &self.key_set
     }
 
-    /// The places of a chain's keys.
+    /// The keys of a chain, with their places.
     pub fn chain_keys(&self, chain: Chain) -> Vec<ChainKey> {
         self.chain(chain).map(|key| key.row.key.clone()).collect()
     }
@@ -380,7 +387,7 @@ impl Snapshot {
         Some(ActiveKey { signer: Arc::clone(signer), schedule: key.row.key.schedule })
     }
 
-    /// Whether some key may sign at `now`.
+    /// Whether any key signs at `now`.
     pub fn has_signer(&self, now: UnixTime) -> bool {
         Algorithm::ALL.into_iter().any(|algorithm| self.active(algorithm, now).is_some())
     }
@@ -403,7 +410,7 @@ impl Snapshot {
     }
 }
 
-/// The public keys to be known at `now` by whoever verifies.
+/// The public keys that verifiers need at `now`.
 pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, keys_version: i64, now: UnixTime) -> JwkSet {
     let published = rows.into_iter().filter(|row| is_published(row, now));
     JwkSet {
@@ -413,11 +420,11 @@ pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, keys_version: i64, n
 }
 
 fn is_published(row: &KeyRow, now: UnixTime) -> bool {
-    // A compromised key goes at once, also where the clock is behind the database's.
+    // A compromised key is removed immediately, even if this replica's clock is behind the database clock.
     row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published()
 }
 
-/// Parses a key once; one that an earlier snapshot holds is taken over.
+/// Parses a key, or reuses it from the previous snapshot.
 fn open(row: &KeyRow, master: &MasterKeys, before: Option<&Snapshot>) -> Result<KeyUse, RingError> {
     let Some(sealed) = &row.sealed else { return Ok(KeyUse::None) };
     if let Some(known) = before.and_then(|before| before.find(row.key.kid.as_str())) {

@@ -1,4 +1,4 @@
-//! Private key material: made once, sealed, stored.
+//! Generation of private keys.
 
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -13,21 +13,21 @@ use super::sealing::MasterKeys;
 use crate::domain::key::{Chain, NewKey};
 use crate::entropy::{Entropy, EntropyError};
 
-/// RFC 7518 §3.3 asks for at least 2048 bits; 3072 give 128-bit security.
+/// RFC 7518 §3.3 requires at least 2048 bits; 3072 bits give 128-bit security.
 const RSA_BITS: usize = 3072;
 
-/// Why no key could be made.
+/// Why no key was generated.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyMaterialError {
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// The library refused.
+    /// The cryptographic library failed.
     #[error("the cryptographic library could not generate a key: {0}")]
     Generate(String),
 }
 
-/// Makes a key for `chain`. An RSA key takes seconds of CPU time: call it on a blocking thread.
+/// Generates a key for `chain`. An RSA key takes seconds of CPU time: call this on a blocking thread.
 pub fn generate(
     chain: Chain,
     master: &MasterKeys,
@@ -47,12 +47,12 @@ pub fn generate(
     Ok(NewKey { kid, public_jwk, sealed })
 }
 
-/// Names a row of the table `keys` in the associated data of its sealed value.
+/// The row name of a key for the associated data of its sealed value.
 pub(crate) fn row(kid: &Kid) -> String {
     format!("keys/{kid}")
 }
 
-/// Names the use of a key in the associated data of its sealed value.
+/// The purpose of a key for the associated data of its sealed value.
 pub(crate) fn purpose(chain: Chain) -> &'static str {
     chain.as_str()
 }
@@ -98,7 +98,7 @@ fn generate_error(error: impl std::fmt::Display) -> KeyMaterialError {
     KeyMaterialError::Generate(error.to_string())
 }
 
-/// Hands our randomness to the `rsa` crate.
+/// Adapts [`Entropy`] for the `rsa` crate.
 struct FromEntropy<'a>(&'a dyn Entropy);
 
 impl rand_core::RngCore for FromEntropy<'_> {
@@ -111,7 +111,7 @@ impl rand_core::RngCore for FromEntropy<'_> {
     }
 
     fn fill_bytes(&mut self, out: &mut [u8]) {
-        self.try_fill_bytes(out).expect("key generation must not go on without randomness");
+        self.try_fill_bytes(out).expect("key generation must not continue without randomness");
     }
 
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), rand_core::Error> {

@@ -1,4 +1,4 @@
-//! Private keys: made, sealed, opened, used to sign.
+//! Private keys: generation, sealing, signing, and the key ring of a replica.
 
 pub mod keyring;
 pub mod material;

@@ -1,8 +1,8 @@
 //! Secrets encrypted at rest under a master key that the database never sees.
 //!
-//! A sealed value is `id.base64url(nonce ‖ ciphertext ‖ tag)`, AES-256-GCM with a random 96-bit nonce. `id` names the master key,
-//! and the associated data names the row and the purpose, so that rows cannot be swapped
-//! (docs/protocols.md, "Storage and sealing").
+//! A sealed value is `id.base64url(nonce ‖ ciphertext ‖ tag)`, AES-256-GCM with a random 96-bit nonce. `id`
+//! names the master key, and the associated data names the row and the purpose, so that rows cannot be
+//! swapped (docs/protocols.md, "Storage and sealing").
 
 use std::fmt;
 
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use crate::domain::hex;
 use crate::entropy::{Entropy, EntropyError};
 
-/// Bytes of a master key.
+/// The length of a master key in bytes.
 pub const MASTER_KEY_LEN: usize = 32;
 
-/// The master keys of a replica: the first seals, all open.
+/// The master keys of a replica: the first one seals, all of them open.
 pub struct MasterKeys(Vec<MasterKey>);
 
 struct MasterKey {
@@ -32,21 +32,21 @@ impl fmt::Debug for MasterKeys {
     }
 }
 
-/// What is wrong with a list of master keys.
+/// Why a list of master keys is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum MasterKeyError {
-    /// There is no key in it.
+    /// The list is empty.
     #[error(
-        "it holds no key; write 32 random bytes in base64 on one line, as `head -c 32 /dev/urandom | base64` prints them"
+        "it contains no key; add a line with 32 random bytes in base64: `head -c 32 /dev/urandom | base64`"
     )]
     Empty,
-    /// A line is not a key. Names the line, never its content.
+    /// A line is not a key. The error contains the line number, never the content.
     #[error("line {line} is not 32 bytes in base64")]
     BadLine {
         /// Counted from 1.
         line: usize,
     },
-    /// The same key stands twice.
+    /// Duplicate key.
     #[error("line {line} repeats an earlier key")]
     Repeated {
         /// Counted from 1.
@@ -54,19 +54,19 @@ pub enum MasterKeyError {
     },
 }
 
-/// Why a sealed value could not be opened.
+/// Why a sealed value was not opened.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum OpenError {
-    /// It was sealed under a master key that this replica does not have.
+    /// It is sealed under a master key that this replica does not have.
     #[error("sealed under master key {0}, which this replica does not have; add it to the master key file")]
     UnknownMasterKey(String),
-    /// It was changed, or moved from another row.
+    /// It was altered or belongs to another row.
     #[error("the sealed value was altered or belongs to another row")]
     Altered,
 }
 
 impl MasterKeys {
-    /// Reads keys from text: 32 bytes in base64 a line; empty lines are skipped.
+    /// Parses keys, one per line, each 32 bytes in base64; empty lines are skipped.
     pub fn parse(text: &str) -> Result<Self, MasterKeyError> {
         let mut keys: Vec<MasterKey> = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -88,14 +88,14 @@ impl MasterKeys {
         if keys.is_empty() { Err(MasterKeyError::Empty) } else { Ok(Self(keys)) }
     }
 
-    /// A new random key as text, in the form that [`parse`](Self::parse) reads.
+    /// A new random key as text, in the form that [`parse`](Self::parse) accepts.
     pub fn generate(entropy: &dyn Entropy) -> Result<Zeroizing<String>, EntropyError> {
         let mut bytes = Zeroizing::new([0; MASTER_KEY_LEN]);
         entropy.fill(bytes.as_mut_slice())?;
         Ok(Zeroizing::new(format!("{}\n", STANDARD.encode(bytes.as_slice()))))
     }
 
-    /// Seals `secret` under the first key. `row` names the table and the row, `purpose` the use.
+    /// Seals `secret` under the first key. `row` names the table and the row; `purpose` names the use.
     pub fn seal(
         &self,
         secret: &[u8],
@@ -121,7 +121,7 @@ impl MasterKeys {
         Ok(format!("{}.{}", master.id, URL_SAFE_NO_PAD.encode(&sealed)))
     }
 
-    /// Opens what [`seal`](Self::seal) made for the same row and purpose.
+    /// Opens a value that was [sealed](Self::seal) for the same row and purpose.
     pub fn open(&self, sealed: &str, row: &str, purpose: &str) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (id, encoded) = sealed.split_once('.').ok_or(OpenError::Altered)?;
         let master = self
@@ -139,7 +139,7 @@ impl MasterKeys {
         Ok(Zeroizing::new(opened.to_vec()))
     }
 
-    /// Whether a value is sealed under the first key, so that resealing it would change nothing.
+    /// Whether a value is sealed under the first key and needs no resealing.
     pub fn is_current(&self, sealed: &str) -> bool {
         sealed.split_once('.').is_some_and(|(id, _)| id == self.0[0].id)
     }
@@ -156,7 +156,7 @@ impl MasterKey {
 }
 
 fn associated(row: &str, purpose: &str) -> Vec<u8> {
-    // NUL occurs in neither part, so that no two pairs give the same bytes.
+    // Neither part contains NUL, so different pairs give different bytes.
     [row.as_bytes(), b"\0", purpose.as_bytes()].concat()
 }
 

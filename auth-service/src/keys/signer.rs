@@ -1,4 +1,4 @@
-//! A private key that signs compact JWS (RFC 7515 §7.1). Parsed once, used for every token.
+//! Signs compact JWS (RFC 7515 §7.1) with a private key that is parsed once.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use ring::signature::{
 use serde::Serialize;
 use verifier::{Algorithm, Kid};
 
-/// What is signed. Its `typ` keeps one from being taken for the other (RFC 8725 §3.11).
+/// The kind of the signed document. The header `typ` keeps the kinds apart (RFC 8725 §3.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An access token (RFC 9068 §2.1).
@@ -29,10 +29,10 @@ impl Kind {
     }
 }
 
-/// Signs under one key.
+/// A signer with one key.
 pub struct Signer {
     kid: Kid,
-    /// The encoded header and the dot after it: the same for every token of this key.
+    /// The encoded header and the dot after it, the same for every token of this key.
     token_head: String,
     feed_head: String,
     pair: Pair,
@@ -51,19 +51,19 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Why a token could not be signed.
+/// Why a token was not signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
-    /// The claims do not serialise.
-    #[error("the claims cannot be written as JSON")]
+    /// The claims could not be serialised.
+    #[error("the claims could not be serialised as JSON")]
     Claims(#[from] serde_json::Error),
-    /// ring refused; it does not say why.
-    #[error("the signature could not be made")]
+    /// `ring` failed without a reason.
+    #[error("signing failed")]
     Sign,
 }
 
 impl Signer {
-    /// Parses the secret that [`generate`](super::material::generate) made for `algorithm`.
+    /// Parses a secret from [`generate`](super::material::generate) for `algorithm`.
     #[expect(clippy::disallowed_methods, reason = "ring signs with its own random source only")]
     pub fn new(kid: Kid, algorithm: Algorithm, secret: &[u8]) -> Result<Self, ring::error::KeyRejected> {
         let random = SystemRandom::new();
@@ -79,12 +79,12 @@ impl Signer {
         Ok(Self { kid, token_head, feed_head, pair, random })
     }
 
-    /// Names the key, as the header of its tokens does.
+    /// The key id in the header of its tokens.
     pub fn kid(&self) -> &Kid {
         &self.kid
     }
 
-    /// `header.claims.signature`.
+    /// Returns `header.claims.signature`.
     pub fn sign(&self, kind: Kind, claims: &impl Serialize) -> Result<String, SignatureError> {
         let head = match kind {
             Kind::AccessToken => &self.token_head,

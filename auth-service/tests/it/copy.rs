@@ -1,4 +1,5 @@
-//! What `copy` refuses, and what it notices: the store's part, in one process. The whole way is in `tests/tests/it/growth.rs`.
+//! Refusals and detected changes of `copy`: the store's part, in one process. `tests/tests/it/growth.rs`
+//! tests the whole migration.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use verifier::{Clock, Kid, Seconds, SystemClock, UnixTime};
 
 const KEEP_FOR: Seconds = Seconds(400);
 
-/// An installation that has lived a little. Nobody has it open.
+/// A used installation that is not open.
 struct Source {
     folder: TempDir,
 }
@@ -34,7 +35,7 @@ impl Source {
             Ok(Plan { changes: vec![Change::Announce { generation: 1, schedule }], successor: Some(1) })
         };
         store.change_keys(Chain::RefreshMac, Some(key), "test".to_owned(), announce).await.unwrap().unwrap();
-        // Capitals and signs, which databases sort in another order than bytes.
+        // Capitals and punctuation, which databases may sort differently from bytes.
         for (number, name) in ["Zoe", "anna", "Äpfel", "_x", "éa", "B-1"].iter().enumerate() {
             add_user(&store, number, name).await;
         }
@@ -80,7 +81,7 @@ async fn target() -> SqlStore {
     SqlStore::connect_postgres(&url, clock(), "new", KEEP_FOR).await.unwrap()
 }
 
-/// Changes the file behind everybody's back.
+/// Changes the file without the store.
 fn change(path: &Path, sql: &'static str) {
     let url = format!("sqlite://{}", path.display());
     let work = async move {
@@ -134,7 +135,7 @@ async fn copy_is_complete_and_the_target_opens_only_then() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn source_that_changes_meanwhile_is_noticed() {
+async fn source_changes_during_a_copy_are_detected() {
     let (source, target) = (Source::new("k1").await, target().await);
     let mut changed = false;
     let outcome = target
@@ -151,7 +152,7 @@ async fn source_that_changes_meanwhile_is_noticed() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn source_that_changed_between_two_runs_is_noticed() {
+async fn source_changes_between_two_runs_are_detected() {
     let (source, target) = (Source::new("k1").await, target().await);
     interrupt(&source, &target).await;
     change(&source.path(), "UPDATE users SET credential_version = 1 WHERE username = 'anna'");
@@ -181,7 +182,7 @@ async fn live_target_is_refused() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn source_that_cannot_be_copied_is_left_alone() {
+async fn source_that_cannot_be_copied_stays_unchanged() {
     let (folder, target) = (tempfile::tempdir().unwrap(), target().await);
     let missing = folder.path().join("auth.db");
     let outcome = target.copy_from(&missing, |_| {}).await;

@@ -1,17 +1,17 @@
-//! Draws a history: the same seed gives the same one.
+//! Random choices of a history. The same seed gives the same history.
 
 use std::ops::Range;
 
 use e2e::random::Random;
 
-/// The chances of one history.
+/// The random choices of one history.
 #[derive(Debug)]
 pub(crate) struct Dice(Random);
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
         let random = Random::from_seed(seed);
-        // Neighbouring seeds would otherwise share all but the first number.
+        // Otherwise, neighbouring seeds would share all numbers but the first.
         Self(Random::from_seed(random.next()))
     }
 
@@ -21,7 +21,7 @@ impl Dice {
         low + i64::try_from(self.0.below(width)).expect("below an i64")
     }
 
-    /// A number from 0 to `high`, more often a small one than a large one.
+    /// A number from 0 to `high`; small numbers are more frequent.
     pub(crate) fn mostly_small(&self, high: i64) -> i64 {
         self.between(0, high >> self.between(0, 7))
     }
@@ -39,7 +39,8 @@ impl Dice {
     }
 }
 
-/// The seeds of `count` histories: always the same ones, or those from `TESTS_SEED` on, to repeat one that failed or to look at others.
+/// The seeds of `count` histories: always the same, or those from `TESTS_SEED` on, to repeat a failed history
+/// or to try others.
 pub(crate) fn seeds(count: u64) -> Range<u64> {
     let first = std::env::var_os("TESTS_SEED").and_then(|text| text.to_str()?.parse().ok()).unwrap_or(0);
     first..first + count

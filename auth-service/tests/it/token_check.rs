@@ -1,4 +1,4 @@
-//! `auth-service token check`, run as a person runs it.
+//! `auth-service token check`, run as a process.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -48,7 +48,7 @@ impl Lab {
         self.issuer.jwk().kid().to_string()
     }
 
-    /// Checks with everything as it should be.
+    /// Checks with correct arguments.
     fn check(&self, input: impl AsRef<[u8]>) -> Outcome {
         self.check_with(&[], input)
     }
@@ -75,7 +75,7 @@ fn run(folder: &Path, arguments: &[&str], input: impl AsRef<[u8]>) -> Outcome {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that refuses its arguments reads nothing.
+    // A command with invalid arguments does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -88,7 +88,7 @@ fn run(folder: &Path, arguments: &[&str], input: impl AsRef<[u8]>) -> Outcome {
 }
 
 #[test]
-fn each_token_gets_a_line_and_nothing_of_it_is_printed() {
+fn every_token_gets_a_line_without_its_content() {
     let lab = Lab::new();
     let (good, late) = (lab.token(), lab.issuer.sign(&lab.issuer.claims(NOW - Seconds(330))));
     let outcome = lab.check(format!("{good}\n\n  {late}\r\nnonsense\n"));
@@ -112,7 +112,7 @@ fn each_token_gets_a_line_and_nothing_of_it_is_printed() {
 }
 
 #[test]
-fn the_exit_code_says_whether_all_were_accepted() {
+fn exit_code_shows_whether_all_tokens_were_accepted() {
     let lab = Lab::new();
     assert_eq!(lab.check(format!("{0}\n{0}", lab.token())).code, Some(0));
     assert_eq!(lab.check(format!("{}\nx\n", lab.token())).code, Some(1));
@@ -120,7 +120,7 @@ fn the_exit_code_says_whether_all_were_accepted() {
 }
 
 #[test]
-fn leeway_and_time_are_taken_from_the_arguments() {
+fn arguments_set_leeway_and_time() {
     let lab = Lab::new();
     let token = lab.token();
     for (now, leeway, label) in [
@@ -148,7 +148,7 @@ fn leeway_and_time_are_taken_from_the_arguments() {
         let outcome = run(lab.folder.path(), &arguments, &token);
         assert_eq!(outcome.answers[0].get("label").and_then(Value::as_str), label, "{now} {leeway}");
     }
-    // Without --now the clock of this machine counts.
+    // Without --now, the machine's clock is used.
     let jwks = lab.path("jwks.json");
     let arguments = ["--jwks", jwks.to_str().unwrap(), "--issuer", ISSUER, "--audience", "api"];
     let old = lab.issuer.sign(&lab.issuer.claims(UnixTime(1_000_000_000)));
@@ -157,7 +157,7 @@ fn leeway_and_time_are_taken_from_the_arguments() {
 }
 
 #[test]
-fn each_reason_has_its_label() {
+fn every_reason_has_its_label() {
     let lab = Lab::new();
     let sign = |change: fn(&mut AccessClaims)| {
         let mut claims = lab.issuer.claims(NOW);
@@ -248,6 +248,6 @@ fn keys_can_be_fetched_from_a_url() {
         "{}",
         outcome.errors
     );
-    // Nobody listens there any more.
+    // The listener is closed.
     assert_eq!(run(lab.folder.path(), &arguments, lab.token()).code, Some(2));
 }

@@ -1,4 +1,4 @@
-//! One replica as the proxy sees it.
+//! The proxy's state of one replica.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// Until the first check it counts as ready.
+    /// Considered ready until the first check.
     pub(super) fn new(number: usize, address: SocketAddr) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -62,7 +62,7 @@ impl Backend {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Sends the request and reads the whole answer, unless it is a stream of events.
+    /// Sends the request and reads the whole response, unless it is a stream of events.
     pub(super) async fn call(
         &self,
         mut request: Request<Full<Bytes>>,
@@ -78,7 +78,7 @@ impl Backend {
         if head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {
             return Ok(Response::from_parts(head, Either::Right(body)));
         }
-        // A body that breaks off is an answer that never came; the status says so to the client.
+        // An incomplete body counts as no response; the status tells the client.
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => return Ok(super::failure(http::StatusCode::BAD_GATEWAY).map(Either::Left)),
@@ -86,7 +86,7 @@ impl Backend {
         Ok(Response::from_parts(head, Either::Left(Full::new(body))))
     }
 
-    /// Asks the replica how it is.
+    /// Checks the health of the replica.
     pub(super) async fn check_health(&self) {
         let (live, ready) = tokio::join!(self.answers_ok("/livez"), self.answers_ok("/readyz"));
         self.is_live.store(live, Ordering::Relaxed);

@@ -1,27 +1,27 @@
-//! What the proxy does wrong, and how often.
+//! The faults of the proxy, and their frequency.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// One way of being a bad proxy.
+/// A fault of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The replica did the work; the client's connection closes without an answer.
+    /// The replica handles the request; the client's connection closes without a response.
     DropAnswer,
     /// The request reaches the replica late.
     DelayRequest(Duration),
-    /// The answer reaches the client late.
+    /// The response reaches the client late.
     DelayAnswer(Duration),
-    /// The request is delivered twice, one after the other; the client gets the second answer.
+    /// The request is delivered twice in sequence; the client gets the second response.
     Repeat,
 }
 
-/// How many of the matching requests suffer.
+/// The share of the matching requests that get the fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Share {
-    /// The next so many, then no more.
+    /// The next requests, up to this number.
     Next(usize),
-    /// Each so-and-so-many-th one.
+    /// Every n-th request.
     OneIn(usize),
 }
 
@@ -47,7 +47,7 @@ impl Faults {
         self.lock().clear();
     }
 
-    /// The fault for the next request to `path`: that of the first rule that strikes.
+    /// The fault for the next request to `path`: that of the first rule that applies.
     pub(super) fn next(&self, path: &str) -> Option<Fault> {
         self.lock().iter_mut().filter(|rule| rule.path == path).find_map(Rule::strike)
     }

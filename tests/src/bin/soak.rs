@@ -1,4 +1,4 @@
-//! Plays the scenarios of docs/reliability.md against real processes.
+//! Runs the scenarios of docs/reliability.md against real processes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ impl Wish {
         if wish.scenarios.is_empty() { Err("which scenario?".to_owned()) } else { Ok(wish) }
     }
 
-    /// Plays one; a panic in it is a failure, and the next one is played all the same.
+    /// Runs one scenario; a panic in it is a failure, and does not stop the next one.
     fn play(&self, scenario: Scenario) -> bool {
         let folder = self.report.as_ref().map(|folder| folder.join(scenario.id()));
         if let Some(folder) = &folder {
@@ -86,7 +86,7 @@ impl Wish {
             runtime.block_on(scenario.play(run))
         };
         let Ok(report) = std::thread::spawn(play).join() else {
-            // What it was is on the standard error already.
+            // The panic message is already on standard error.
             println!("{} FAILED: it could not be played to its end\n", scenario.id());
             return false;
         };

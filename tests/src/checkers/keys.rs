@@ -1,4 +1,5 @@
-//! L6: one signer at a time, known everywhere before it signs and until its last token ends, and never in private parts.
+//! L6: one signer at a time, published before it signs and until its last token expires, and never with
+//! private members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) fn faults(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     faults
 }
 
-/// Tokens signed by a key outside the time in which it may sign. Of stolen keys L2 speaks.
+/// Tokens that a key signed outside of its signing time. L2 covers stolen keys.
 fn out_of_turn(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<String> {
     if keys.is_empty() {
         return Vec::new();
@@ -45,7 +46,7 @@ fn out_of_turn(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<Stri
         .collect()
 }
 
-/// Names under which more than one public key was published, and keys published with a private member.
+/// Key ids with more than one public key, and keys published with a private member.
 fn changed(history: &History<'_>) -> Vec<String> {
     let mut published: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (_, _, keys) in key_sets(history) {
@@ -66,13 +67,13 @@ fn changed(history: &History<'_>) -> Vec<String> {
     faults
 }
 
-/// Key sets without a key that signs within `bounds.lead`, or whose tokens are still in date.
+/// Key sets without a key that signs within `bounds.lead`, or without a key that has unexpired tokens.
 ///
-/// But for the key that found an empty table, and those that took the place of a stolen one, which may sign at once.
+/// Exceptions: the first key of an empty table and the successors of stolen keys may sign immediately.
 fn unpublished(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<String> {
     let mut spans: BTreeMap<&str, (Duration, Duration)> = BTreeMap::new();
     for (entry, Grant { access, .. }) in history.grants() {
-        // `iat` has lost its fraction: the token may be up to a second younger than it says.
+        // `iat` is truncated: the token may be up to a second younger.
         let signed = entry.answered.min(seconds(access.iat + 1));
         let span = spans.entry(&access.kid).or_insert((signed, seconds(access.exp)));
         *span = (span.0.min(signed), span.1.max(seconds(access.exp)));
@@ -80,10 +81,10 @@ fn unpublished(history: &History<'_>, bounds: &Bounds, keys: &[Key]) -> Vec<Stri
     let mut faults = Vec::new();
     for key in keys.iter().filter(|key| key.generation > 1) {
         let Some((first_signed, last_end)) = spans.get(key.kid.as_str()) else { continue };
-        // A retry is answered with the `iat` of the first answer, which may be older than the key.
+        // A retry returns the `iat` of the first response, which may be older than the key.
         let first_signed = first_signed.max(&seconds(key.activates_at)).to_owned();
         let announced = first_signed.saturating_sub(bounds.lead);
-        // A theft moves what is planned from then on.
+        // A theft changes the schedule from then on.
         let is_hurried = history
             .compromised
             .values()
@@ -153,19 +154,19 @@ mod tests {
     }
 
     #[test]
-    fn announced_rotation_violates_nothing() {
+    fn announced_rotation_has_no_violation() {
         assert_eq!(violations(&rotation()), []);
     }
 
     #[test]
-    fn second_signer_is_found() {
+    fn second_signer_is_detected() {
         let mut entries = rotation();
         entries[0] = key(1, 0, Some(21));
         assert_eq!(violations(&entries), [("L6", 1)]);
     }
 
     #[test]
-    fn retired_and_pending_and_unknown_keys_sign_out_of_turn() {
+    fn signatures_by_retired_pending_and_unknown_keys_are_detected() {
         for wrong in [signed(20, "kid-1"), signed(5, "kid-9")] {
             let mut entries = rotation();
             entries.push(wrong);
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn key_set_without_a_key_that_soon_signs_or_has_signed_is_found() {
+    fn key_set_without_a_pending_or_retiring_key_is_detected() {
         for second in [14, 15, 25, 39] {
             let mut entries = rotation();
             entries.push(published(second, &["kid-1"]));
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_that_is_signed_by_a_newer_key_than_its_date_is_fine() {
+    fn retry_signed_by_a_newer_key_than_its_date_is_accepted() {
         let mut entries = rotation();
         let mut retry = signed(22, "kid-2");
         let Call::Login(Some(grant)) = &mut retry.call else { unreachable!("it is one") };
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn name_for_two_keys_and_a_private_member_are_found() {
+    fn reused_kid_and_private_member_are_detected() {
         for key in [r#"{"kid":"kid-1","x":"2"}"#, r#"{"kid":"kid-1","d":"3"}"#] {
             let mut entries = rotation();
             let keys = BTreeMap::from([("kid-1".to_owned(), key.to_owned())]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Bounds, History};
 use crate::ledger::Call;
 
-/// A life that was looked at less often is too short to say that anything grows.
+/// The minimum number of samples of a process to detect growth.
 const FEWEST_SAMPLES: usize = 9;
 
 pub(super) fn faults(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
@@ -40,12 +40,12 @@ pub(super) fn lives(history: &History<'_>) -> BTreeMap<(usize, u32), Vec<(u64, u
     lives
 }
 
-/// Whether a life was looked at often enough.
+/// Whether a process has enough samples.
 pub(super) const fn is_judged(samples: &[(u64, u64)]) -> bool {
     samples.len() >= FEWEST_SAMPLES
 }
 
-/// By how much the median of the last third is above the median of the one before; the first third is for warming up.
+/// The growth of the median from the second third to the last; the first third is warm-up.
 fn growth(mut samples: Vec<u64>) -> u64 {
     let third = samples.len() / 3;
     let mut median = |from: usize| {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn process_that_warms_up_and_stays_is_fine() {
+    fn stable_process_after_warm_up_is_accepted() {
         assert_eq!(
             violations(&life(|second| 20_000 + second.min(8) * 10_000, |second| 30 + second % 20)),
             []
@@ -80,13 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn growing_memory_and_files_are_found() {
+    fn growing_memory_and_files_are_detected() {
         assert_eq!(violations(&life(|second| 20_000 + second * 2_000, |_| 30)), [("L7", 1)]);
         assert_eq!(violations(&life(|_| 20_000, |second| 30 + second * 10)), [("L7", 1)]);
     }
 
     #[test]
-    fn panic_and_unexpected_end_are_found() {
+    fn panic_and_unexpected_end_are_detected() {
         assert_eq!(violations(&[ok(1, Call::Died("replica 0 panicked".to_owned()))]), [("L7", 1)]);
     }
 }

@@ -1,4 +1,4 @@
-//! L3, L4 and L5: sessions that fork or will not end, and things that were confirmed and are gone.
+//! L3, L4 and L5: sessions that fork or do not end, and missing confirmed objects.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::History;
 use crate::ledger::{Call, Entry, Outcome};
 
-/// L3. One refresh token may be answered with several successors, when answers were lost; only one of them may go on.
+/// L3. A refresh token can have several successors if responses were lost; only one of them may be used.
 pub(super) fn double_spends(history: &History<'_>) -> Vec<String> {
     let goes_on = |successor: &&&str| history.successors.contains_key(**successor);
     let mut faults = Vec::new();
@@ -19,7 +19,7 @@ pub(super) fn double_spends(history: &History<'_>) -> Vec<String> {
     faults
 }
 
-/// L4. A session whose end was acknowledged must not refresh any more.
+/// L4. A session whose end was acknowledged must not refresh.
 pub(super) fn lost_ends(history: &History<'_>) -> Vec<String> {
     let mut faults = Vec::new();
     for entry in history.entries.iter().filter(|entry| entry.outcome == Outcome::Ok) {
@@ -32,7 +32,7 @@ pub(super) fn lost_ends(history: &History<'_>) -> Vec<String> {
     faults
 }
 
-/// L5. What was confirmed must be found by whoever looks for it afterwards.
+/// L5. Confirmed objects must be found afterwards.
 pub(super) fn lost_things(history: &History<'_>) -> Vec<String> {
     let mut made: HashMap<&str, Duration> = HashMap::new();
     for entry in history.entries.iter().filter(|entry| entry.outcome == Outcome::Ok) {
@@ -50,10 +50,10 @@ pub(super) fn lost_things(history: &History<'_>) -> Vec<String> {
     faults
 }
 
-/// Refresh tokens that were answered with more than one successor.
+/// Refresh tokens with more than one successor.
 ///
-/// Stricter than L3, and only for runs in which no retry comes later than the grace: a later one rightly recovers with a new
-/// successor.
+/// Stricter than L3, and only for runs in which no retry is later than the grace: a later one correctly
+/// recovers with a new successor.
 pub fn forks(entries: &[Entry]) -> Vec<String> {
     let history = History::of(entries);
     let forks = history.successors.iter().filter(|(_, successors)| successors.len() > 1);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_from_which_two_lines_go_on_is_a_double_spend() {
+    fn token_with_two_successors_in_use_is_a_double_spend() {
         let mut entries =
             vec![login(0, "a"), refresh(1, "a", "b"), refresh(2, "a", "c"), refresh(3, "b", "d")];
         assert_eq!((violations(&entries), forks(&entries).len()), (vec![], 1));
@@ -75,16 +75,16 @@ mod tests {
     }
 
     #[test]
-    fn retry_that_repeats_the_answer_is_no_fork() {
+    fn retry_with_the_same_response_is_not_a_fork() {
         assert_eq!(forks(&good()), [""; 0]);
     }
 
     #[test]
-    fn session_that_refreshes_after_its_acknowledged_end_is_a_lost_logout() {
+    fn refresh_after_an_acknowledged_logout_is_a_lost_logout() {
         let mut entries = good();
         entries.push(refresh(9, "c", "d"));
         assert_eq!(violations(&entries), [("L4", 1)]);
-        // Without an answer nobody knows whether it ended.
+        // Without a response it is unknown whether it ended.
         entries[7].outcome = Outcome::Info("reset".to_owned());
         entries.retain(|entry| {
             !matches!((&entry.call, &entry.outcome), (Call::Refresh { .. }, Outcome::Fail(_)))
@@ -93,11 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn confirmed_user_who_is_gone_is_a_lost_acknowledgement() {
+    fn missing_confirmed_user_is_a_lost_acknowledgement() {
         let mut entries = good();
         entries.push(refused(9, Call::Find { thing: "user x".to_owned() }));
         assert_eq!(violations(&entries), [("L5", 1)]);
-        // Nobody confirmed this one.
+        // This one was not confirmed.
         let mut entries = good();
         entries.push(refused(9, Call::Find { thing: "user y".to_owned() }));
         assert_eq!(violations(&entries), []);

@@ -1,10 +1,11 @@
-//! L1 and L2: tokens that were refused and should not have been, and the other way round.
+//! L1 and L2: false refusals and false acceptances of tokens.
 
 use super::{Bounds, History, seconds};
 use crate::ledger::{Call, Outcome};
 
-/// L1. Counts an access token that a verifier refused or could not judge, a refresh token that was refused although nobody
-/// had moved past it, and a refused login with the right password or end of a session that goes on.
+/// L1. Counts valid access tokens that a verifier refused or could not judge, refresh tokens that were
+/// refused although they had not been replaced, and refused logins with the right password and logouts of
+/// live sessions.
 pub(super) fn false_refusals(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     let mut faults = Vec::new();
     for entry in history.entries {
@@ -40,8 +41,9 @@ pub(super) fn false_refusals(history: &History<'_>, bounds: &Bounds) -> Vec<Stri
     faults
 }
 
-/// L2. Counts a token that was accepted after its end and the leeway, by a connected verifier after its session's end or its
-/// key's, or without ever having been issued; and a token that a stolen key signed after everyone had to know.
+/// L2. Counts tokens that were accepted after expiry and leeway, by a connected verifier after the end of the
+/// session or key, or without having been issued; and tokens that a stolen key signed after the permitted
+/// delay.
 pub(super) fn false_acceptances(history: &History<'_>, bounds: &Bounds) -> Vec<String> {
     let mut faults = Vec::new();
     for entry in history.entries.iter().filter(|entry| entry.outcome == Outcome::Ok) {
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn living_token_that_is_refused_or_not_judged_is_a_false_refusal() {
+    fn refused_or_unjudged_valid_token_is_a_false_refusal() {
         for outcome in [Outcome::Fail("no".to_owned()), Outcome::Info("no keys".to_owned())] {
             let mut entries = good();
             entries.insert(2, entry(1, outcome, verify("a")));
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_after_the_end_or_within_the_margin_of_it_is_right() {
+    fn refusal_after_or_close_to_the_end_is_correct() {
         let entries = [login(0, "a"), refused(18, verify("a"))];
         assert_eq!(violations(&entries), [("L1", 1)]);
         let entries = [login(0, "a"), refused(19, verify("a")), refused(21, verify("a"))];
@@ -100,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn session_that_is_refused_though_nobody_moved_past_it_is_lost() {
+    fn refused_unused_refresh_token_is_a_lost_session() {
         let mut entries = good();
         entries.insert(4, refresh_refused(4, "b"));
         assert_eq!(violations(&entries), [("L1", 1)]);
-        // A late duplicate of a token whose successor was shown is rightly refused.
+        // A late duplicate of a token whose successor was presented is correctly refused.
         let mut entries = good();
         entries.insert(7, refresh_refused(5, "a"));
         entries[7].answered = at(6);
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_tokens_given_for_one_the_other_is_void_once_one_is_shown() {
+    fn using_one_of_two_successors_voids_the_other() {
         let mut entries = vec![login(0, "a"), refresh(1, "a", "lost"), refresh(2, "a", "found")];
         entries.push(refresh_refused(3, "lost"));
         assert_eq!(violations(&entries), [("L1", 1)]);
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_login_is_counted_and_an_unanswered_one_is_not() {
+    fn only_refused_logins_are_counted_not_unanswered_ones() {
         let mut entries = good();
         entries.push(entry(9, Outcome::Info("reset".to_owned()), Call::Login(None)));
         assert_eq!(violations(&entries), []);
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn token_accepted_after_its_end_is_counted_from_the_leeway_on() {
+    fn token_accepted_after_expiry_is_counted_beyond_the_leeway() {
         let entries = [login(0, "a"), ok(21, verify("a"))];
         assert_eq!(violations(&entries), []);
         let entries = [login(0, "a"), ok(22, verify("a"))];
@@ -139,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn token_accepted_after_the_end_of_its_session_is_counted_from_the_reach_on() {
+    fn token_accepted_after_session_end_is_counted_beyond_the_revocation_reach() {
         let mut entries = good();
         entries.push(ok(7, verify("c")));
         assert_eq!(violations(&entries), []);
         entries.push(ok(8, verify("c")));
         assert_eq!(violations(&entries), [("L2", 1)]);
-        // A verifier that is cut off cannot know.
+        // A disconnected verifier cannot know.
         entries.pop();
         let Call::Verify { token, .. } = verify("c") else { unreachable!("it is one") };
         entries.push(ok(8, Call::Verify { token, connected: false }));
@@ -153,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn token_that_nobody_issued_must_not_be_accepted() {
+    fn accepted_token_that_was_never_issued_is_a_violation() {
         assert_eq!(violations(&[ok(1, verify("forged"))]), [("L2", 1)]);
     }
 
     #[test]
-    fn stolen_key_must_stop_signing_and_being_believed() {
+    fn stolen_key_must_stop_signing_and_being_accepted() {
         let stolen = || ok(1, Call::Compromise { kid: "kid".to_owned() });
         assert_eq!(violations(&[login(0, "a"), stolen(), refused(5, verify("a"))]), []);
         assert_eq!(violations(&[login(0, "a"), stolen(), ok(5, verify("a"))]), [("L2", 1)]);

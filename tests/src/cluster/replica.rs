@@ -17,17 +17,17 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Stands for a clock that a test sets while the process runs.
 pub(super) const CLOCK_TO_SET: &str = "to be set";
 
-/// How to start a replica, again and again.
+/// The parameters to start a replica, possibly several times.
 #[derive(Debug)]
 pub(super) struct Launch {
     pub(super) number: usize,
     pub(super) folder: PathBuf,
     pub(super) environment: Vec<(String, String)>,
-    /// What `libfaketime` is told about the time; `None` without it.
+    /// The time setting of `libfaketime`; `None` without it.
     pub(super) clock: Option<String>,
 }
 
-/// A replica that runs, is paused, or has ended and may be started again.
+/// A replica that runs, is paused, or has ended and can be restarted.
 #[derive(Debug)]
 pub struct Replica {
     launch: Launch,
@@ -52,7 +52,7 @@ impl Replica {
         self.launch.environment.push((variable.to_owned(), value.to_owned()));
     }
 
-    /// Its place in the cluster.
+    /// Its number in the cluster.
     pub const fn number(&self) -> usize {
         self.launch.number
     }
@@ -82,7 +82,7 @@ impl Replica {
         })
     }
 
-    /// Everything it has written since its first start.
+    /// Its output since its first start.
     pub fn log(&self) -> String {
         let starts = self.lock().starts;
         let files = (0..starts).flat_map(|start| ["out", "err"].map(|stream| self.output(start, stream)));
@@ -99,10 +99,10 @@ impl Replica {
         process::end(&mut self.lock().child);
     }
 
-    /// Starts again, from now on as `program` if one is given.
+    /// Restarts, from now on with `program` if one is given.
     pub(super) fn start_again(&self, program: Option<&Path>) {
         let mut process = self.lock();
-        // Ends what still runs: two processes must not write the same log.
+        // Ends the old process: two processes must not write the same log.
         process::end(&mut process.child);
         if let Some(program) = program {
             program.clone_into(&mut process.program);
@@ -111,7 +111,7 @@ impl Replica {
         process.starts += 1;
     }
 
-    /// Shows the process another time from now on, in the words of `libfaketime`: `+3600s`, `2038-01-19 03:14:00`.
+    /// Sets the clock of the process, in the format of `libfaketime`: `+3600s`, `2038-01-19 03:14:00`.
     /// Only for a replica of [`Plan::clock_to_set`](super::Plan::clock_to_set).
     pub fn set_clock(&self, to: &str) {
         let (new, file) = (self.launch.folder.join("clock.new"), self.launch.clock_file());
@@ -123,7 +123,7 @@ impl Replica {
         self.lock().child.try_wait().expect("our own child").is_none()
     }
 
-    /// Waits until it says that it is ready, and returns its public address.
+    /// Waits until it reports that it is ready, and returns its public address.
     pub async fn await_ready(&self) -> SocketAddr {
         let address = self.address("public");
         let client = Client::new(&format!("http://{address}"));
@@ -169,12 +169,12 @@ impl Launch {
         if let Some(clock) = &self.clock {
             command
                 .env("LD_PRELOAD", faketime())
-                // It reads dates as local time.
+                // `libfaketime` parses dates as local time.
                 .env("TZ", "UTC")
-                // Timers must not notice.
+                // Timers must not be affected.
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             if clock == CLOCK_TO_SET {
-                // Read again each second, so that the clock may go wrong while the process runs.
+                // Reread every second, so that the clock can change while the process runs.
                 command.env("FAKETIME_TIMESTAMP_FILE", self.clock_file()).env("FAKETIME_CACHE_DURATION", "1");
             } else {
                 command.env("FAKETIME", clock);
@@ -204,7 +204,7 @@ pub fn find_address(output: &str, listener: &str) -> Option<SocketAddr> {
     address.parse().ok()
 }
 
-/// The library that shows a process another time.
+/// The library that changes the time of a process.
 fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
     let places = folders.chain(["/usr/lib".into(), "/usr/local/lib".into()]);

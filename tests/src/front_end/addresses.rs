@@ -1,13 +1,14 @@
-//! Where everything of one site listens.
+//! The addresses of one site.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::random::Random;
 
-/// Addresses that no other test has, and that stay the same when a replica starts again, because the configuration of a
-/// front end names them.
+/// Addresses that no other test has, and that stay the same when a replica starts again, because the
+/// configuration of a front end names them.
 ///
-/// The whole network 127.0.0.0/8 is this machine, so each site has 256 addresses of it, and one port for everything.
+/// The whole network 127.0.0.0/8 is this machine, so each site has 256 addresses of it, and one port for
+/// everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     network: [u8; 2],
@@ -15,7 +16,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// A network and a port by chance. Ports of outgoing connections start above.
+    /// A random network and port, below the ports of outgoing connections.
     pub fn fresh() -> Self {
         let random = Random::fresh();
         let octet = |from: u8| from + u8::try_from(random.below(200)).expect("below 200");
@@ -28,7 +29,7 @@ impl Addresses {
         self.at(1, self.port)
     }
 
-    /// The front end, where it checks tokens itself.
+    /// The front end's port on which it checks tokens itself.
     pub const fn guarded(self) -> SocketAddr {
         self.at(1, self.port + 1)
     }
@@ -53,7 +54,7 @@ impl Addresses {
         self.of(30, number)
     }
 
-    /// The application that knows nothing of tokens, number `number`.
+    /// The application without token support, number `number`.
     pub fn plain(self, number: usize) -> SocketAddr {
         self.of(40, number)
     }

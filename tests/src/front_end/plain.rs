@@ -1,4 +1,5 @@
-//! An application that knows nothing of tokens: it says which request reached it, and echoes over upgraded connections.
+//! An application that knows nothing of tokens: it says which request reached it, and echoes over upgraded
+//! connections.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 
 /// The answer to [`EXAMPLE_KEY`], which some front ends check (RFC 6455 §1.3).
 const EXAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-/// The only key with which an upgrade may be asked for.
+/// The only key with which clients request an upgrade.
 pub const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// One replica, in this process. It ends when dropped.
@@ -29,7 +30,7 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Listens on `address` as replica `number`, which it tells in `x-replica`.
+    /// Listens on `address` as replica `number`, which it returns in `x-replica`.
     pub async fn start(number: usize, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("an address of this site");
         let sockets = Arc::new(AtomicUsize::new(0));
@@ -38,7 +39,7 @@ impl Plain {
         Self { sockets, _tasks: tasks }
     }
 
-    /// How many upgraded connections are open.
+    /// The number of open upgraded connections.
     pub fn sockets(&self) -> usize {
         self.sockets.load(Ordering::Relaxed)
     }
@@ -57,7 +58,7 @@ async fn serve(stream: TcpStream, number: usize, sockets: Arc<AtomicUsize>) {
     let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(request, number, &sockets))));
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // An error here is a client that went away.
+    // An error here means that the client disconnected.
     drop(connection.with_upgrades().await);
 }
 
@@ -87,7 +88,7 @@ fn answer(
     Response::new(Full::from(seen.to_string()))
 }
 
-/// Sends back what it gets, until the other side closes.
+/// Echoes until the other side closes.
 async fn echo(upgrade: OnUpgrade, sockets: Arc<AtomicUsize>) {
     let Ok(upgraded) = upgrade.await else { return };
     sockets.fetch_add(1, Ordering::Relaxed);

@@ -36,7 +36,7 @@ impl Program {
         }
     }
 
-    /// The command that runs it in the foreground of `here`, with the files it needs there.
+    /// The command that runs it in the foreground in `here`, with the files that it needs there.
     pub(super) fn command(self, here: &Path, at: Addresses, variables: &[(String, String)]) -> Command {
         match self {
             Self::Caddy => caddy(here),
@@ -79,8 +79,9 @@ fn haproxy(here: &Path) -> Command {
     command
 }
 
-/// The main file is what Debian's amounts to, with the modules that our files ask for. It adds TLS for the key set, with a
-/// certificate that nobody else trusts, because `mod_auth_openidc` fetches keys over https only.
+/// The main file is what Debian's amounts to, with the modules that our files ask for. It adds TLS for the
+/// key set, with a certificate that nobody else trusts, because `mod_auth_openidc` fetches keys over https
+/// only.
 fn httpd(here: &Path, at: Addresses) -> Command {
     fs::write(here.join("passwords"), PASSWORDS).expect("a file");
     make_certificate(here, at);

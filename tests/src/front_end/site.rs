@@ -14,9 +14,9 @@ use crate::process::{self, Signal};
 use crate::resource_server::ResourceServer;
 use crate::wait;
 
-/// How many nodes there are.
+/// The number of nodes.
 pub const NODES: usize = 3;
-/// How many replicas the guarded application has.
+/// The number of replicas of the guarded application.
 const PLAINS: usize = 2;
 
 /// Everything behind one front end, and the front end. Dropping it ends all of it.
@@ -31,8 +31,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts so many `nodes` on `database_url`, configured as `adapt` says, and waits until all are ready. The front end
-    /// knows of [`NODES`]; the rest is down.
+    /// Starts so many `nodes` on `database_url`, configured as `adapt` says, and waits until all are ready.
+    /// The front end knows of [`NODES`]; the rest is down.
     pub async fn start(
         program: Program,
         database_url: &str,
@@ -58,7 +58,7 @@ impl Site {
             plains.push(Plain::start(number, addresses.plain(number)).await);
         }
         let front = FrontEnd::start(program, addresses).await;
-        // They need the front end, because that is their issuer.
+        // They need the front end, because it is their issuer.
         let mut apps = Vec::new();
         for number in 0..nodes {
             let (address, replica) = (addresses.app(number).to_string(), number.to_string());
@@ -73,7 +73,7 @@ impl Site {
         site
     }
 
-    /// Waits until the front end has noticed that all applications are ready.
+    /// Waits until the front end has detected that all applications are ready.
     async fn await_rotation(&self) {
         let client = self.client();
         wait::until("the front end uses all nodes", Duration::from_secs(20), async || {
@@ -87,7 +87,7 @@ impl Site {
         .await;
     }
 
-    /// Where it listens.
+    /// Its address.
     pub const fn addresses(&self) -> Addresses {
         self.addresses
     }
@@ -117,7 +117,7 @@ impl Site {
         Client::new(&format!("http://{}", self.addresses.guarded()))
     }
 
-    /// Ends node `number` with SIGKILL, and says when.
+    /// Ends node `number` with SIGKILL, and returns when.
     pub fn kill(&self, number: usize) -> Death {
         let began = Instant::now();
         self.cluster.kill(number);
@@ -125,13 +125,13 @@ impl Site {
         Death { node: number, began, ended: Instant::now() }
     }
 
-    /// Stops node `number` in its tracks; its connections stay open.
+    /// Suspends node `number`; its connections stay open.
     pub fn pause(&self, number: usize) {
         self.cluster.pause(number);
         self.apps[number].process().signal(Signal::STOP);
     }
 
-    /// Asks node `number` to stop as a supervisor does, and waits until it has.
+    /// Stops node `number` as a supervisor does, and waits until it has ended.
     pub async fn drain(&self, number: usize) {
         const TIMEOUT: Duration = Duration::from_secs(40);
         let replica = &self.cluster.replicas()[number];

@@ -1,4 +1,4 @@
-//! 200 requests a second through a front end, of three kinds, and what became of them.
+//! 200 requests a second of three kinds through a front end, and their outcomes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,21 +16,23 @@ use crate::client::{Answer, Client, Lost};
 
 /// Calls a second of each kind.
 const MIX: [(Kind, u32); 3] = [(Kind::Ping, 120), (Kind::Jwks, 40), (Kind::Refresh, 40)];
-/// A session is never refreshed twice at a time: so many are enough while no refresh is answered for 5 s.
+/// The number of sessions. A session is never refreshed twice at a time: these are enough for 5 s without any
+/// response.
 const SESSIONS: usize = 5 * 40;
-/// Of a run's calls, this part may be missing because the driver had too few sessions all the same: one in so many.
+/// Of a run's calls, this part may be missing because the driver had too few sessions all the same: one in so
+/// many.
 const FEW: u64 = 100;
 /// Logins at a time.
 const LOGINS: usize = 4;
-/// A call that took longer noticed that something was wrong.
+/// A call that took longer was affected by the fault.
 const DISTURBED: Duration = Duration::from_millis(500);
-/// So long after a SIGKILL its connections are closed everywhere, whatever else the machine does.
+/// The time after a SIGKILL until all connections of the process are closed, even on a busy machine.
 const NOTICED: Duration = Duration::from_millis(50);
 
 /// One kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The application, which wants a token.
+    /// The application, which requires a token.
     Ping,
     /// The key set.
     Jwks,
@@ -38,7 +40,7 @@ pub enum Kind {
     Refresh,
 }
 
-/// Clients that are logged in and may start to call.
+/// Clients that are logged in and ready to call.
 #[derive(Debug)]
 pub struct Traffic {
     client: Client,
@@ -46,7 +48,7 @@ pub struct Traffic {
     refresh: Arc<Mutex<VecDeque<String>>>,
 }
 
-/// What became of the calls of one run.
+/// The outcomes of the calls of one run.
 #[derive(Debug)]
 pub struct Outcome {
     counts: Vec<Counts>,
@@ -57,7 +59,7 @@ pub struct Outcome {
 /// A node that was ended with SIGKILL.
 #[derive(Clone, Copy, Debug)]
 pub struct Death {
-    /// Which.
+    /// The number of the node.
     pub node: usize,
     /// Before the first of its processes ended.
     pub began: Instant,
@@ -75,7 +77,7 @@ struct Call {
 }
 
 impl Traffic {
-    /// Logs in through the front end, as users that may call the application.
+    /// Logs in through the front end as users who may call the application.
     pub async fn prepare(site: &Site) -> Self {
         let users = site.cluster().create_users("traffic", LOGINS, &["ping"]).await;
         let (client, password) = (site.client(), site.cluster().user_password());
@@ -96,7 +98,7 @@ impl Traffic {
         Self { client, access, refresh: Arc::new(Mutex::new(refresh)) }
     }
 
-    /// Calls for `span`, while `fault` happens; it says which node died of it, if one did.
+    /// Calls for `span` during `fault`, which returns the killed node, if any.
     pub async fn run(&self, span: Duration, fault: impl Future<Output = Option<Death>>) -> Outcome {
         let (start, seen) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
         let mut running = JoinSet::new();
@@ -149,7 +151,8 @@ impl Caller {
         outcome
     }
 
-    /// Takes the session that waited longest, if there is one; its newest token goes back to the others.
+    /// Takes the session that was unused for the longest time, if there is one; its newest token is returned
+    /// to the others.
     async fn refresh_one(&self) -> Option<Result<Answer, Lost>> {
         let token = self.refresh.lock().expect("nobody panics with this lock").pop_front()?;
         let answer = self.client.refresh(&token).await;
@@ -169,7 +172,7 @@ fn judge(answer: &Result<Answer, Lost>) -> Result<(), String> {
 }
 
 impl Call {
-    /// Whether the node cannot have had it in its hands when it died.
+    /// Whether the call cannot have been in flight at the node when it died.
     fn has_no_excuse(&self, death: Death) -> bool {
         let is_before = self.sent_at + self.took < death.began;
         let is_after = self.sent_at > death.ended + NOTICED;
@@ -189,18 +192,19 @@ impl Outcome {
         of_kind.map(|counts| counts.failed.count() + counts.shed).sum()
     }
 
-    /// Failed calls of one kind that no replica had in its hands when the node died: there is no excuse for them.
+    /// Failed calls of one kind that no replica had in its hands when the node died: there is no excuse for
+    /// them.
     pub fn failed_without_need(&self, kind: Kind) -> usize {
         let failed = self.calls.iter().filter(|call| call.kind == kind && !call.is_ok);
         failed.filter(|call| self.death.is_none_or(|death| call.has_no_excuse(death))).count()
     }
 
-    /// How many calls were due.
+    /// The number of due calls.
     pub fn due(&self) -> u64 {
         self.counts.iter().map(Counts::due).sum()
     }
 
-    /// From the death of the node until the last answer to a call that noticed; zero when none did.
+    /// The time from the death of the node to the last response of an affected call; zero if there is none.
     pub fn recovered_after(&self) -> Duration {
         let Some(died_at) = self.death.map(|death| death.ended) else { return Duration::ZERO };
         let disturbed = self.calls.iter().filter(|call| !call.is_ok || call.took > DISTURBED);
@@ -208,7 +212,7 @@ impl Outcome {
         ended.max().unwrap_or_default()
     }
 
-    /// How many calls of the application each node answered.
+    /// The number of application calls that each node served.
     pub fn answered_by(&self) -> [usize; NODES] {
         std::array::from_fn(|number| self.calls.iter().filter(|call| call.replica == Some(number)).count())
     }
@@ -242,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_calls_in_the_hands_of_the_dead_node_are_excused() {
+    fn only_calls_in_flight_at_the_dead_node_are_excused() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let death = Death { node: 1, began: at(1000), ended: at(1010) };

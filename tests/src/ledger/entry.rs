@@ -1,4 +1,4 @@
-//! What one line of the ledger says.
+//! One line of the ledger.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::client::{Answer, Lost, Tokens};
 use crate::jwt::Peek;
 use crate::keys::Key;
 
-/// One call, or one thing seen, with the times since the epoch between which it happened.
+/// One call or observation, and the times since the epoch between which it happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// When the call left the client.
     #[serde(with = "micros")]
     pub sent: Duration,
-    /// When the answer was there.
+    /// When the response arrived.
     #[serde(with = "micros")]
     pub answered: Duration,
-    /// What is known about it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// What it was.
+    /// Its kind and data.
     pub call: Call,
 }
 
-/// What a client knows about a call.
+/// The outcome of a call from the client's view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It happened.
     Ok,
-    /// It was refused: it did not happen and will not.
+    /// It was refused: it has not happened and will not happen.
     Fail(String),
-    /// Nobody knows: no answer came, or one that says that something broke on the way.
+    /// Unknown: there was no response, or one that reports a failure on the way.
     Info(String),
 }
 
@@ -41,32 +41,32 @@ pub enum Outcome {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
-    /// A login, and what it gave.
+    /// A login, and its tokens.
     Login(Option<Grant>),
     /// A refresh.
     Refresh {
         /// The session.
         session: String,
-        /// The refresh token that was shown.
+        /// The presented refresh token.
         presented: String,
-        /// What it gave.
+        /// The new tokens.
         grant: Option<Grant>,
     },
-    /// A logout, or any other end of a session that was asked for.
+    /// A logout, or any other requested end of a session.
     End {
         /// The session.
         session: String,
     },
-    /// A key was said to be in other hands.
+    /// A key was reported as stolen.
     Compromise {
-        /// Its name.
+        /// Its key id.
         kid: String,
     },
     /// A token was checked.
     Verify {
         /// [`Peek::id`] of the token.
         token: String,
-        /// Whether the verifier hears the revocation feed.
+        /// Whether the verifier reads the revocation feed.
         connected: bool,
     },
     /// A replica published a key set.
@@ -76,55 +76,56 @@ pub enum Call {
         /// Names and whole keys.
         keys: BTreeMap<String, String>,
     },
-    /// A key and its schedule, as the admin API tells it in the end.
+    /// A key and its schedule in the admin API at the end.
     Key(Key),
-    /// Something that must stay was made: a user, a password.
+    /// A durable object was created: a user, a password.
     Make {
-        /// What.
+        /// Its name.
         thing: String,
     },
-    /// It was looked for afterwards; failed when it is gone.
+    /// The object was looked up afterwards; failed if it is missing.
     Find {
-        /// What.
+        /// Its name.
         thing: String,
     },
-    /// What a process of the service used.
+    /// The resources of a process of the service.
     Process {
         /// The replica.
         replica: usize,
-        /// Its process id, which tells one life from the next.
+        /// Its process id, which distinguishes restarts.
         process: u32,
         /// Resident memory.
         rss_kib: u64,
-        /// Open files.
+        /// The number of open files.
         files: u64,
     },
-    /// A process panicked, or ended although nobody had asked it to.
+    /// A process panicked, or ended unexpectedly.
     Died(String),
-    /// Something that must always work was tried.
+    /// A function that must always work was used.
     Must(String),
-    /// What the driver itself did to the service.
+    /// An action of the driver on the service.
     Deed(String),
 }
 
-/// The tokens that an answer held.
+/// The tokens in a response.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
     /// The refresh token.
     pub refresh: String,
-    /// What the access token says.
+    /// The content of the access token.
     pub access: Peek,
 }
 
 impl Grant {
-    /// What `tokens` are.
+    /// The content of `tokens`.
     pub fn of(tokens: &Tokens) -> Self {
         Self { refresh: tokens.refresh.clone(), access: Peek::into(&tokens.access) }
     }
 }
 
 impl Outcome {
-    /// What `answer` tells about the call. A 4xx is the service's no; after anything else but success nobody knows.
+    /// What `answer` tells about the call. A 4xx is the service's no; after anything else but success nobody
+    /// knows.
     pub fn of(answer: &Result<Answer, Lost>) -> Self {
         match answer {
             Ok(answer) if answer.status.is_success() => Self::Ok,
@@ -134,7 +135,8 @@ impl Outcome {
         }
     }
 
-    /// What happened, in a word, if it did not go well: `401`, `503` from the service, `502` from the proxy, `reset`.
+    /// What happened, in a word, if it did not go well: `401`, `503` from the service, `502` from the proxy,
+    /// `reset`.
     pub fn kind(answer: &Result<Answer, Lost>) -> Result<(), String> {
         match answer {
             Ok(answer) if answer.status.is_success() => Ok(()),

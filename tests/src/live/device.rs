@@ -1,4 +1,5 @@
-//! A client that stays: it comes back when its socket ends, tells where it was, and sends again what was not acknowledged.
+//! A client that stays: it comes back when its socket ends, tells where it was, and sends again what was not
+//! acknowledged.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +13,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::socket::{Event, Socket};
 use crate::random::Random;
 
-/// A device waits up to so long before it comes back, a new time each round: all of them at once would be a storm.
+/// A device waits up to so long before it comes back, a new time each round: all of them at once would be a
+/// storm.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// One login on one device, connected until it is dropped. It never gets a new token.
+/// One login on one device, connected until dropped. It never gets a new token.
 #[derive(Debug)]
 pub struct Device {
     record: Arc<Mutex<Record>>,
@@ -23,28 +25,28 @@ pub struct Device {
     task: JoinHandle<()>,
 }
 
-/// What a device went through.
+/// The history of a device.
 #[derive(Debug, Default)]
 pub struct Record {
-    /// The number of the newest message when it connected first.
+    /// The number of the newest message at the first connection.
     pub began_after: Option<i64>,
-    /// Number and id of each message, as they came.
+    /// Number and id of each message, in order of arrival.
     pub received: Vec<(i64, String)>,
-    /// Number and id of each own message that was acknowledged.
+    /// Number and id of each own acknowledged message.
     pub acknowledged: Vec<(i64, String)>,
     /// The replica of each connection.
     pub replicas: Vec<String>,
-    /// Why each connection but the last ended.
+    /// The reason for the end of each connection but the last.
     pub ends: Vec<Event>,
     /// Whether a message waits for its acknowledgement.
     pub is_waiting: bool,
-    /// What should not have happened.
+    /// Errors.
     pub faults: Vec<String>,
 }
 
 impl Device {
-    /// Connects at `address` with `token`; with `sends`, sends a message to the own inbox that often, each after the
-    /// one before was acknowledged.
+    /// Connects at `address` with `token`; with `sends`, sends a message to the own inbox that often, each
+    /// after the one before was acknowledged.
     pub fn start(address: SocketAddr, token: String, sends: Option<Duration>) -> Self {
         let (record, is_quiet) = (Arc::<Mutex<Record>>::default(), Arc::<AtomicBool>::default());
         let life = Life {
@@ -59,12 +61,12 @@ impl Device {
         Self { record, is_quiet, task: tokio::spawn(life.run()) }
     }
 
-    /// What it went through so far.
+    /// Its history so far.
     pub fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends nothing new from now on.
+    /// Stops sending new messages.
     pub fn hush(&self) {
         self.is_quiet.store(true, Ordering::Relaxed);
     }
@@ -122,12 +124,12 @@ impl Life {
     async fn live(&mut self, mut socket: Socket, name: &str) -> Event {
         let mut ticks = interval(self.sends.unwrap_or(Duration::from_hours(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What was not acknowledged is sent again, under its old id.
+        // Unacknowledged messages are resent with their old id.
         let mut is_owed = self.lock().is_waiting;
         loop {
             tokio::select! {
                 event = socket.next() => match event {
-                    // Whether it was stored nobody knows.
+                    // It is unknown whether it was stored.
                     Event::Said(said) if said["code"] == "unavailable" => is_owed = true,
                     Event::Said(said) => self.note(&said),
                     end => return end,
@@ -141,7 +143,7 @@ impl Life {
                     }
                     if std::mem::take(&mut is_owed) {
                         let id = format!("{name}-{}", self.sent);
-                        // If it does not arrive, the connection ends, and it is sent again.
+                        // If it does not arrive, the connection ends and it is resent.
                         socket.say(&json!({ "type": "send", "id": id, "body": "how do you do" })).await;
                     }
                 }

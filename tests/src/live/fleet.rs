@@ -1,4 +1,4 @@
-//! Many devices of several users, and what must be true of all of them at the end.
+//! Many devices of several users, and their invariants at the end.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,20 +13,20 @@ use crate::clock;
 use crate::cluster::Cluster;
 use crate::wait;
 
-/// Devices come in groups of this size: a client that is refused because all come at once comes back, but it is counted as a
-/// connection meanwhile.
+/// Devices come in groups of this size: a client that is refused because all come at once comes back, but it
+/// is counted as a connection meanwhile.
 const GROUP: usize = 100;
 
 /// Devices, of which two share a session, as two windows of a browser do.
 #[derive(Debug)]
 pub struct Fleet {
-    /// By user.
+    /// The devices by user.
     devices: BTreeMap<String, Vec<Device>>,
 }
 
 impl Fleet {
-    /// Makes so many users and logs each in on so many devices, of which `senders` send a message every `period`. Waits
-    /// until all are connected at `address`.
+    /// Makes so many users and logs each in on so many devices, of which `senders` send a message every
+    /// `period`. Waits until all are connected at `address`.
     pub async fn start(
         cluster: &Cluster,
         address: SocketAddr,
@@ -58,7 +58,7 @@ impl Fleet {
         self.devices.values().flatten()
     }
 
-    /// How many sockets are open at each replica.
+    /// The number of open sockets at each replica.
     pub fn spread(&self) -> BTreeMap<String, usize> {
         let mut spread = BTreeMap::new();
         for device in self.devices() {
@@ -77,7 +77,7 @@ impl Fleet {
         .await;
     }
 
-    /// Waits until every socket that ended was opened again.
+    /// Waits until every closed socket was reopened.
     pub async fn back(&self, within: Duration) {
         wait::until("all devices are back", within, async || {
             self.devices().all(|device| device.record().is_connected()).then_some(())
@@ -85,12 +85,12 @@ impl Fleet {
         .await;
     }
 
-    /// How many messages were acknowledged.
+    /// The number of acknowledged messages.
     pub fn acknowledged(&self) -> usize {
         self.devices().map(|device| device.record().acknowledged.len()).sum()
     }
 
-    /// Waits for so many acknowledgements more.
+    /// Waits for this many further acknowledgements.
     pub async fn acknowledge(&self, more: usize) {
         let enough = self.acknowledged() + more;
         wait::until("messages are acknowledged", Duration::from_mins(1), async || {
@@ -99,12 +99,13 @@ impl Fleet {
         .await;
     }
 
-    /// How the sockets ended so far.
+    /// The ends of sockets so far.
     pub fn ends(&self) -> Vec<Event> {
         self.devices().flat_map(|device| device.record().ends.clone()).collect()
     }
 
-    /// Ends the sending, and checks that every device of a user got all that was acknowledged to any of them, in order and once.
+    /// Ends the sending, and checks that every device of a user got all that was acknowledged to any of them,
+    /// in order and once.
     pub async fn judge(&self) {
         self.devices().for_each(Device::hush);
         wait::until("the last messages are acknowledged", Duration::from_mins(1), async || {
@@ -139,7 +140,7 @@ impl Fleet {
     }
 }
 
-/// So many sessions of each user.
+/// This many sessions of each user.
 async fn log_in(cluster: &Cluster, users: &[String], sessions: usize) -> BTreeMap<String, Vec<String>> {
     let turns = Arc::new(Semaphore::new(8));
     let mut logins = JoinSet::new();

@@ -18,16 +18,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A socket may have to wait for its token to expire.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An open socket. Pings are answered while something is awaited.
+/// An open socket. It responds to pings only while a caller waits for a frame.
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     welcome: Value,
-    /// Messages that came while an answer was awaited.
+    /// Messages that arrived while a response was awaited.
     early: VecDeque<Value>,
 }
 
-/// What came over a socket.
+/// An event of a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A frame.
@@ -38,17 +38,17 @@ pub enum Event {
     Broken,
 }
 
-/// Why there is no socket.
+/// Why a socket was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The service, or a proxy, says no.
+    /// The service or a proxy refused it.
     Status(u16),
-    /// There was no answer.
+    /// There was no response.
     Broken,
 }
 
 impl Socket {
-    /// Opens a socket at a balancer or a replica; `after` is the number of the message that was seen last.
+    /// Opens a socket at a balancer or a replica; `after` is the number of the last seen message.
     pub async fn open(address: SocketAddr, token: &str, after: Option<i64>) -> Result<Self, Refused> {
         let bearer = (header::AUTHORIZATION, format!("Bearer {token}"));
         Self::open_with(address, after, &[bearer]).await
@@ -65,7 +65,7 @@ impl Socket {
         Self::open_over(stream, after, headers).await
     }
 
-    /// The same over a connection that stands.
+    /// The same over an established connection.
     pub async fn open_over(
         stream: TcpStream,
         after: Option<i64>,
@@ -90,7 +90,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// What the service said first.
+    /// The first frame of the service.
     pub const fn welcome(&self) -> &Value {
         &self.welcome
     }
@@ -100,22 +100,22 @@ impl Socket {
         self.welcome["replica"].as_str().unwrap_or_default()
     }
 
-    /// Sends a frame. `false` when the connection is broken.
+    /// Sends a frame. `false` if the connection is broken.
     pub async fn say(&mut self, frame: &Value) -> bool {
         self.send(Message::text(frame.to_string())).await
     }
 
-    /// Sends anything. `false` when the connection is broken.
+    /// Sends any message. `false` if the connection is broken.
     pub async fn send(&mut self, message: Message) -> bool {
         self.stream.send(message).await.is_ok()
     }
 
-    /// Sends bytes past the protocol. `false` when the connection is broken.
+    /// Sends raw bytes. `false` if the connection is broken.
     pub async fn send_raw(&mut self, bytes: &[u8]) -> bool {
         self.stream.get_mut().write_all(bytes).await.is_ok()
     }
 
-    /// Sends a frame and waits for the answer. Messages that come before it are kept for later.
+    /// Sends a frame and waits for the response. Messages that arrive before it are kept.
     pub async fn ask(&mut self, frame: &Value) -> Value {
         assert!(self.say(frame).await, "the connection is broken");
         within("an answer", async {
@@ -130,7 +130,7 @@ impl Socket {
         .await
     }
 
-    /// Sends a message to the own inbox, and answers its number once it is acknowledged.
+    /// Sends a message to its own inbox, and returns its number once it is acknowledged.
     pub async fn deliver(&mut self, id: &str, body: &str) -> i64 {
         let answer = self.ask(&json!({ "type": "send", "id": id, "body": body })).await;
         assert_eq!((&answer["type"], &answer["id"]), (&json!("sent"), &json!(id)), "{answer}");
@@ -159,7 +159,7 @@ impl Socket {
         end.await.unwrap_or_else(|_| panic!("waited {END_TIMEOUT:?} in vain: the service ends the socket"))
     }
 
-    /// What comes next, however long it takes. May be dropped and called again.
+    /// The next event, without a timeout. Cancel-safe.
     pub async fn next(&mut self) -> Event {
         match self.early.pop_front() {
             Some(message) => Event::Said(message),
@@ -175,7 +175,7 @@ impl Socket {
                 }
                 Some(Ok(Message::Close(Some(frame)))) => {
                     let end = Event::Closed(frame.code.into(), frame.reason.to_string());
-                    // Answers, so that the other side may let go.
+                    // Responds, so that the other side can close.
                     drop(self.stream.close(None).await);
                     return end;
                 }

@@ -1,4 +1,4 @@
-//! Where the programs of the database server are, and who may run them.
+//! Locations of the programs of the database server, and the users that run them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::user::User;
 #[derive(Clone, Debug)]
 pub(super) struct Binaries {
     folder: PathBuf,
-    /// The user that runs the server when we are root, because it refuses to run as root.
+    /// The user that runs the server if the tests run as root, because it refuses to run as root.
     user: Option<User>,
 }
 
@@ -26,7 +26,7 @@ impl Binaries {
         Self { folder, user }
     }
 
-    /// A client program, run as ourselves.
+    /// A client program, run as the current user.
     pub(super) fn client(&self, name: &str) -> Command {
         Command::new(self.folder.join(name))
     }
@@ -49,7 +49,7 @@ impl Binaries {
     }
 }
 
-/// Folders to look in: the path, then Debian's newest version, then what `pg_config` says.
+/// Folders to search: the path, then Debian's newest version, then the one from `pg_config`.
 fn candidates() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> =

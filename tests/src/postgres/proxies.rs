@@ -1,4 +1,4 @@
-//! What stands between the service and PostgreSQL in production, run with the files of `deploy/`.
+//! Proxies between the service and PostgreSQL, run with the files of `deploy/`.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -15,7 +15,7 @@ use crate::wait;
 use crate::workdir::Workdir;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The first version that knows prepared statements in transaction mode.
+/// The first version that supports prepared statements in transaction mode.
 const OLDEST_PGBOUNCER: (u32, u32) = (1, 21);
 
 /// PgBouncer with `deploy/pgbouncer/pgbouncer.ini`. Dropping it ends it.
@@ -56,12 +56,12 @@ impl Pgbouncer {
         Self { program, port, _dir: dir }
     }
 
-    /// Where it listens.
+    /// Its port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// What it has written.
+    /// Its output.
     pub fn log(&self) -> String {
         read(&self.program.log)
     }
@@ -109,7 +109,7 @@ impl Haproxy {
         Self { port, _program: program, dir }
     }
 
-    /// Holds the primary out, as the file says that one must before the standby is promoted.
+    /// Takes the primary out, as the file requires before the standby is promoted.
     pub fn fence(&self) {
         let mut socket = UnixStream::connect(self.dir.path().join("haproxy.sock")).expect("its socket");
         socket.write_all(b"set server postgresql/primary state maint\n").expect("it listens");
@@ -118,13 +118,13 @@ impl Haproxy {
         assert_eq!(answer.trim(), "", "a command that worked has no answer");
     }
 
-    /// Where it listens.
+    /// Its port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 }
 
-/// A file of `deploy/` with some lines replaced: each by what it begins with.
+/// A file of `deploy/` with some lines replaced, each selected by its beginning.
 fn configured(file: &str, lines: &[(&str, String)]) -> String {
     let mut text = fs::read_to_string(deployed(file)).expect("a file of deploy/");
     for (start, replacement) in lines {

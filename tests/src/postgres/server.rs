@@ -12,14 +12,14 @@ use crate::wait;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a server ends.
+/// The ways to end a server.
 #[derive(Clone, Copy, Debug)]
 pub enum Stop {
     /// Ends the connections and writes a checkpoint, as an operator does.
     Fast,
     /// Like a power cut: no checkpoint, recovery at the next start.
     Immediate,
-    /// Like a crash of the machine: no process gets to do anything.
+    /// Like a crash of the machine: no process runs any further code.
     Kill,
 }
 
@@ -32,7 +32,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a server on `data`. `None` when it ended at once, as it does when another process took the port.
+    /// Starts a server on `data`. `None` when it ended at once, as it does when another process took the
+    /// port.
     pub(super) fn start(binaries: &Binaries, data: PathBuf, port: u16) -> Option<Self> {
         let server = Self { binaries: binaries.clone(), data, port, postmaster: Mutex::new(None) };
         server.start_again().then_some(server)
@@ -77,7 +78,7 @@ impl Server {
             return;
         };
         if let Stop::Kill = how {
-            // What the postmaster leaves behind could still answer.
+            // Remaining child processes could still respond.
             let backends = process::children_of(child.id());
             process::end(&mut child);
             for backend in backends {
@@ -96,7 +97,7 @@ impl Server {
         child.wait().expect("our own child");
     }
 
-    /// Stops every process of the server in its tracks. Connections stay open and silent.
+    /// Suspends every process of the server. Connections stay open and silent.
     pub(super) fn freeze(&self) {
         let postmaster = self.id();
         // The postmaster first: after that no new process appears.
@@ -106,12 +107,12 @@ impl Server {
         }
     }
 
-    /// Lets all processes go on.
+    /// Resumes all processes.
     pub(super) fn thaw(&self) {
         resume(self.id());
     }
 
-    /// What the server logged.
+    /// The log of the server.
     pub(super) fn log(&self) -> PathBuf {
         self.data.with_extension("log")
     }

@@ -1,4 +1,5 @@
-//! R12: the clock of one replica is an hour off, stands still, runs backwards; and the whole service lives in 2038 and 2100.
+//! R12: the clock of one replica is an hour off, stands still, runs backwards; and the whole service lives in
+//! 2038 and 2100.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,12 @@ const RATES: Rates = Rates { logins: 3, refreshes: 20, verifies: 200, logouts: 1
 const SKEWED: usize = 1;
 /// `access_token_ttl` of the plan.
 const TOKEN_LIFE: i64 = 20;
-/// A clock that stands still is beyond the bound of 1 s after some seconds; the jump itself is seen with the next poll.
+/// A clock that stands still is beyond the bound of 1 s after some seconds; the jump itself is seen with the
+/// next poll.
 const LONGEST_UNNOTICED: Duration = Duration::from_secs(6);
 const LONGEST_RETURN: Duration = Duration::from_secs(3);
-/// One second before 2038-01-19T03:14:08Z, where signed 32 bits end, and 2100-02-28T23:59:58Z, of a year without a leap day.
+/// One second before 2038-01-19T03:14:08Z, where signed 32 bits end, and 2100-02-28T23:59:58Z, of a year
+/// without a leap day.
 const ENDS_OF_TIME: [i64; 2] = [2_147_483_647, 4_107_542_398];
 
 /// What is wrong with a clock.

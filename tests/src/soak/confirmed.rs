@@ -1,4 +1,5 @@
-//! Users, passwords and keys that the service has confirmed, and that must be there in the end: what L5 reads.
+//! Users, passwords and keys that the service has confirmed, and that must be there in the end: what L5
+//! reads.
 
 use std::time::Duration;
 
@@ -28,11 +29,13 @@ pub(super) struct Confirmed {
 }
 
 impl Confirmed {
-    /// A new user, another password for it, and a rotation, all at one replica, which may do something else next.
+    /// A new user, another password for it, and a rotation, all at one replica, which may do something else
+    /// next.
     pub(super) async fn make_at(&mut self, run: &Run, cluster: &Cluster, replica: usize) {
         self.tries += 1;
         let admin = cluster.admin_at(replica).await;
-        // At least one: most of the time a successor has been announced already, and there is nothing to confirm.
+        // At least one: most of the time a successor has been announced already, and there is nothing to
+        // confirm.
         let timeout = if self.generations.is_empty() { TIMEOUT } else { Duration::ZERO };
         self.rotate(run, &admin, timeout).await;
         let name = format!("late-{}", run.random.word(12));

@@ -39,8 +39,9 @@ enum Way {
 }
 
 pub(super) async fn play(run: &mut Run) {
-    // Outages follow one another within 30 s only here. In the short form they end before 4.5 s, so that no statement is given up but those
-    // which the network swallowed: the last calls are sent before 3 s are over, and wait for 1.5 s at most.
+    // Outages follow one another within 30 s only here. In the short form they end before 4.5 s, so that no
+    // statement is given up but those which the network swallowed: the last calls are sent before 3 s are
+    // over, and wait for 1.5 s at most.
     let away = Duration::from_secs(run.size.pick(3, 60));
     let rates =
         Rates { logins: 5, refreshes: run.size.pick(25, 45), verifies: run.size.pick(400, 1000), logouts: 2 };
@@ -50,7 +51,8 @@ pub(super) async fn play(run: &mut Run) {
     let postgres = Postgres::start();
     let database = postgres.create_database();
     let passage = Passage::to(database.port()).await;
-    // Caches of 5 s, so that key sets are fetched again while the database is away; no rotation comes due meanwhile.
+    // Caches of 5 s, so that key sets are fetched again while the database is away; no rotation comes due
+    // meanwhile.
     let plan = plan(database.url_at(passage.port()))
         .set("key_publish_ahead", "5m")
         .set("key_rotation_period", "30d")
@@ -68,7 +70,8 @@ pub(super) async fn play(run: &mut Run) {
     for way in [Way::Stopped, Way::Killed, Way::Frozen, Way::Swallowed, Way::Stalled] {
         wait::let_pass(Duration::from_secs(1)).await;
         if matches!(way, Way::Stalled) {
-            // Not earlier: it takes seconds to follow a primary that starts again, and commits would wait for it.
+            // Not earlier: it takes seconds to follow a primary that starts again, and commits would wait for
+            // it.
             standby = Some(tokio::task::block_in_place(|| postgres.start_synchronous_standby()));
         }
         let standby = standby.as_ref();
@@ -86,8 +89,8 @@ pub(super) async fn play(run: &mut Run) {
     traffic.stop().await;
     confirmed.find(run, &cluster).await;
     run.close(&cluster).await;
-    // Nearly all of them fail, but in no other way. Whether a session was over because its logout, which was told 503, took place all the
-    // same, L1 judges.
+    // Nearly all of them fail, but in no other way. Whether a session was over because its logout, which was
+    // told 503, took place all the same, L1 judges.
     run.only_harmless_failures(&["401"]);
     run.within("slowest refusal while it was away", refusals.max(), LONGEST_REFUSAL);
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -140,7 +143,8 @@ fn has_keys(answer: &Answer) -> bool {
     answer.status == StatusCode::OK && answer.json()["keys"].as_array().is_some_and(|keys| !keys.is_empty())
 }
 
-/// Logs in, refreshes and logs out for as long as `away`. Each call must be told, in time and by the service itself, to come back later.
+/// Logs in, refreshes and logs out for as long as `away`. Each call must be told, in time and by the service
+/// itself, to come back later.
 async fn all_are_told_to_wait(
     cluster: &Cluster,
     clients: &Clients,

@@ -1,4 +1,5 @@
-//! R16: a replica is stopped in its tracks while keys rotate and one of them is stolen, and goes on with a full queue.
+//! R16: a replica is stopped in its tracks while keys rotate and one of them is stolen, and goes on with a
+//! full queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,8 @@ pub(super) async fn play(run: &mut Run) {
     let clients = Clients::start(run, &cluster, RATES).await;
     let verifiers = verifiers(3, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
-    // Not the sleeper's: what it answers from its queue is as old as its sleep, and says so by `max-age=0` (K8).
+    // Not the sleeper's: what it answers from its queue is as old as its sleep, and says so by `max-age=0`
+    // (K8).
     run.watch(&cluster);
     traffic.watch_keys(&cluster, &run.ledger, &[0, 2]);
     let (faithful, sessions) = faithful(run, &cluster, &clients).await;

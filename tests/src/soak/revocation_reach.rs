@@ -60,8 +60,8 @@ pub(super) async fn play(run: &mut Run) {
     run.close(&cluster).await;
 }
 
-/// Writes as many revocations as a large fleet has in the life of a token, waits until each verifier knows them, and answers
-/// how many KiB that costs each.
+/// Writes as many revocations as a large fleet has in the life of a token, waits until each verifier knows
+/// them, and answers how many KiB that costs each.
 async fn revoke_many(cluster: &Cluster, database: &Database<'_>, verifiers: &[Arc<Verifier>]) -> f64 {
     let before = heap().await;
     database.query(&format!(
@@ -84,7 +84,8 @@ async fn revoke_many(cluster: &Cluster, database: &Database<'_>, verifiers: &[Ar
     (number(after) - number(before)) / 1024.0 / number(verifiers.len())
 }
 
-/// The bytes in use in this process, in a quiet moment: documents that are just being read would be counted, too.
+/// The bytes in use in this process, in a quiet moment: documents that are just being read would be counted,
+/// too.
 async fn heap() -> usize {
     let mut least = usize::MAX;
     for _ in 0..30 {
@@ -144,7 +145,8 @@ async fn end_everywhere(
     }
 }
 
-/// A verifier whose way to the replicas swallows everything: it says how stale it is, and learns what it missed.
+/// A verifier whose way to the replicas swallows everything: it says how stale it is, and learns what it
+/// missed.
 async fn cut_off(run: &Run, cluster: &Cluster, user: &str) {
     let lasting = Duration::from_secs(run.size.pick(6, 60));
     let way = Balancer::start().await;

@@ -34,7 +34,8 @@ pub(super) async fn play(run: &mut Run) {
     run.watch(&cluster);
     traffic.watch_keys(&cluster, &run.ledger, &[0, 1, 2]);
     let (began, mut confirmed) = (clock::instant(), Confirmed::default());
-    // The first new replica migrates under the eyes of the old ones, and the old ones start again on the new schema.
+    // The first new replica migrates under the eyes of the old ones, and the old ones start again on the new
+    // schema.
     for (name, program) in [("this release", &new), ("the one before", &old), ("this release", &new)] {
         roll(run, &cluster, name, program, mixed, &mut confirmed).await;
     }
@@ -65,7 +66,8 @@ async fn roll(
     }
 }
 
-/// Three replicas start at once: on an empty database, and on what the release before has left. Each time one of them migrates.
+/// Three replicas start at once: on an empty database, and on what the release before has left. Each time one
+/// of them migrates.
 async fn migrate_once(ledger: &Ledger, old: &Path, new: &Path) {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(plan(database.url()).program(old.to_owned())).await;

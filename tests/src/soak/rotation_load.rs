@@ -1,4 +1,5 @@
-//! R5: keys change every few seconds, and fifty verifiers with key sets of different ages must never miss one.
+//! R5: keys change every few seconds, and fifty verifiers with key sets of different ages must never miss
+//! one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::postgres::Postgres;
 use crate::wait;
 
 const VERIFIERS: usize = 50;
-/// A rotation takes as long as a key is announced ahead, and a moment until a replica notices that the next is due.
+/// A rotation takes as long as a key is announced ahead, and a moment until a replica notices that the next
+/// is due.
 const ROTATION: Duration = Duration::from_millis(5500);
 /// `jwks_max_age` of the plan.
 const MAX_AGE: Duration = Duration::from_secs(1);

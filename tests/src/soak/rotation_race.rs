@@ -1,4 +1,5 @@
-//! R15: fifty operators at three replicas ask for a rotation at the moment in which the replicas' own jobs find one due.
+//! R15: fifty operators at three replicas ask for a rotation at the moment in which the replicas' own jobs
+//! find one due.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

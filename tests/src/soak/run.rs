@@ -18,7 +18,8 @@ use crate::process;
 use crate::random::Random;
 
 const SAMPLE_PERIOD: Duration = Duration::from_millis(500);
-/// The driver may be short of sessions for this share of the calls; with more, its load is not what the scenario says.
+/// The driver may be short of sessions for this share of the calls; with more, its load is not what the
+/// scenario says.
 const MOST_SHORT_PERCENT: f64 = 2.0;
 
 /// Given to a scenario, which fills it.
@@ -32,7 +33,8 @@ pub struct Run {
     pub ledger: Arc<Ledger>,
     /// What the checkers will allow.
     pub bounds: Bounds,
-    /// Of the due calls of each kind, how many must have succeeded: a run in which nothing happened proves nothing.
+    /// Of the due calls of each kind, how many must have succeeded: a run in which nothing happened proves
+    /// nothing.
     pub least_ok_percent: f64,
     /// Of the tokens that were checked, how many must have been accepted; some are past their end on purpose.
     pub least_accepted_percent: f64,
@@ -92,7 +94,8 @@ impl Run {
         self.at_most(name, took.as_secs_f64(), limit.as_secs_f64(), "s");
     }
 
-    /// Of all calls over HTTP counted so far, at most this share may fail, and only in ways that a client tries again after.
+    /// Of all calls over HTTP counted so far, at most this share may fail, and only in ways that a client
+    /// tries again after.
     pub fn few_failures(&mut self, most_percent: f64) {
         self.only_harmless_failures(&[]);
         let counts = self.counts_over_http();
@@ -116,7 +119,8 @@ impl Run {
         counts.filter(|counts| counts.name != "verify").collect()
     }
 
-    /// Keys must have changed so often that each signed for `period`, in the time that passed. One rotation in five may be missing.
+    /// Keys must have changed so often that each signed for `period`, in the time that passed. One rotation
+    /// in five may be missing.
     pub fn rotations(&mut self, passed: Duration, period: Duration) {
         let kids = number(Volume::of(&self.ledger.entries()).kids.len());
         let least = (0.8 * passed.as_secs_f64() / period.as_secs_f64()).ceil().max(2.0);
@@ -132,8 +136,8 @@ impl Run {
         });
     }
 
-    /// Writes down what the service says in the end, its keys, and whether a replica died or panicked; and asks whether anything
-    /// has happened at all.
+    /// Writes down what the service says in the end, its keys, and whether a replica died or panicked; and
+    /// asks whether anything has happened at all.
     pub async fn close(&mut self, cluster: &Cluster) {
         std::mem::take(&mut self.watch).stop().await;
         self.enough_happened();

@@ -1,4 +1,5 @@
-//! R7: one refresh token shown 64 times in parallel, while replicas stop for 100 ms and the proxy loses answers.
+//! R7: one refresh token shown 64 times in parallel, while replicas stop for 100 ms and the proxy loses
+//! answers.
 //!
 //! Then, on the same sessions: a client that comes back late is let in, and of two holders neither goes on.
 
@@ -123,8 +124,8 @@ impl Racers {
         .await
     }
 
-    /// The answer went missing, and the client comes back after the grace: it gets another token and goes on, and the
-    /// lost one is void. Answers for how many that is so.
+    /// The answer went missing, and the client comes back after the grace: it gets another token and goes on,
+    /// and the lost one is void. Answers for how many that is so.
     async fn come_back_late(&self, sessions: &[Tokens]) -> usize {
         let mut lost = Vec::new();
         for shown in sessions {
@@ -144,8 +145,8 @@ impl Racers {
         found
     }
 
-    /// A thief shows a token that the client has moved past, after the grace: the session is over for both. Answers for how
-    /// many that is so.
+    /// A thief shows a token that the client has moved past, after the grace: the session is over for both.
+    /// Answers for how many that is so.
     async fn are_stolen(&self, sessions: &[Tokens]) -> usize {
         let mut newest = Vec::new();
         for stolen in sessions {

@@ -56,7 +56,8 @@ pub(super) async fn play(run: &mut Run) {
     let memory_before = most_memory(&run.ledger.entries());
 
     run.watch(&cluster);
-    // Nobody is refused while the siege begins, either; how long calls take counts when all of them are there.
+    // Nobody is refused while the siege begins, either; how long calls take counts when all of them are
+    // there.
     let traffic = Traffic::start(run, &clients, &verifiers, RATES);
     let siege = Siege::begin(&cluster, sockets);
     wait::let_pass(OPENING).await;
@@ -82,8 +83,8 @@ struct Siege {
 }
 
 impl Siege {
-    /// The slow ones come evenly spread over [`OPENING`], and so are the bytes that each sends every second: clients that do
-    /// not know of each other do not speak all in the same millisecond.
+    /// The slow ones come evenly spread over [`OPENING`], and so are the bytes that each sends every second:
+    /// clients that do not know of each other do not speak all in the same millisecond.
     fn begin(cluster: &Cluster, sockets: usize) -> Self {
         let addresses: Vec<SocketAddr> =
             cluster.replicas().iter().map(|replica| replica.address("public")).collect();

@@ -27,8 +27,8 @@ const LONGEST_STALL: u32 = 5;
 const FIRST_LOGINS: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the end of a session may remain unknown to a verifier that says that it hears the feed, where the feed is taken away: it
-/// says so until it has heard nothing for 3 s, and what it hears may be 1 s old.
+/// How long the end of a session may remain unknown to a verifier that says that it hears the feed, where the
+/// feed is taken away: it says so until it has heard nothing for 3 s, and what it hears may be 1 s old.
 pub(super) const REACH_WHEN_CUT: Duration = Duration::from_secs(4);
 
 /// `key_rotation_period` of [`plan`].
@@ -65,7 +65,8 @@ pub(super) struct Traffic {
     pub(super) clients: Arc<Clients>,
 }
 
-/// A plan for three replicas, with keys and tokens that live for seconds, and as many sessions a user as clients like.
+/// A plan for three replicas, with keys and tokens that live for seconds, and as many sessions a user as
+/// clients like.
 pub(super) fn plan(database_url: impl Into<String>) -> Plan {
     Plan::new(3, database_url)
         .keys_of_seconds()
@@ -75,7 +76,8 @@ pub(super) fn plan(database_url: impl Into<String>) -> Plan {
 
 /// Keys that are announced 5 s before they sign, and followed as soon as they do.
 ///
-/// It obeys K1: ¾ × 5 s ≥ 1 s max-age + 1 s stale-while-revalidate at most + 0.1 s poll + 2 × 1 s clock bound.
+/// It obeys K1: ¾ × 5 s ≥ 1 s max-age + 1 s stale-while-revalidate at most + 0.1 s poll + 2 × 1 s clock
+/// bound.
 pub(super) fn hurried(plan: Plan) -> Plan {
     plan.set("key_publish_ahead", "5s")
         .set("key_rotation_period", "5s")

@@ -13,7 +13,7 @@ use http::{StatusCode, header};
 const REPLICAS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_is_right_whichever_replica_gives_it() {
+async fn every_replica_returns_correct_responses() {
     let database = Postgres::shared().create_database();
     // No rotation but the one we ask for.
     let plan = Plan::new(REPLICAS, database.url()).keys_of_seconds().set("key_rotation_period", "1h");
@@ -81,7 +81,7 @@ async fn every_answer_is_right_whichever_replica_gives_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn user_made_at_one_replica_logs_in_at_all_and_is_stopped_by_all() {
+async fn user_created_at_one_replica_logs_in_and_is_disabled_at_all() {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(REPLICAS, database.url())).await;
     let user = cluster.create_users("worker", 1, &["ping"]).await.remove(0);
@@ -108,7 +108,7 @@ async fn user_made_at_one_replica_logs_in_at_all_and_is_stopped_by_all() {
     }
 }
 
-/// One replica announces; the others know at once that a rotation is pending, and all publish both keys.
+/// One replica announces a key; the others know immediately that a rotation is pending, and all publish both keys.
 async fn rotate_everywhere(cluster: &Cluster, replica: usize) {
     let rotated = cluster.admin_at(replica).await.rotate().await.expect("an answer");
     rotated.assert_status(StatusCode::CREATED);

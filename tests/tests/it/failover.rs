@@ -22,7 +22,7 @@ const ENOUGH: usize = 4;
 const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn standby_that_takes_over_knows_everything_that_was_acknowledged() {
+async fn promoted_standby_has_every_acknowledged_write() {
     let postgres = Postgres::start();
     let database = postgres.create_database();
     let standby = postgres.start_synchronous_standby();
@@ -86,7 +86,7 @@ async fn standby_that_takes_over_knows_everything_that_was_acknowledged() {
 
 /// A primary that was demoted goes on answering, and says no to whatever writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn replica_does_not_stay_with_a_server_that_only_reads() {
+async fn replica_leaves_a_read_only_database_server() {
     let postgres = Postgres::start();
     let database = postgres.create_database();
     let cluster = Cluster::start(Plan::new(1, database.url())).await;

@@ -19,7 +19,7 @@ use crate::TURN;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_start_on_a_terminal_shows_a_password_and_lines_that_work_as_pasted() {
+async fn first_start_on_a_terminal_prints_a_password_and_working_commands() {
     let dir = Workdir::new();
     let home = dir.folder("home");
     let mut first = Run::on_terminal(&home, "first");
@@ -80,7 +80,7 @@ async fn first_start_without_a_terminal_keeps_the_password_out_of_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_in_flight_are_answered_before_an_interrupted_service_exits() {
+async fn interrupted_service_finishes_requests_in_flight() {
     let _turn = TURN.lock().await;
     let dir = Workdir::new();
     let home = dir.folder("home");

@@ -35,7 +35,7 @@ const COPIED: [&str; 11] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grown_installation_moves_to_postgresql_and_its_clients_notice_nothing() {
+async fn installation_moves_from_sqlite_to_postgresql_unnoticed_by_clients() {
     let folder = Workdir::new();
     let file = folder.path().join("auth.db");
     let mut cluster = Cluster::start(Plan::new(1, format!("sqlite://{}", file.display()))).await;

@@ -61,7 +61,7 @@ fn databases_of_one_server_are_separate() {
 }
 
 #[test]
-fn watchman_ends_what_runs_in_the_folder() {
+fn watchman_ends_processes_of_the_folder() {
     let dir = e2e::workdir::Workdir::new();
     let inside = dir.folder("inside");
     let mut child =
@@ -74,7 +74,7 @@ fn watchman_ends_what_runs_in_the_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn balancer_takes_turns_and_leaves_out_who_is_gone() {
+async fn balancer_rotates_and_skips_stopped_replicas() {
     let (balancer, stubs) = balanced(3).await;
     let client = Client::new(&balancer.url());
     for _ in 0..9 {
@@ -105,7 +105,7 @@ async fn balancer_takes_turns_and_leaves_out_who_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn balancer_misbehaves_as_told() {
+async fn balancer_injects_the_configured_faults() {
     let (balancer, stubs) = balanced(2).await;
     let client = Client::new(&balancer.url());
     let work = || stubs.iter().map(|stub| stub.requests.load(Ordering::Relaxed)).sum::<usize>();

@@ -13,13 +13,13 @@ use http::StatusCode;
 const AWAY: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn resource_servers_and_sessions_outlive_a_stop_of_all_replicas() {
+async fn resource_servers_and_sessions_survive_a_stop_of_all_replicas() {
     let database = Postgres::shared().create_database();
     stop_and_start_again(Plan::new(3, database.url())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn resource_servers_and_sessions_outlive_a_stop_on_sqlite() {
+async fn resource_servers_and_sessions_survive_a_stop_on_sqlite() {
     let dir = Workdir::new();
     let url = format!("sqlite://{}", dir.path().join("auth.db").display());
     stop_and_start_again(Plan::new(1, url)).await;

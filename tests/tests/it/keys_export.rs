@@ -89,7 +89,7 @@ fn succeeds(command: &mut Command) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openssl_reads_every_published_key_and_checks_tokens_with_it() {
+async fn openssl_verifies_tokens_with_every_published_key() {
     let cluster = all_algorithms().await;
     let client = cluster.client();
     let (pems, scratch) = (cluster.dir().path().join("pems"), cluster.dir().folder("scratch"));
@@ -116,7 +116,7 @@ async fn openssl_reads_every_published_key_and_checks_tokens_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_and_the_key_set_give_the_same_files() {
+async fn export_from_database_and_from_key_set_is_identical() {
     let cluster = all_algorithms().await;
     let home = cluster.dir().path().join("replica-0");
     let (from_database, from_jwks) = (cluster.dir().path().join("a"), cluster.dir().path().join("b"));
@@ -173,7 +173,7 @@ impl Drop for Following {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_withdrawn_key_vanishes_and_the_command_runs_after_each_change_until_it_succeeds() {
+async fn withdrawn_key_is_removed_and_failed_command_is_retried() {
     let plan = Plan::new(1, "sqlite://data/auth.db").keys_of_seconds().set("key_rotation_period", "1h");
     let cluster = Cluster::start(plan).await;
     let client = cluster.client();

@@ -17,7 +17,7 @@ use http::StatusCode;
 const REPLICAS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_replica_answers_and_each_checks_permissions() {
+async fn every_replica_responds_and_checks_permissions() {
     let scene = Scene::set(&[]).await;
     let mut answers = BTreeMap::<String, usize>::new();
     for _ in 0..100 * REPLICAS {
@@ -44,7 +44,7 @@ async fn any_replica_answers_and_each_checks_permissions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replica_that_stops_fails_no_request() {
+async fn stopping_replica_fails_no_request() {
     let scene = Scene::set(&[("DRAIN_DELAY", "1.5")]).await;
     let (tally, mut load) = (Tally::new("ping"), Load::default());
     let client = scene.client("ping");

@@ -21,7 +21,7 @@ const SESSIONS: usize = 12;
 const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cluster_works_through_a_transaction_pooler_and_survives_its_death() {
+async fn cluster_works_through_a_transaction_pooler_and_survives_its_crash() {
     let database = Postgres::shared().create_database();
     let pooler = tokio::task::block_in_place(|| Pgbouncer::start(&database));
     let plan = Plan::new(REPLICAS, database.url_at(pooler.port())).keys_of_seconds();

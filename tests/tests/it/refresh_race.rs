@@ -18,7 +18,7 @@ const REPLICAS: usize = 3;
 const PARALLEL: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_answers_are_recovered_late_and_a_token_moved_past_ends_the_session() {
+async fn lost_responses_are_recovered_and_a_replaced_token_ends_the_session() {
     let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
     let plan = Plan::new(REPLICAS, database.url()).set("refresh_grace", "2s");

@@ -16,7 +16,7 @@ const REPLICAS: usize = 3;
 const LIMIT: Seconds = Seconds(10);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn key_in_other_hands_is_refused_by_every_verifier() {
+async fn compromised_key_is_refused_by_every_verifier() {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(REPLICAS, database.url())).await;
     let verifiers = connected(3, &cluster.issuer()).await;
@@ -57,7 +57,7 @@ async fn key_in_other_hands_is_refused_by_every_verifier() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verifier_that_is_cut_off_says_how_stale_it_is_and_follows_its_policy() {
+async fn disconnected_verifier_reports_its_staleness_and_follows_its_policy() {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(REPLICAS, database.url())).await;
     let user = cluster.create_users("user", 2, &["ping"]).await.remove(0);

@@ -70,7 +70,7 @@ fn judge(what: &str, answer: &Result<Answer, Lost>) -> Result<(), String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_of_the_replicas_at_a_time_are_restarted_and_no_request_fails() {
+async fn restarting_half_of_the_replicas_at_a_time_fails_no_request() {
     let database = Postgres::shared().create_database();
     // Longer than the balancer needs to notice: it asks every 200 ms.
     let cluster = Cluster::start(Plan::new(4, database.url()).set("drain_delay", "2s")).await;
@@ -147,7 +147,7 @@ async fn served_by(client: &Client, expected: &[usize]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_drained_from_the_command_line_gets_no_requests_until_it_is_put_back() {
+async fn replica_drained_from_the_command_line_gets_no_requests_until_returned() {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(2, database.url())).await;
     let name = cluster.create_users("drained", 1, &["ping"]).await.remove(0);

@@ -37,7 +37,7 @@ async fn max_age(cluster: &Cluster, replica: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_at_one_replica_reaches_all_within_two_seconds_and_outlives_a_restart() {
+async fn change_reaches_all_replicas_within_two_seconds_and_survives_a_restart() {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(REPLICAS, database.url())).await;
     for (turn, seconds) in [100, 50, 200].into_iter().enumerate() {
@@ -60,7 +60,7 @@ async fn a_change_at_one_replica_reaches_all_within_two_seconds_and_outlives_a_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_changes_at_different_replicas_that_do_not_fit_together_one_is_refused() {
+async fn one_of_two_conflicting_changes_at_different_replicas_is_refused() {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(REPLICAS, database.url())).await;
     let (first, second) = (cluster.admin_at(0).await, cluster.admin_at(1).await);
@@ -79,7 +79,7 @@ async fn of_two_changes_at_different_replicas_that_do_not_fit_together_one_is_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_outlives_its_key_while_lives_change_and_keys_rotate() {
+async fn token_never_outlives_its_key_during_ttl_changes_and_rotations() {
     let random = Random::announced("changing lives");
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(REPLICAS, database.url()).keys_of_seconds()).await;

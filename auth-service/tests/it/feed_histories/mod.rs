@@ -1,9 +1,9 @@
-//! The feed under histories drawn at random: transactions that commit late and out of order, replicas that cannot read or may not
-//! sign, clocks that differ and are set, readers that are slow, cut off, or behind a relay that loses documents. Whatever a reader
-//! believes to know, it knows.
+//! The revocation feed in random histories: transactions that commit late and out of order, replicas that
+//! cannot read or must not sign, clocks that differ and are set, readers that are slow, disconnected, or
+//! behind a relay that loses documents. A reader never overstates its knowledge.
 //!
-//! The publisher is the real one; database, clocks, network and reader are models. The reader keeps the rules of
-//! `docs/protocols.md`.
+//! The publisher is the real one; database, clocks, network and reader are models. The reader follows the
+//! rules of `docs/protocols.md`.
 
 mod reader;
 mod world;
@@ -24,7 +24,7 @@ fn run(count: u64, weather: Weather) {
         reconnects += world.reader.gaps;
         repeats += world.repeats;
     }
-    // Histories in which nothing happens would prove nothing.
+    // Histories without events would prove nothing.
     assert!(moves > count * 10, "{moves} moves in {count} histories");
     assert!(repeats > count, "{repeats} documents were repeated");
     if weather.loses_documents {
@@ -35,16 +35,16 @@ fn run(count: u64, weather: Weather) {
 }
 
 #[test]
-fn a_reader_behind_a_lossy_relay_never_believes_more_than_it_knows() {
+fn reader_behind_a_lossy_relay_never_overstates_its_knowledge() {
     run(2_000, Weather { loses_documents: true, clocks_differ_by: 0, clocks_fail: false });
 }
 
 #[test]
-fn a_reader_behind_a_lossy_relay_of_replicas_with_different_clocks_never_believes_more_than_it_knows() {
+fn reader_behind_a_lossy_relay_with_different_clocks_never_overstates_its_knowledge() {
     run(2_000, Weather { loses_documents: true, clocks_differ_by: 5_000, clocks_fail: true });
 }
 
 #[test]
-fn a_reader_of_replicas_with_different_clocks_never_believes_more_than_it_knows() {
+fn reader_with_different_clocks_never_overstates_its_knowledge() {
     run(2_000, Weather { loses_documents: false, clocks_differ_by: 5_000, clocks_fail: true });
 }

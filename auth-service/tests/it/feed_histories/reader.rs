@@ -1,29 +1,29 @@
-//! A verifier, as far as the feed is concerned.
+//! The model of a verifier that reads the feed.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use auth_service::runtime::feed::publisher::Draft;
 use verifier::Kid;
 
-/// What a reader knows, and up to when it believes that this is all.
+/// The known revocations, and the time up to which the reader considers them complete.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     pub(crate) sessions: BTreeSet<[u8; 16]>,
     pub(crate) keys: BTreeSet<Kid>,
     pub(crate) as_of: Option<i64>,
     pub(crate) connection: Option<Connection>,
-    /// How often `as_of` moved.
+    /// The number of changes of `as_of`.
     pub(crate) moves: u64,
-    /// How often it noticed that something was missing.
+    /// The number of detected gaps.
     pub(crate) gaps: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) replica: usize,
-    /// What is on the way from there.
+    /// The documents in flight from there.
     pub(crate) queue: VecDeque<Draft>,
-    /// As of when the last document of this connection was.
+    /// The `as_of` of the last document of this connection.
     said: Option<i64>,
 }
 
@@ -42,7 +42,7 @@ impl Reader {
         self.keys.extend(document.kids);
         let continues = match document.since {
             None => true,
-            // Not `self.as_of`: it may be from another replica, whose clock is ahead.
+            // Not `self.as_of`: that may come from another replica, whose clock is ahead.
             Some(since) => connection.said.is_some_and(|said| since <= said),
         };
         if !continues {

@@ -1,4 +1,4 @@
-//! Everything around the publishers: a database, clocks, a network.
+//! The environment of the publishers: a database, clocks, a network.
 
 use std::time::Duration;
 
@@ -12,22 +12,23 @@ use super::reader::{Connection, Reader};
 use crate::dice::Dice;
 
 const START: i64 = 1_800_000_000_000;
-/// What a reader may be behind before it is sent a snapshot, in documents.
+/// The number of documents that a reader may lag before it gets a snapshot.
 const BACKLOG: usize = 8;
 const KEEP_FOR: i64 = 130;
-/// Later than that no transaction commits.
+/// The maximum delay of a commit.
 const LATEST_COMMIT_MS: i64 = 55_000;
-/// Each addition may move `as_of` by one millisecond more than time did.
+/// Each addition may advance `as_of` by one millisecond more than the elapsed time.
 const ADDITIONS_MS: i64 = 400;
 
-/// What may happen to a history.
+/// The faults of a history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weather {
-    /// A relay on the way loses documents.
+    /// A relay loses documents.
     pub(crate) loses_documents: bool,
-    /// Milliseconds between the shared clock and a replica's, at most; 0 also means that no clock is ever set.
+    /// The maximum difference between the shared clock and a replica's, in milliseconds; 0 also means that
+    /// clocks are never set.
     pub(crate) clocks_differ_by: i64,
-    /// A replica finds its clock wrong now and then.
+    /// A replica occasionally detects a wrong clock.
     pub(crate) clocks_fail: bool,
 }
 
@@ -42,7 +43,7 @@ struct Replica {
     publisher: Publisher,
     snapshot: Option<Draft>,
     last: Option<Draft>,
-    /// Its wall clock is ahead by so much, in milliseconds.
+    /// The lead of its wall clock in milliseconds.
     offset: i64,
     cannot_read: bool,
     may_not_sign: bool,
@@ -56,7 +57,7 @@ pub(crate) struct World {
     rows: Vec<Row>,
     replicas: Vec<Replica>,
     pub(crate) reader: Reader,
-    /// Documents that were sent again for want of a newer one.
+    /// Documents that were resent because there was no newer one.
     pub(crate) repeats: u64,
 }
 
@@ -93,7 +94,7 @@ impl World {
             92..=94 => self.replicas[replica].may_not_sign = false,
             95 => self.reader.connection = None,
             96 => self.set_clock(replica),
-            // A pause of everything, longer than a poll looks back.
+            // A pause of everything, longer than the overlap of two polls.
             97 => self.now += self.dice.between(1, 200) * 1_000,
             _ => self.lose_a_document(),
         }
@@ -115,7 +116,7 @@ impl World {
         self.rows.push(Row { revoked: Revoked { what, forget_at }, revoked_at, committed_at });
     }
 
-    /// As the store does it.
+    /// Mirrors the store.
     fn read(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
         let monotonic = Duration::from_millis(u64::try_from(self.now - START).unwrap());
@@ -171,7 +172,7 @@ impl World {
         self.reader.connection = self.snapshot(index).map(|snapshot| Connection::new(index, snapshot));
     }
 
-    /// What a slow reader gets: a snapshot instead of everything on the way.
+    /// Replaces the documents in flight to a slow reader with a snapshot.
     fn replace_backlog(&mut self, index: usize) {
         match (self.snapshot(index), &mut self.reader.connection) {
             (Some(snapshot), Some(connection)) => connection.queue = [snapshot].into(),
@@ -199,14 +200,14 @@ impl World {
             && !queue.is_empty()
         {
             let lost = self.dice.index(queue.len());
-            // A connection begins with its snapshot; without one there is nothing to lose later documents from.
+            // A connection starts with its snapshot, which is never lost; only later documents are.
             if queue[lost].since.is_some() {
                 queue.remove(lost);
             }
         }
     }
 
-    /// Whatever was committed before the reader's `as_of` and still matters is known to it.
+    /// The reader knows every unexpired revocation that was committed before its `as_of`.
     pub(crate) fn check(&self, seed: u64, step: usize) {
         let Some(as_of) = self.reader.as_of else { return };
         let believed = as_of - self.weather.clocks_differ_by - self.slack();
@@ -217,7 +218,7 @@ impl World {
         assert!(as_of <= self.now + self.weather.clocks_differ_by + self.slack(), "seed {seed}, step {step}");
     }
 
-    /// Where clocks are never set, `as_of` may be ahead by the additions of one instant only.
+    /// If clocks are never set, `as_of` may be ahead only by the additions of one instant.
     fn slack(&self) -> i64 {
         ADDITIONS_MS.min(i64::try_from(self.rows.len()).unwrap())
     }
@@ -229,7 +230,7 @@ impl World {
         }
     }
 
-    /// All faults end; a connected reader then knows everything within one round.
+    /// All faults end; then a connected reader knows everything within one round.
     pub(crate) fn calm_down(&mut self, seed: u64) {
         self.now += LATEST_COMMIT_MS;
         for index in 0..self.replicas.len() {
@@ -246,7 +247,7 @@ impl World {
             self.reader.receive();
         }
         if self.reader.connection.is_none() {
-            // It noticed a gap, and starts again.
+            // It detected a gap and reconnects.
             self.connect(connected_to);
             self.reader.receive();
         }

@@ -1,4 +1,4 @@
-//! The key caches of verifiers: what they hold, and when they ask again.
+//! The key caches of verifiers: content and refresh times.
 
 use verifier::UnixTime;
 
@@ -6,14 +6,15 @@ use super::plan::Millis;
 use super::replica::KeySet;
 use super::table::Name;
 
-/// When a verifier asks for the key set.
+/// When a verifier fetches the key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Habit {
-    /// When `max-age` is over; within `stale-while-revalidate` after that it answers from what it has meanwhile.
+    /// When `max-age` is over; within `stale-while-revalidate` after that it answers from what it has
+    /// meanwhile.
     Headers,
     /// At 80 % of `max-age`, and for an unknown `kid`, once in 10 s: the `verifier` crate.
     UnknownKid,
-    /// When its set is 10 minutes old, whatever it was told.
+    /// When its set is 10 minutes old, regardless of the headers.
     FixedLife,
 }
 
@@ -22,7 +23,7 @@ pub(crate) enum Habit {
 pub(crate) enum Route {
     /// A balancer that prefers ready replicas.
     Balancer,
-    /// Any replica that answers.
+    /// Any replica that responds.
     Dns,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Held {
     pub(crate) set: KeySet,
     pub(crate) asked_at: Millis,
     pub(crate) received_at: Millis,
-    /// Whether the design promises anything about this set in the hands of this verifier.
+    /// Whether the design makes a promise for this set at this verifier.
     pub(crate) is_promised: bool,
 }
 
@@ -47,26 +48,27 @@ pub(crate) struct Verifier {
     pub(crate) route: Route,
     pub(crate) clock_offset: Millis,
     pub(crate) held: Option<Held>,
-    /// The last request reached nobody who could know more.
+    /// The last request reached no replica that could know more.
     pub(crate) last_fetch_failed: bool,
-    /// When it last asked for an unknown `kid`.
+    /// When it last fetched the set for an unknown `kid`.
     pub(crate) forced_at: Option<Millis>,
 }
 
-/// What a verifier does before it answers.
+/// A verifier's action before it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
     Fresh,
-    /// Answers from what it has, and asks at the same time.
+    /// Uses its set, and fetches at the same time.
     Revalidate,
-    /// Asks first.
+    /// Fetches first.
     Stale,
 }
 
 impl Verifier {
     pub(crate) fn freshness(&self, at: Millis, fixed_life: Millis) -> Freshness {
         let Some(held) = &self.held else { return Freshness::Stale };
-        // RFC 9111 §4.2.3: the time the answer took counts as age. A library that ignores headers ignores that as well.
+        // RFC 9111 §4.2.3: the time the answer took counts as age. A library that ignores headers ignores
+        // that as well.
         let age = at - held.asked_at;
         let life = held.set.life;
         match self.habit {
@@ -78,7 +80,7 @@ impl Verifier {
         }
     }
 
-    /// Replaces the set, unless it is older than ours and we can tell. Returns whether it did.
+    /// Replaces the set, unless the new one is known to be older. Returns whether it was replaced.
     pub(crate) fn take(&mut self, held: Held) -> bool {
         let is_older = self.habit == Habit::UnknownKid
             && self.held.as_ref().is_some_and(|known| held.set.table.changes < known.set.table.changes);

@@ -1,4 +1,4 @@
-//! What must be true of every history.
+//! Invariants of every history.
 
 use verifier::{Seconds, UnixTime};
 
@@ -20,7 +20,7 @@ pub(crate) enum Broken {
     OutOfTurn,
     /// A key signs too soon after it was announced, or a healthy replica does not publish it in time (K1).
     NotPublishedAhead,
-    /// A token outlives the time its key is published (K2), or does not live as long as it should.
+    /// A token outlives the publication of its key (K2), or its life is too short.
     WrongEnd,
     /// The store would have refused a proposed change, or a name was given twice (K7).
     ChangeRefused,
@@ -33,14 +33,14 @@ pub(crate) struct Violation {
 }
 
 impl World<'_> {
-    /// K3 as seen by everybody who reads the table from now on.
+    /// Checks K3 for every reader of the table from now on.
     pub(crate) fn check_signers_from(&mut self, chain: usize, at: Millis) {
         let now = second(at);
         let table = std::rc::Rc::clone(&self.table);
         self.check_signers(&table, chain, now);
     }
 
-    /// K3 over the whole history, as the schedules stand at its end; and that a name belongs to one key (K7).
+    /// Checks K3 over the whole history with the final schedules, and that a name belongs to one key (K7).
     pub(crate) fn check_chains(&mut self) {
         let table = std::rc::Rc::clone(&self.table);
         for chain in 0..table.chains.len() {
@@ -53,7 +53,7 @@ impl World<'_> {
         }
     }
 
-    /// At each boundary of the chain from `from` on, and a second before it, one key may sign.
+    /// Checks that one key signs at each boundary of the chain from `from` on, and a second before it.
     fn check_signers(&mut self, table: &Table, chain: usize, from: UnixTime) {
         let schedules: Vec<_> = table.chains[chain].iter().map(|key| key.place.schedule).collect();
         // A key that was compromised while it was pending never signs.
@@ -110,14 +110,15 @@ impl World<'_> {
         }
     }
 
-    /// K4: the key that signed is the one whose turn it is on the database's clock.
+    /// Checks K4: the signing key is the active one by the database's clock.
     ///
-    /// A signer adds the time since its question to the database's clock, so it may run ahead by the time the question took; and
-    /// what it was told may miss a commit that was late. Both directions are whole seconds.
+    /// A signer adds the time since its question to the database's clock, so it may run ahead by the time the
+    /// question took; and what it was told may miss a commit that was late. Both directions are whole
+    /// seconds.
     pub(crate) fn check_signature(&mut self, replica: usize, token: &Token) {
         let key = self.table.find(token.key).expect("keys are never deleted").clone();
         if key.place.compromised_at.is_some() {
-            // The signer has not seen it: its statement was before.
+            // The signer has not seen it: its statement ran before.
             return;
         }
         let (now, schedule) = (second(token.signed_at), key.place.schedule);
@@ -131,7 +132,7 @@ impl World<'_> {
         }
     }
 
-    /// K2: no token outlives its key's place in the JWKS, and none had to be cut short for it.
+    /// Checks K2: no token outlives the publication of its key, and no token's life was shortened for it.
     pub(crate) fn check_tokens(&mut self) {
         let margin = self.plan.margin();
         let tokens = std::mem::take(&mut self.tokens);

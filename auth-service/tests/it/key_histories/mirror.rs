@@ -1,4 +1,4 @@
-//! The model of a replica says what the real key ring says.
+//! Compares the model of a replica with the real key ring.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::dice::Dice;
 
 const CHAIN: usize = 1;
 
-/// A chain of three keys: one retires and expires, one takes over, one is still to come.
+/// A chain of three keys: one retires and expires, one is its successor, one is pending.
 fn schedules(plan: &Plan, now: UnixTime) -> [KeySchedule; 3] {
     let ahead = plan.config.key_publish_ahead;
     let (second, third) = (now + ahead / 3, now + ahead * 2);
@@ -47,7 +47,7 @@ fn rows(plan: &Plan, now: UnixTime, master: &MasterKeys) -> Vec<KeyRow> {
 }
 
 #[test]
-fn the_model_of_a_replica_is_the_real_key_ring() {
+fn replica_model_agrees_with_the_real_key_ring() {
     assert_eq!(CHAINS[CHAIN], Chain::Signing(Algorithm::EdDSA));
     for seed in 0..40 {
         let dice = Dice::new(seed);
@@ -89,7 +89,7 @@ fn agree(plan: &Plan, dice: &Dice) {
             .collect();
         assert_eq!(published, modelled, "{now:?}");
 
-        // A statement that saw the same keys at some time, and a signer that looks at its answer now.
+        // A statement that saw the same keys at some time, and a signer that uses its result now.
         let seen = Seen { now: start, changes: 3, asked_at: START, refreshed_at: start };
         let confirmation = Confirmation { now: start, keys_version: 3, asked_at: std::time::Duration::ZERO };
         let signer = real.active(&[Algorithm::EdDSA], &confirmation);
@@ -105,7 +105,7 @@ fn agree(plan: &Plan, dice: &Dice) {
 }
 
 #[test]
-fn key_is_not_withdrawn_by_a_replica_that_missed_its_second_term() {
+fn replica_that_missed_an_extension_does_not_withdraw_the_key() {
     let plan = Plan::draw(&Config::default(), &Dice::new(0), Without::Nothing);
     let start = second(START);
     let clock = Arc::new(ManualClock::new(start));
@@ -119,7 +119,8 @@ fn key_is_not_withdrawn_by_a_replica_that_missed_its_second_term() {
     let seen = Confirmation { now: start, keys_version: 3, asked_at: clock.monotonic() };
     let ring =
         KeyRing::new(&KeyTable { rows, seen }, master, clock.clone(), plan.config.key_publish_ahead).unwrap();
-    // From here on the database is away. The second key is compromised, and the first one signs on.
+    // From here on the database is unavailable. The second key is compromised, and the first one continues to
+    // sign.
     clock.advance(Seconds(100) + plan.policy.tail * 2);
     let jwks: JwkSet = serde_json::from_slice(&ring.document().body).unwrap();
     assert!(jwks.keys.iter().any(|jwk| *jwk.kid() == first));

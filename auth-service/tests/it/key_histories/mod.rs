@@ -1,17 +1,23 @@
-//! Rules K1 to K8 (docs/protocols.md, "Eight rules"), in random histories of replicas and verifiers on the real rules.
+//! Rules K1 to K8 (docs/protocols.md, "Eight rules"), in random histories of replicas and verifiers on the
+//! real rules.
 //!
-//! Nothing here waits or reads a clock: a history is a list of events in true time, drawn from a seed. The database, the
-//! ring of a replica and the caches of verifiers are modelled; when keys change, sign, are published and end is decided
-//! by `domain::key` and `domain::access` under a configuration that `Config::check` lets pass.
+//! The tests neither wait nor read a clock: a history is a list of events in true time, drawn from a seed.
+//! The database, the key ring of a replica and the caches of verifiers are models; `domain::key` and
+//! `domain::access` decide when keys change, sign, are published and end, under a configuration that
+//! `Config::check` accepts.
 //!
-//! What is promised: every verifier that may know a token's key accepts it until `exp` plus its leeway. It may not know it
+//! The promise: every verifier that can know a token's key accepts the token until `exp` plus its leeway. A
+//! verifier need not know a key
 //!
-//! - within `publish_ahead` of its announcement, when the key had to sign at once: first start and compromise waive K1;
-//! - from a replica whose lease has run out, which cannot know either. Its answer says `max-age=0`, so that nothing of it
-//!   stays; a balancer that looks at readiness does not ask it. In a full outage it is all there is, and right;
-//! - when it keeps a set for ten minutes against our headers, from a replica that was not ready while no other was.
+//! - within `publish_ahead` of its announcement, if the key had to sign immediately: first start and
+//!   compromise waive K1;
+//! - if its key set comes from a replica whose lease has expired, which cannot know the key either. That
+//!   response has `max-age=0`, so that it is not cached; a balancer that checks readiness does not use the
+//!   replica. In a full outage it is the only response available, and correct;
+//! - if it keeps a set for ten minutes in spite of the headers, from a replica that was not ready while no
+//!   other was.
 //!
-//! `TESTS_SEED` starts the seeds at another number.
+//! `TESTS_SEED` sets the first seed.
 
 mod cache;
 mod checks;
@@ -36,7 +42,7 @@ fn history(base: &Config, seed: u64, without: Without) -> (Counts, Vec<Violation
 }
 
 #[test]
-fn ten_thousand_histories_keep_every_promise() {
+fn ten_thousand_histories_violate_no_rule() {
     let (base, mut total) = (Config::default(), Counts::default());
     for seed in seeds(10_000) {
         let (counts, violations) = history(&base, seed, Without::Nothing);
@@ -48,7 +54,8 @@ fn ten_thousand_histories_keep_every_promise() {
     println!("{total:?}");
 }
 
-/// Runs histories without a rule and returns what they broke, with the number of histories that broke it.
+/// Runs histories without a rule and returns the broken promises, each with the number of histories that
+/// broke it.
 fn broken(without: Without, histories: u64) -> Vec<(Broken, usize)> {
     let base = Config::default();
     let mut found: Vec<(Broken, usize)> = Vec::new();

@@ -1,4 +1,4 @@
-//! What happens in one history, drawn from its seed: durations, clocks, faults.
+//! The plan of one history, drawn from its seed: durations, clocks, faults.
 
 use std::time::Duration;
 
@@ -14,14 +14,15 @@ pub(crate) type Millis = i64;
 
 /// The first instant of every history.
 pub(crate) const START: Millis = 1_800_000_000_000;
-/// A transaction that stalls is ended by the server after this, so its rows become visible no later after they were dated.
+/// A transaction that stalls is ended by the server after this, so its rows become visible no later after
+/// they were dated.
 pub(crate) const LATE_COMMIT: Millis = 5_000;
-/// A request that waited longer for its statement was answered with 503.
+/// A request that waits longer for its statement returns 503.
 pub(crate) const LONGEST_QUESTION: Millis = 1_800;
 /// The chain of the first start, and one that is added and removed later.
 pub(crate) const CHAINS: [Chain; 2] = [Chain::Signing(Algorithm::ES256), Chain::Signing(Algorithm::EdDSA)];
 
-/// What a clock that shows `at` says in whole seconds.
+/// `at` in whole seconds.
 pub(crate) fn second(at: Millis) -> UnixTime {
     UnixTime(at.div_euclid(1_000))
 }
@@ -30,7 +31,7 @@ pub(crate) fn millis(seconds: Seconds) -> Millis {
     seconds.0 * 1_000
 }
 
-/// A rule that a history leaves out, to see that it is needed.
+/// A rule that a history leaves out, to show that it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Without {
     Nothing,
@@ -38,21 +39,21 @@ pub(crate) enum Without {
     K1,
     /// A key is withdrawn when it retires; `expiry` then cuts its tokens short.
     K2,
-    /// As before, and nobody cuts them short.
+    /// The same, but tokens are not shortened.
     K2AndExpiry,
     /// The tail of a key follows from the life of tokens that is configured when its end is announced.
     K2Maximum,
-    /// A signer that was paused does not ask how long.
+    /// A signer does not measure how long it was paused.
     K4Pause,
-    /// A replica signs with what it knows, by its own clock, without asking the database.
+    /// A replica signs with its current keys, by its own clock, without reading the database.
     K4Confirmation,
-    /// The balancer asks every replica that answers.
+    /// The balancer uses every replica that responds.
     K8Readiness,
-    /// The caching headers do not say how fresh the replica is.
+    /// The caching headers do not depend on the freshness of the replica.
     K8Header,
 }
 
-/// A time during which something is the case.
+/// A time span.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) from: Millis,
@@ -74,9 +75,9 @@ pub(crate) struct Fate {
     pub(crate) cut_off: Vec<Span>,
     /// Lost, and restarted at the end of the span.
     pub(crate) lost: Vec<Span>,
-    /// All its threads stopped.
+    /// All its threads are stopped.
     pub(crate) frozen: Vec<Span>,
-    /// The life of tokens in its own file, whatever is stored.
+    /// The life of tokens in its own file, which overrides the stored one.
     pub(crate) own_ttl: Option<Seconds>,
 }
 
@@ -89,20 +90,20 @@ impl Fate {
         self.lost.iter().any(|span| span.holds(at))
     }
 
-    /// When a replica that is frozen at `at` goes on.
+    /// When a replica that is frozen at `at` continues.
     pub(crate) fn thaws_at(&self, at: Millis) -> Option<Millis> {
         self.frozen.iter().find(|span| span.holds(at)).map(|span| span.to)
     }
 }
 
-/// What an operator does to the keys.
+/// An operator's action.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     Rotate,
     CompromisePending,
     CompromiseActive,
     CompromiseRetiring,
-    /// From now on tokens live so long, on replicas without another value of their own.
+    /// Changes the life of tokens, on replicas without a value of their own.
     Life(Seconds),
 }
 
@@ -110,23 +111,23 @@ pub(crate) enum Order {
 pub(crate) struct Plan {
     pub(crate) without: Without,
     pub(crate) config: Config,
-    /// Before anybody changes them.
+    /// The initial settings.
     pub(crate) settings: Settings,
     pub(crate) policy: RotationPolicy,
     pub(crate) end: Millis,
     pub(crate) fates: Vec<Fate>,
-    /// When the second algorithm is configured; it may be removed and come back.
+    /// When the second algorithm is configured; it may be removed and added again.
     pub(crate) second_chain: Vec<Span>,
     pub(crate) orders: Vec<(Millis, usize, Order)>,
-    /// Per cent of the polls that fail although the database can be reached.
+    /// Percentage of polls that fail although the database is reachable.
     pub(crate) polls_fail: i64,
-    /// Per cent of the polls that come late.
+    /// Percentage of late polls.
     pub(crate) polls_late: i64,
-    /// Per cent of the commits that stall.
+    /// Percentage of stalled commits.
     pub(crate) commits_late: i64,
-    /// Per cent of the signers that are stopped between statement and signature.
+    /// Percentage of signers that are paused between statement and signature.
     pub(crate) signers_stop: i64,
-    /// How long a cache keeps a set that listens to no header; 10 min for the default `key_publish_ahead`.
+    /// How long a cache that ignores headers keeps a set; 10 min for the default `key_publish_ahead`.
     pub(crate) fixed_cache: Millis,
 }
 
@@ -161,7 +162,7 @@ impl Plan {
         }
     }
 
-    /// The durations on a replica whose tokens live for `ttl`: the same on every replica, because of rule K2.
+    /// The policy of a replica with tokens of life `ttl`: the same on every replica, because of rule K2.
     pub(crate) fn policy_for(&self, ttl: Seconds) -> RotationPolicy {
         let tail = match self.without {
             Without::K2 | Without::K2AndExpiry => Seconds(0),
@@ -179,7 +180,7 @@ impl Plan {
         i64::try_from(self.config.key_poll_interval.as_millis()).expect("short")
     }
 
-    /// What is kept between the end of a token and the end of its key.
+    /// The margin between the end of a token and the end of its key.
     pub(crate) fn margin(&self) -> Seconds {
         self.config.leeway + self.config.clock_bound * 2
     }
@@ -189,13 +190,13 @@ impl Plan {
         chain == 0 || self.second_chain.iter().any(|span| span.holds(at))
     }
 
-    /// Whether replicas kept this chain once and do not any more.
+    /// Whether replicas kept this chain before, but no longer do.
     pub(crate) fn is_removed(&self, chain: usize, at: Millis) -> bool {
         !self.is_configured(chain, at) && self.second_chain.iter().any(|span| at >= span.to)
     }
 }
 
-/// A configuration that the service would start with; mostly with caches as long as K1 allows.
+/// A configuration that the service accepts; mostly with the longest caches that K1 allows.
 fn draw_config(base: &Config, dice: &Dice) -> (Config, Settings) {
     if dice.percent(4) {
         return (base.clone(), Settings::default());
@@ -242,7 +243,7 @@ fn draw_fates(config: &Config, dice: &Dice, end: Millis, replicas: usize) -> Vec
         }
         (0..dice.between(1, 3)).map(|_| span(longest)).collect()
     };
-    // The database away from everybody, sometimes.
+    // Sometimes the database is unavailable to all replicas.
     let outage = spans(15, ahead * 3);
     (0..replicas)
         .map(|_| Fate {

@@ -1,4 +1,4 @@
-//! What one replica knows and may do. Mirrors `keys/keyring.rs` and `flows/issue.rs`.
+//! The model of a replica. Mirrors `keys/keyring.rs` and `flows/issue.rs`.
 
 use std::rc::Rc;
 
@@ -13,11 +13,11 @@ use super::table::{Name, Table};
 #[derive(Clone, Debug)]
 pub(crate) struct Ring {
     pub(crate) table: Rc<Table>,
-    /// When the question was sent whose answer last confirmed the table.
+    /// When the last successful confirmation of the table was requested.
     pub(crate) confirmed_at: Millis,
 }
 
-/// What a statement that authorises a token saw.
+/// The state seen by a statement that authorises a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) now: UnixTime,
@@ -33,7 +33,7 @@ pub(crate) struct Token {
     pub(crate) iat: UnixTime,
     pub(crate) exp: UnixTime,
     pub(crate) signed_at: Millis,
-    /// How long it should live.
+    /// Its intended life.
     pub(crate) ttl: Seconds,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct KeySet {
     pub(crate) without_lease: bool,
 }
 
-/// How long a cache may keep an answer.
+/// How long a cache may keep a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CacheLife {
     pub(crate) max_age: Millis,
@@ -66,7 +66,8 @@ impl Ring {
         Some(())
     }
 
-    /// The key that may sign at `at` with what a statement saw, of this chain or else of the first; `Err` when the lease has run out.
+    /// The key that may sign at `at` with what a statement saw, of this chain or else of the first; `Err`
+    /// when the lease has run out.
     pub(crate) fn active(
         &self,
         chain: usize,

@@ -1,4 +1,5 @@
-//! The key table of the shared database: changes under one lock, visible from their commit on. Mirrors `store/keys.rs`.
+//! The key table of the shared database: changes under one lock, visible from their commit on. Mirrors
+//! `store/keys.rs`.
 
 use std::rc::Rc;
 
@@ -12,18 +13,19 @@ use super::plan::CHAINS;
 pub(crate) struct Key {
     pub(crate) place: ChainKey,
     pub(crate) created_at: UnixTime,
-    /// A key that had to sign at once (first start, compromise) may be unknown to caches until then (K1 waived).
+    /// A key that had to sign at once (first start, compromise) may be unknown to caches until then (K1
+    /// waived).
     pub(crate) known_from: Option<UnixTime>,
 }
 
-/// The table as one statement sees it.
+/// The table as seen by one statement.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     pub(crate) changes: i64,
     pub(crate) chains: [Vec<Key>; CHAINS.len()],
 }
 
-/// Names a key in a history.
+/// The name of a key in a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Name {
     pub(crate) chain: usize,
@@ -35,7 +37,7 @@ impl Table {
         self.chains[name.chain].iter().find(|key| key.place.generation == name.generation)
     }
 
-    /// The places of a chain's keys, as the rules take them.
+    /// The keys of a chain, as input of the rules.
     pub(crate) fn places(&self, chain: usize) -> Vec<ChainKey> {
         self.chains[chain].iter().map(|key| key.place.clone()).collect()
     }
@@ -45,19 +47,19 @@ impl Table {
         self.find(name).is_some_and(|key| key.place.schedule.phase(now).is_published())
     }
 
-    /// How many keys of a chain were declared compromised.
+    /// The number of compromised keys of a chain.
     pub(crate) fn compromised(&self, chain: usize) -> usize {
         self.chains[chain].iter().filter(|key| key.place.compromised_at.is_some()).count()
     }
 
-    /// How many keys of a chain may sign.
+    /// The number of keys of a chain that sign.
     pub(crate) fn signers(&self, chain: usize, now: UnixTime) -> usize {
         self.chains[chain].iter().filter(|key| key.place.schedule.phase(now).may_sign()).count()
     }
 
     /// The table after one transaction at `now`. With a waiver, keys that have to
     /// sign sooner may be unknown for that long after their announcement.
-    /// `None` when the store would refuse it.
+    /// `None` if the store would refuse it.
     pub(crate) fn with(
         &self,
         chain: usize,

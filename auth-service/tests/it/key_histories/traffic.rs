@@ -1,4 +1,4 @@
-//! Tokens are asked for, signed and verified; key sets are fetched.
+//! Requests, signs and verifies tokens, and fetches key sets.
 
 use std::rc::Rc;
 
@@ -31,7 +31,7 @@ impl World<'_> {
         self.schedule(answered_at, Event::CatchUp { replica, life, request });
     }
 
-    /// How long a signer is stopped, if it is.
+    /// How long a signer is paused.
     fn stop_of_signer(&self) -> Millis {
         let (dice, ahead) = (self.dice, self.plan.publish_ahead());
         if !dice.percent(self.plan.signers_stop) {
@@ -95,7 +95,7 @@ impl World<'_> {
         self.tokens.push(token);
     }
 
-    /// Some verifiers get to see the token during its life; all of them at once, when its key is new.
+    /// Presents the token to some verifiers during its life, or to all of them immediately if its key is new.
     fn show(&mut self, token: &Rc<Token>, hot: bool) {
         let dice = self.dice;
         let last = (token.exp + self.plan.config.leeway).0 * 1_000 - 1;
@@ -144,7 +144,7 @@ impl World<'_> {
         self.check_refusal(verifier, &held, token, at);
     }
 
-    /// What a verifier holds when it answers; `None` when it has nothing and nobody to ask.
+    /// The key set that a verifier uses; `None` if it has none and cannot fetch one.
     pub(crate) fn look_at_cache(&mut self, verifier: usize, at: Millis) -> Option<Held> {
         match self.verifiers[verifier].freshness(at, self.plan.fixed_cache) {
             Freshness::Fresh => {}
@@ -171,14 +171,15 @@ impl World<'_> {
         self.schedule(at + pause, Event::Refresh { verifier });
     }
 
-    /// 80 % of the freshness, give or take a tenth of that.
+    /// 80 % of the freshness lifetime, ±10 %.
     fn next_refresh(&self, verifier: usize) -> Millis {
         let held = self.verifiers[verifier].held.as_ref();
         let max_age = held.map_or(0, |held| held.set.life.max_age);
         (max_age * self.dice.between(72, 88) / 100).max(10_000)
     }
 
-    /// Asks a replica for its key set. `false`: none answers, or its answer is older than what we have.
+    /// Fetches the key set from a replica. `false`: none responds, or the set is older than the one in the
+    /// cache.
     fn fetch(&mut self, verifier: usize, at: Millis) -> bool {
         let answer = self.route(self.verifiers[verifier].route, at);
         let one = &mut self.verifiers[verifier];
@@ -194,13 +195,13 @@ impl World<'_> {
         is_taken
     }
 
-    /// The replica that answers, and whether the balancer believed it to be ready.
+    /// The replica that responds, and whether the balancer considered it ready.
     fn route(&self, route: Route, at: Millis) -> Option<(usize, bool)> {
         let answers = |replica: &usize| {
             self.replicas[*replica].ring.is_some() && self.plan.fates[*replica].thaws_at(at).is_none()
         };
         let reachable: Vec<usize> = (0..self.replicas.len()).filter(answers).collect();
-        // The balancer looked some time ago.
+        // The balancer's last check is some time ago.
         let looked_at = at - self.dice.mostly_small(5_000);
         let all_are_ready = self.plan.without == Without::K8Readiness;
         let is_ready = |replica: &usize| {
@@ -224,7 +225,7 @@ impl World<'_> {
         if known_from.is_some_and(|known_from| second(at) < known_from) {
             self.counts.excused_by_waiver += 1;
         } else if !held.is_promised
-            // It goes on with an old set because it reached nobody who could give it a newer one.
+            // It keeps an old set because it reached no replica with a newer one.
             || (one.habit == Habit::UnknownKid && is_over_age && one.last_fetch_failed)
         {
             self.counts.excused_by_source += 1;

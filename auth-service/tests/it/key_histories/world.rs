@@ -1,4 +1,4 @@
-//! One history: events in the order of true time, on the real rules.
+//! One history: events in the order of true time, decided by the real rules.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -16,21 +16,22 @@ use super::replica::{Ring, Seen, Token};
 use super::table::Table;
 use crate::dice::Dice;
 
-/// What a history did, to see that it did something.
+/// Counts of events in a history, to check that it is not trivial.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) keys: u64,
     pub(crate) compromises: u64,
     pub(crate) late_commits: u64,
     pub(crate) tokens: u64,
-    /// They live as long as their key had room for, which was less than what was configured by then.
+    /// Tokens whose life was limited by the end of their key to less than the configured value.
     pub(crate) new_lives: u64,
     pub(crate) lease_refusals: u64,
     pub(crate) verifications: u64,
     pub(crate) unavailable: u64,
     /// The key had to sign before caches could know it: first start or compromise (K1 waived).
     pub(crate) excused_by_waiver: u64,
-    /// The set came from a replica that nobody should have asked: without lease, or not ready while none was.
+    /// The set came from a replica that should not have been used: without lease, or not ready while none
+    /// was.
     pub(crate) excused_by_source: u64,
 }
 
@@ -61,7 +62,7 @@ pub(crate) enum Event {
         replica: usize,
         life: u32,
     },
-    /// A transaction on the key table asks for its lock.
+    /// A transaction requests the lock of the key table.
     Transact {
         chain: usize,
         by: By,
@@ -69,10 +70,10 @@ pub(crate) enum Event {
     Commit {
         chain: usize,
         table: Rc<Table>,
-        /// The life of tokens that it stores.
+        /// The life of tokens to store.
         ttl: Option<Seconds>,
     },
-    /// A replica hears that settings were changed.
+    /// A replica is notified of changed settings.
     Hear {
         replica: usize,
     },
@@ -86,7 +87,7 @@ pub(crate) enum Event {
         replica: usize,
         hot: bool,
     },
-    /// Its answer is looked at.
+    /// Its result is used.
     CatchUp {
         replica: usize,
         life: u32,
@@ -101,11 +102,11 @@ pub(crate) enum Event {
         verifier: usize,
         token: Rc<Token>,
     },
-    /// A verifier's traffic makes it look at its cache.
+    /// A verifier's traffic makes it use its cache.
     Touch {
         verifier: usize,
     },
-    /// A verifier fetches ahead of staleness.
+    /// A verifier fetches before its set is stale.
     Refresh {
         verifier: usize,
     },
@@ -122,7 +123,7 @@ pub(crate) enum By {
 pub(crate) struct Request {
     pub(crate) chain: usize,
     pub(crate) seen: Seen,
-    /// Its token is shown to every verifier at once.
+    /// Its token is presented to every verifier immediately.
     pub(crate) hot: bool,
 }
 
@@ -145,7 +146,7 @@ impl PartialOrd for Scheduled {
     }
 }
 impl Ord for Scheduled {
-    /// The earliest is the greatest.
+    /// The earliest event is the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.order).cmp(&(self.at, self.order))
     }
@@ -153,11 +154,11 @@ impl Ord for Scheduled {
 
 #[derive(Debug)]
 pub(crate) struct Replica {
-    /// Empty while it is down.
+    /// `None` while it is down.
     pub(crate) ring: Option<Ring>,
-    /// Counts its restarts.
+    /// The number of its restarts.
     pub(crate) life: u32,
-    /// Since when every poll came in time and succeeded.
+    /// Since when every poll was in time and succeeded.
     pub(crate) healthy_since: Option<Millis>,
     pub(crate) last_poll: Millis,
     /// The life of its tokens.
@@ -171,9 +172,9 @@ pub(crate) struct World<'a> {
     queue: BinaryHeap<Scheduled>,
     now: Millis,
     order: u64,
-    /// What a statement sees now.
+    /// The state that a statement sees now.
     pub(crate) table: Rc<Table>,
-    /// The life of tokens as it is stored.
+    /// The stored life of tokens.
     stored_ttl: Seconds,
     lock_free_at: Millis,
     pub(crate) replicas: Vec<Replica>,
@@ -220,7 +221,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Runs the history to its end and looks back at it.
+    /// Runs the history to its end and checks it as a whole.
     pub(crate) fn run(mut self) -> (Counts, Vec<Violation>) {
         self.open();
         while let Some(Scheduled { at, event, .. }) = self.queue.pop() {
@@ -235,7 +236,7 @@ impl<'a> World<'a> {
         (self.counts, self.violations)
     }
 
-    /// Nothing happens in the past.
+    /// Events cannot be scheduled in the past.
     pub(crate) fn schedule(&mut self, at: Millis, event: Event) {
         self.order += 1;
         self.queue.push(Scheduled { at: at.max(self.now), order: self.order, event });
@@ -250,7 +251,7 @@ impl<'a> World<'a> {
                 self.schedule(span.to, Event::Start { replica });
             }
             for span in &fate.frozen {
-                // Requests on their way when it stops.
+                // Requests in flight when it stops.
                 self.schedule(span.from - dice.mostly_small(1_000), Event::Ask { replica, hot: false });
             }
         }
@@ -291,7 +292,7 @@ impl<'a> World<'a> {
             Event::Verify { verifier, token } => self.verify(verifier, &token, at),
             Event::Touch { verifier } => drop(self.look_at_cache(verifier, at)),
             Event::Refresh { verifier } => self.refresh(verifier, at),
-            // Of a process that is gone.
+            // An event of a process that has ended.
             Event::Poll { .. } | Event::CatchUp { .. } | Event::Sign { .. } => {}
         }
     }
@@ -350,11 +351,11 @@ impl<'a> World<'a> {
         let asked_at = at - self.dice.mostly_small(1_000);
         ring.table = Rc::clone(&self.table);
         ring.confirmed_at = ring.confirmed_at.max(asked_at);
-        // Looked at first in the ring and by our own clock; decided again in the transaction.
+        // Decided first with the key ring and this replica's clock, then again in the transaction.
         let now = second(at + fate.clock_offset);
         for chain in 0..CHAINS.len() {
             if !self.job(chain, replica, at, now).is_empty() {
-                // An RSA key takes seconds to make.
+                // Generating an RSA key takes seconds.
                 let made_at = at + self.dice.mostly_small(4_000);
                 self.schedule(made_at, Event::Transact { chain, by: By::Job(replica) });
             }
@@ -372,7 +373,7 @@ impl<'a> World<'a> {
         if at <= self.lock_free_at {
             return self.schedule(self.lock_free_at + 1, Event::Transact { chain, by });
         }
-        // The clock is read after the lock was taken.
+        // The clock is read after the lock is acquired.
         let now = second(at);
         if let By::Operator(Order::Life(ttl)) = by {
             return self.change_life(ttl, at);
@@ -392,7 +393,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A transaction stores another life of tokens; it changes no key.
+    /// A transaction that stores another life of tokens and changes no key.
     fn change_life(&mut self, ttl: Seconds, at: Millis) {
         if let Some(commits_at) = self.commits_at(None, at) {
             self.counts.new_lives += 1;
@@ -401,7 +402,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// When a transaction is committed, if it is; the lock is held until then.
+    /// When a transaction commits; the lock is held until then. `None` if it is rolled back.
     fn commits_at(&mut self, fate: Option<&Fate>, at: Millis) -> Option<Millis> {
         let is_late = self.dice.percent(self.plan.commits_late);
         let longest = if is_late { LATE_COMMIT } else { 50 };
@@ -416,7 +417,7 @@ impl<'a> World<'a> {
         Some(commits_at)
     }
 
-    /// A replica learns of other settings within two seconds, or when it can read again.
+    /// A replica reads changed settings within two seconds, or when it can read again.
     fn hear(&mut self, replica: usize, at: Millis) {
         let fate = &self.plan.fates[replica];
         if let Some(thaws_at) = fate.thaws_at(at) {
@@ -428,7 +429,7 @@ impl<'a> World<'a> {
         self.replicas[replica].ttl = fate.own_ttl.unwrap_or(self.stored_ttl);
     }
 
-    /// What the job of a replica does to a chain.
+    /// The plan of a replica's job for a chain.
     fn job(&self, chain: usize, replica: usize, at: Millis, now: UnixTime) -> KeyPlan {
         let (keys, policy) = (self.table.places(chain), self.plan.policy_for(self.replicas[replica].ttl));
         if self.plan.is_configured(chain, at) {
@@ -442,7 +443,7 @@ impl<'a> World<'a> {
 
     fn decide(&self, chain: usize, by: By, at: Millis) -> KeyPlan {
         let (keys, now) = (self.table.places(chain), second(at));
-        // An operator's call is served by some replica.
+        // Any replica may serve an operator's call.
         let replica = match by {
             By::FirstStart(replica) | By::Job(replica) => replica,
             By::Operator(_) => self.dice.index(self.replicas.len()),
@@ -461,7 +462,7 @@ impl<'a> World<'a> {
             By::Operator(Order::CompromisePending) => in_phase(KeyPhase::Pending),
             By::Operator(Order::CompromiseActive) => in_phase(KeyPhase::Active),
             By::Operator(Order::CompromiseRetiring) => in_phase(KeyPhase::Retiring),
-            // A transaction of its own kind.
+            // A separate kind of transaction.
             By::Operator(Order::Life(_)) => KeyPlan::default(),
         }
     }
@@ -488,7 +489,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Work at the moments that matter: caches filled before a key is known, tokens signed as it takes over.
+    /// Schedules work at critical moments: caches filled before a key is known, tokens signed when it
+    /// activates.
     fn watch(&mut self, created: Millis, activates: Millis) {
         let dice = self.dice;
         for verifier in 0..self.verifiers.len() {

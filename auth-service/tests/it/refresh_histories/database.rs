@@ -1,4 +1,5 @@
-//! One session in a database: in memory, or in a real one that has to agree with the one in memory at every step.
+//! One session in a database: in memory, or in a real one that has to agree with the one in memory at every
+//! step.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +20,9 @@ pub(crate) const MAC_KEY: u32 = 1;
 pub(crate) const LIFE: Seconds = Seconds(365 * 86_400);
 const START: UnixTime = UnixTime(1_800_000_000);
 
-/// What a replica may send to the database.
+/// The statements of a replica.
 pub(crate) trait Database {
-    /// Lets the database's clock go on.
+    /// Advances the database's clock.
     fn wait(&mut self, seconds: i64);
     async fn advance(&mut self, step: Advance) -> Option<Session>;
     /// The session and the database's clock.
@@ -131,12 +132,12 @@ pub(crate) struct Real {
     store: SqlStore,
     clock: Arc<ManualClock>,
     id: SessionId,
-    /// Does the same, and must end up the same.
+    /// Runs the same steps and must reach the same state.
     model: Model,
     raw: Raw,
 }
 
-/// A way around the store, to put an old row in place of a new one.
+/// Direct access to the database, to replace a new row with an old one.
 #[derive(Clone, Debug)]
 enum Raw {
     Sqlite { pool: sqlx::SqlitePool, _folder: Arc<TempDir> },
@@ -210,9 +211,9 @@ impl Real {
         &self.store
     }
 
-    /// Lets the model do the same at the same time, and compares.
+    /// Compares the session with the model.
     fn agree(&mut self, live: &LiveSession) {
-        assert_eq!(self.model.session, live.session, "the model and the database part");
+        assert_eq!(self.model.session, live.session, "the model and the database differ");
         self.model.now = live.seen.now;
     }
 }

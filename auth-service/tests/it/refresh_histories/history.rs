@@ -12,24 +12,25 @@ use super::server::{Answer, Request};
 use crate::dice::Dice;
 
 pub(crate) const GRACE: i64 = 10;
-/// A client that heard nothing for so long, or less, takes the answer for lost.
+/// The maximum time until a client considers a response lost.
 const LONGEST_TIMEOUT: i64 = 10;
-/// A copy of a request that is older never arrives: less than the grace, with room for a database whose clock is real.
+/// A copy of a request that is older never arrives: less than the grace, with room for a database whose clock
+/// is real.
 const OLDEST_COPY: i64 = 6;
 const DAY: i64 = 86_400;
 
-/// What kind of history it is.
+/// The kind of a history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     pub(crate) recovery: bool,
     pub(crate) grace: i64,
     pub(crate) thief: bool,
     pub(crate) restores: bool,
-    /// How often a client refreshes before the history ends.
+    /// The number of refreshes of a client before the history ends.
     pub(crate) rounds: u32,
 }
 
-/// Someone who holds a refresh token.
+/// A holder of a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Client,
@@ -38,12 +39,12 @@ pub(crate) enum Who {
 
 #[derive(Clone, Debug, Default)]
 struct Holder {
-    /// The newest token it was given; 0 before the theft.
+    /// The newest token it received; 0 before the theft.
     held: Generation,
     held_was_shown: bool,
-    /// The token that `held` is an answer to.
+    /// The token for which `held` was issued.
     before: Generation,
-    /// Counts the requests, so that a timer knows whether it is still about the last one.
+    /// The number of requests, so that a timer can check whether it belongs to the last one.
     attempt: u32,
     refreshes: u32,
     refusals: u32,
@@ -54,12 +55,12 @@ struct Holder {
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// Unless it was answered or repeated since.
+    /// Ignored if the request was answered or repeated since.
     Refresh {
         who: Who,
         attempt: u32,
     },
-    /// A copy of the request reaches a replica, or the replica goes on with it.
+    /// A copy of the request reaches a replica, or the replica continues with it.
     Work {
         who: Who,
         request: Request,
@@ -85,7 +86,7 @@ pub(crate) struct Ending {
     pub(crate) client_is_out: bool,
     pub(crate) thief_is_out: bool,
     pub(crate) session_ended: bool,
-    /// In how many rounds both were answered.
+    /// The number of rounds in which both got a response.
     pub(crate) rounds_together: usize,
     pub(crate) refreshes: u32,
     pub(crate) counts: Counts,
@@ -101,7 +102,7 @@ pub(crate) struct History<'a, D> {
     order: u64,
     events: BTreeMap<(i64, u64), Event>,
     holders: [Holder; 2],
-    /// Who was answered when this token was shown.
+    /// The holders that got a response for this token.
     answered: BTreeMap<Generation, [bool; 2]>,
     backup: Option<(Session, Ledger)>,
 }
@@ -181,7 +182,7 @@ impl<'a, D: Database> History<'a, D> {
             Event::Answer { who, shown, answer } => self.hear(who, shown, answer),
             Event::GiveUp { who, attempt } => {
                 if self.holder(who).attempt == attempt && !self.holder(who).is_out {
-                    // At once, or when the tunnel ends, or when the laptop is opened after the weekend.
+                    // Immediately, or when the tunnel ends, or when the laptop is opened after the weekend.
                     let after = if self.dice.percent(70) {
                         self.dice.between(0, 60)
                     } else {
@@ -245,7 +246,7 @@ impl<'a, D: Database> History<'a, D> {
             let pause = dice.mostly_small(3).min(oldest_at - self.now).max(0);
             return self.schedule(pause, Event::Work { who, request, oldest_at });
         };
-        // A crash between commit and answer, or a lost answer, are the same to the client.
+        // To the client, a crash between commit and response is the same as a lost response.
         if !dice.percent(25) {
             self.schedule(dice.mostly_small(3), Event::Answer { who, shown: request.shown, answer });
         }
@@ -254,10 +255,10 @@ impl<'a, D: Database> History<'a, D> {
     fn hear(&mut self, who: Who, shown: Generation, answer: Answer) {
         let holder = self.holder(who);
         let is_asked_for = shown == holder.held;
-        // The first answer of this round has not been used yet, so the newer one takes its place.
+        // The first response of this round has not been used yet, so the newer one replaces it.
         let is_newer = shown == holder.before && !holder.held_was_shown;
         if who == Who::Client && !is_asked_for && !is_newer {
-            // Nobody waits for it any more.
+            // The holder no longer waits for it.
             return;
         }
         match answer {
@@ -279,7 +280,7 @@ impl<'a, D: Database> History<'a, D> {
         self.holders[who as usize].refreshes < self.setting.rounds && !anyone_is_out
     }
 
-    /// With whatever else it has, later.
+    /// The thief tries another of its tokens later.
     fn thief_tries_again(&mut self) {
         let after = self.dice.between(0, 500);
         let thief = self.holder(Who::Thief);

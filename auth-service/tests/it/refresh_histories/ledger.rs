@@ -1,4 +1,5 @@
-//! What must be true of every step of a session, kept in plain sets instead of `accepted`, `floor` and `generation`.
+//! What must be true of every step of a session, kept in plain sets instead of `accepted`, `floor` and
+//! `generation`.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +7,17 @@ use auth_service::domain::session::Generation;
 use auth_service::domain::session::{Session, Verdict};
 use auth_service::store::Advance;
 
-/// Who may go on with what.
+/// The tokens of a session, by state.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     /// The token that was exchanged last.
     accepted: Generation,
-    /// Issued in answer to it, and not seen back.
+    /// Issued in response to it, and not presented yet.
     outstanding: BTreeSet<Generation>,
-    /// The newest token ever given away.
+    /// The newest token ever issued.
     newest: Generation,
     pub(crate) is_ended: bool,
-    /// After a backup was restored, numbers are given again.
+    /// After a backup was restored, numbers are reused.
     pub(crate) was_restored: bool,
     pub(crate) counts: Counts,
 }
@@ -43,7 +44,7 @@ impl std::ops::AddAssign for Counts {
 }
 
 impl Ledger {
-    /// A new session: its first token is out.
+    /// A new session, whose first token is issued.
     pub(crate) fn new() -> Self {
         Self {
             accepted: 0,
@@ -55,13 +56,13 @@ impl Ledger {
         }
     }
 
-    /// The database took a step and gave `issued` away.
+    /// The database advanced the session and issued `issued`.
     pub(crate) fn advanced(&mut self, step: Advance, issued: Generation) {
         assert!(!self.is_ended, "{step:?} moved an ended session: {self:?}");
         assert!(issued > self.newest || self.was_restored, "{issued} was given away before: {self:?}");
         match step {
             Advance::Outstanding(shown) => {
-                // Of the tokens of one round one survives: there is no second branch.
+                // Only one token of a round survives: there is no second branch.
                 assert!(
                     self.outstanding.contains(&shown),
                     "{shown} was void, and gave a successor: {self:?}"
@@ -85,7 +86,7 @@ impl Ledger {
         self.newest = issued;
     }
 
-    /// A replica looked at the session and decided.
+    /// A replica read the session and judged the token.
     pub(crate) fn judged(&mut self, shown: Generation, verdict: Verdict, session: &Session) {
         let is_void = shown != self.accepted && !self.outstanding.contains(&shown);
         match verdict {
@@ -111,7 +112,7 @@ impl Ledger {
         self.is_ended = true;
     }
 
-    /// The database is as it was when `then` was written.
+    /// The database is back in the state of `then`.
     pub(crate) fn restored(&mut self, then: &Self) {
         let counts = self.counts;
         *self = Self { was_restored: true, counts, ..then.clone() };

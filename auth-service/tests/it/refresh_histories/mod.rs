@@ -1,14 +1,15 @@
-//! Refreshing (docs/protocols.md, "The six steps") in random histories: lost requests, lost answers, late copies, double clicks, replicas
-//! that die between commit and answer, databases that go back to a backup, and a thief.
+//! Refreshing (docs/protocols.md, "The six steps") in random histories: lost requests, lost responses, late
+//! copies, double clicks, replicas that crash between commit and response, restored backups, and a thief.
 //!
-//! The client is honest: it goes on with the newest answer of the round it is in, and repeats its request when it heard nothing,
-//! after a second or after days. The network loses what it likes, but a copy of a request that is older than the grace
-//! does not arrive: to a server, a copy that comes after the client has gone on is what a thief would send.
+//! The client is honest: it continues with the newest response of the current round, and repeats its request
+//! if it got no response, after a second or after days. The network can lose any message, but a copy of a
+//! request that is older than the grace does not arrive: the server cannot distinguish it from the request of
+//! a thief.
 //!
-//! Requests meet statement by statement, as they do in several replicas. What is true of every step stands in
-//! [`ledger`]; a real database must agree with the one in memory at every step.
+//! Requests interleave statement by statement, as with several replicas. [`ledger`] holds the invariants of
+//! every step; a real database must agree with the one in memory at every step.
 //!
-//! `TESTS_SEED` starts the seeds at another number.
+//! `TESTS_SEED` sets the first seed.
 
 mod database;
 mod history;
@@ -29,10 +30,10 @@ const HONEST: Setting = Setting { recovery: true, grace: GRACE, thief: false, re
 const USUAL_SCHEME: Setting = Setting { recovery: false, ..HONEST };
 const RESTORED: Setting = Setting { restores: true, ..HONEST };
 const STOLEN: Setting = Setting { thief: true, rounds: 60, ..HONEST };
-/// Gives the same answer again until the next round.
+/// Returns the same response until the next round.
 const ENDLESS_GRACE: Setting = Setting { grace: 1_000_000_000, ..STOLEN };
 
-/// Names the seed when a history panics.
+/// Prints the seed when a history panics.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -99,7 +100,7 @@ async fn no_honest_client_is_logged_out() {
 }
 
 #[tokio::test]
-async fn the_usual_scheme_logs_honest_clients_out() {
+async fn rotation_without_recovery_logs_honest_clients_out() {
     let endings = in_memory("recovery off", USUAL_SCHEME, 1_000).await;
     let out = endings.iter().filter(|ending| ending.client_is_out).count();
     assert!(out > 900, "{out} of 1000");
@@ -113,17 +114,17 @@ async fn no_honest_client_is_logged_out_by_a_restored_backup() {
 }
 
 #[tokio::test]
-async fn thief_and_client_never_both_keep_going() {
+async fn thief_and_client_never_both_keep_the_session() {
     let endings = in_memory("stolen", STOLEN, 5_000).await;
-    // Within the grace both are given the same answer, so chance may keep them together for a while.
+    // Within the grace both get the same response, so both may continue for a while.
     assert!(endings.iter().all(|ending| ending.rounds_together <= 6));
-    // The rest: a token that was moved past was shown within the grace, and its holder gave up.
+    // In the other histories, a replaced token was presented within the grace, and its holder gave up.
     let noticed = endings.iter().filter(|ending| ending.session_ended).count();
     assert!(noticed > 4_750, "{noticed} of 5000");
 }
 
 #[tokio::test]
-async fn endless_grace_never_notices_a_theft() {
+async fn endless_grace_never_detects_a_theft() {
     let endings = in_memory("endless grace", ENDLESS_GRACE, 500).await;
     assert!(endings.iter().all(|ending| !ending.session_ended));
     assert!(endings.iter().any(|ending| ending.rounds_together > 6));
@@ -134,7 +135,7 @@ async fn hold_on(database: Real, count: u64) {
     let settings =
         [("honest", HONEST), ("restored", RESTORED), ("stolen", STOLEN), ("recovery off", USUAL_SCHEME)];
     for (offset, (name, setting)) in (0..).zip(settings) {
-        // With a thief a history ends by itself, when one of them is out.
+        // With a thief, a history ends when one of the holders is refused.
         let setting = Setting { rounds: if setting.thief { setting.rounds } else { 10 }, ..setting };
         let mut endings = Vec::new();
         for seed in seeds(count) {
@@ -146,17 +147,17 @@ async fn hold_on(database: Real, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_histories_hold_on_sqlite() {
+async fn histories_hold_on_sqlite() {
     hold_on(Real::sqlite().await, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn the_histories_hold_on_postgres() {
+async fn histories_hold_on_postgres() {
     hold_on(Real::postgres().await, 60).await;
 }
 
-/// A whole refresh, as one of many at the same time.
+/// A whole refresh, as one of many parallel ones.
 async fn refresh(store: SqlStore, id: SessionId, shown: Generation) -> Generation {
     let policy = RefreshPolicy { grace: Seconds(GRACE), recovery: true };
     let mut step = Advance::Outstanding(shown);
@@ -176,7 +177,7 @@ async fn refresh(store: SqlStore, id: SessionId, shown: Generation) -> Generatio
     panic!("too many tries for {shown}");
 }
 
-/// 32 at the same time; answers the one successor.
+/// Runs 32 parallel refreshes; returns their one successor.
 async fn refresh_together(session: &Real, shown: Generation) -> Generation {
     let refresh = |_| tokio::spawn(refresh(session.store().clone(), session.id(), shown));
     let tasks: Vec<_> = (0..32).map(refresh).collect();
@@ -197,7 +198,7 @@ async fn parallel_refreshes_have_one_successor(mut database: Real) {
         assert_eq!(refresh_together(&session, 1).await, 3, "the answer was lost");
         database.wait(3 * 86_400);
         assert_eq!(refresh_together(&session, 1).await, 4, "and lost again");
-        // Any of them is good, and the others are void from then on.
+        // Any of them is valid; the others are void from then on.
         assert_eq!(refresh_together(&session, 3).await, 5);
         // As after a restored backup.
         assert_eq!(refresh_together(&session, 9).await, 10);

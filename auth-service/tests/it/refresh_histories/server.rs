@@ -1,5 +1,5 @@
-//! What a replica does with a refresh token: `flows/refresh.rs`, one statement at a time, so that other requests come in
-//! between.
+//! What a replica does with a refresh token: `flows/refresh.rs`, one statement at a time, so that other
+//! requests come in between.
 
 use auth_service::domain::session::Generation;
 use auth_service::domain::session::{RefreshPolicy, Verdict};

@@ -22,12 +22,12 @@ pub(crate) struct Bed {
 }
 
 pub(crate) const MAC_KEY: u32 = 1;
-/// How long revocations are kept.
+/// The retention of revocations.
 pub(crate) const KEEP_FOR: Seconds = Seconds(400);
 pub(crate) const IDLE: Seconds = Seconds(1_000);
 pub(crate) const ABSOLUTE: Seconds = Seconds(5_000);
 
-/// When users of the sessions proved who they are.
+/// When the users of the sessions authenticated.
 pub(crate) const PROVED_AT: UnixTime = UnixTime(1_700_000_000);
 
 impl Bed {
@@ -53,13 +53,14 @@ impl Bed {
         Self { store, clock, next_id: AtomicU64::new(1), folder }
     }
 
-    /// Moves the clock that the database's statements see.
+    /// Advances the clock of the database's statements.
     pub(crate) fn advance(&self, seconds: i64) {
         self.clock.advance(Seconds(seconds));
         self.store.shift_server_clock(seconds);
     }
 
-    /// Waits until PostgreSQL's second has just turned, so that what follows happens within one. SQLite's stands still.
+    /// Waits for the start of a second on PostgreSQL, so that the next statements run within it. SQLite's
+    /// clock is manual.
     pub(crate) async fn start_of_a_second(&self) {
         if self.folder.is_none() {
             let second = async || self.store.confirmation().await.unwrap().now;
@@ -68,7 +69,7 @@ impl Bed {
         }
     }
 
-    /// Sixteen bytes that no other call of this bed gives.
+    /// Sixteen bytes that are unique within this bed.
     pub(crate) fn fresh(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[8..].copy_from_slice(&self.next_id.fetch_add(1, Ordering::Relaxed).to_be_bytes());
@@ -122,13 +123,13 @@ impl Bed {
             .expect("the user may log in")
     }
 
-    /// A session that may be idle for `ttl`, and lives no longer.
+    /// A session whose idle and absolute expiry are both `ttl`.
     pub(crate) async fn session_for(&self, user: UserId, ttl: Seconds) -> LiveSession {
         let new = NewSession { idle_ttl: ttl, absolute_ttl: ttl, ..self.new_session(user) };
         self.store.create_session(new, event()).await.unwrap().expect("the user may log in")
     }
 
-    /// How many audit entries of this kind there are.
+    /// The number of audit entries of this kind.
     pub(crate) async fn recorded(&self, kind: EventKind) -> usize {
         let rows = self.store.audit_page(None, 10_000).await.unwrap();
         rows.iter().filter(|row| row.event == kind.as_str()).count()
@@ -139,7 +140,7 @@ pub(crate) fn event() -> AuditEvent {
     AuditEvent::new(EventKind::UserChanged).by("test")
 }
 
-/// Runs the same thing in 64 tasks at the same time and returns what each got.
+/// Runs the same operation in 64 parallel tasks and returns their results.
 pub(crate) async fn race<T, F>(bed: &Bed, act: impl Fn(SqlStore) -> F) -> Vec<T>
 where
     T: Send + 'static,

@@ -48,7 +48,7 @@ fn phases(table: &KeyTable, chain: Chain) -> Vec<KeyPhase> {
     table.rows.iter().filter(in_chain).map(|row| row.key.schedule.phase(table.seen.now)).collect()
 }
 
-/// 64 callers with a key of their own each; returns how many announced it.
+/// 64 callers, each with its own key; returns how many of them announced it.
 async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision) -> usize {
     let answers =
         race(bed, |store| {
@@ -74,7 +74,7 @@ pub(crate) async fn one_of_64_rotations_wins(bed: Bed) {
     assert_eq!(bed.recorded(EventKind::KeyAnnounced).await, 2);
 }
 
-pub(crate) async fn one_of_64_compromises_acts(bed: Bed) {
+pub(crate) async fn one_of_64_compromises_takes_effect(bed: Bed) {
     change(&bed, CHAIN, "first", go_on).await.unwrap();
     let acted = winners(&bed, |keys, _, now| Ok(key::compromise(keys, 1, &POLICY, now))).await;
     assert_eq!(acted, 1);
@@ -109,14 +109,14 @@ pub(crate) async fn expired_private_keys_are_erased(bed: Bed) {
     assert_eq!(sealed, [("old", false), ("new", true)]);
 }
 
-pub(crate) async fn a_mac_key_is_kept_while_a_session_that_may_hold_its_token_is_alive(bed: Bed) {
+pub(crate) async fn mac_key_is_kept_while_a_live_session_may_hold_its_token(bed: Bed) {
     change(&bed, Chain::RefreshMac, "old", go_on).await.unwrap();
     let user = bed.user("ann", &[]).await;
     let session = bed.session_for(user.id, Seconds(10_000)).await;
     change(&bed, Chain::RefreshMac, "new", rotate).await.unwrap();
     bed.advance(POLICY.publish_ahead.0 + POLICY.tail.0);
     assert_eq!(bed.store.erase_expired_keys().await.unwrap(), 0);
-    // One that began after the key retired holds no token of it.
+    // A session that began after the key retired holds no token of it.
     bed.advance(300);
     bed.session_for(user.id, Seconds(10_000)).await;
     bed.store.end_session(session.session.id, EndReason::Logout, event()).await.unwrap();
@@ -140,7 +140,7 @@ pub(crate) async fn every_change_is_counted(bed: Bed) {
 /// Like a lagging standby, or a pooler in front of one: it responds, but its data may be minutes old.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn a_server_that_only_reads_confirms_nothing() {
+async fn read_only_server_confirms_nothing() {
     let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
     let clock = std::sync::Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
     let store = SqlStore::connect_postgres(&url, clock.clone(), "replica-a", KEEP_FOR).await.unwrap();
@@ -154,7 +154,7 @@ async fn a_server_that_only_reads_confirms_nothing() {
         ))
     };
     sqlx::raw_sql(alter("SET default_transaction_read_only = on")).execute(&mut operator).await.unwrap();
-    // What was opened from then on only reads.
+    // Connections opened from now on are read-only.
     let store = SqlStore::connect_postgres(&url, clock, "replica-a", KEEP_FOR).await.unwrap();
     assert!(matches!(store.confirmation().await, Err(StoreError::ReadOnly)));
     assert!(matches!(store.key_table().await, Err(StoreError::ReadOnly)));
@@ -163,7 +163,7 @@ async fn a_server_that_only_reads_confirms_nothing() {
     assert!(matches!(store.find_session(unknown).await, Err(StoreError::ReadOnly)));
 
     sqlx::raw_sql(alter("RESET default_transaction_read_only")).execute(&mut operator).await.unwrap();
-    // Connections of before are thrown away once a second at most.
+    // Older connections are discarded at most once a second.
     let served = async {
         loop {
             match store.confirmation().and_then(|_| store.find_session(unknown)).await {

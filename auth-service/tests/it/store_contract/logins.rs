@@ -1,4 +1,4 @@
-//! Logins race against everything that must stop them.
+//! Races of logins against everything that must stop them.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use verifier::Seconds;
 
 use super::bed::{Bed, event, race};
 
-/// 63 logins whose password was checked before, and one act that must stop them. Afterwards no session is alive.
+/// 63 logins whose password was already checked, and one change that must stop them. Afterwards no session is
+/// alive.
 async fn race_against<F>(bed: &Bed, user: UserId, act: impl FnOnce(SqlStore) -> F)
 where
     F: Future<Output = UserWrite> + Send + 'static,

@@ -30,7 +30,7 @@ async fn states(bed: &Bed) -> Vec<ReplicaState> {
     bed.store.replicas(None, 10).await.unwrap().iter().map(|row| row.report.state).collect()
 }
 
-pub(crate) async fn a_beat_is_seen_and_a_replica_that_stops_beating_goes_silent_and_is_forgotten(bed: Bed) {
+pub(crate) async fn replica_without_heartbeats_goes_silent_and_is_removed(bed: Bed) {
     bed.start_of_a_second().await;
     assert!(!bed.store.beat(report("a")).await.unwrap());
     let rows = bed.store.replicas(None, 10).await.unwrap();
@@ -69,25 +69,26 @@ pub(crate) async fn a_beat_is_seen_and_a_replica_that_stops_beating_goes_silent_
     assert_eq!(states(&bed).await, []);
 }
 
-pub(crate) async fn what_operators_want_outlives_beats_and_comes_back_with_them(bed: Bed) {
+pub(crate) async fn drain_request_survives_heartbeats_and_is_restored_by_them(bed: Bed) {
     assert!(!bed.store.want_drain("a", true, event()).await.unwrap(), "nobody has this name");
     assert_eq!(bed.recorded(EventKind::UserChanged).await, 0);
     bed.store.beat(report("a")).await.unwrap();
     assert!(bed.store.want_drain("a", true, event()).await.unwrap());
     assert_eq!(bed.recorded(EventKind::UserChanged).await, 1);
-    // A beat that was sent before says otherwise, and does not count.
+    // An older heartbeat does not overwrite the request.
     assert!(bed.store.beat(report("a")).await.unwrap());
     let mut drained = report("a");
     drained.is_drain_wanted = true;
     assert_eq!(bed.store.replicas(None, 1).await.unwrap().remove(0).report, drained);
-    // Forgotten while it could not reach the database, it tells what it knew.
+    // The row was removed while the replica could not reach the database: its next heartbeat restores the
+    // request.
     bed.store.forget_replica("a").await.unwrap();
     assert!(bed.store.beat(drained.clone()).await.unwrap());
     assert!(bed.store.want_drain("a", false, event()).await.unwrap());
     assert!(!bed.store.beat(drained).await.unwrap());
 }
 
-pub(crate) async fn pages_hold_every_replica_once(bed: Bed) {
+pub(crate) async fn pages_contain_every_replica_once(bed: Bed) {
     for id in ["c", "a", "b"] {
         bed.store.beat(report(id)).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Revocations: written with what they follow from, and with nothing else.
+//! Revocations are written together with the changes that cause them, and only with those.
 
 use auth_service::domain::authority::Authority;
 use auth_service::domain::key;
@@ -14,14 +14,14 @@ use verifier::{Kid, ManualClock, Seconds, UnixTime};
 use super::bed::{Bed, IDLE, KEEP_FOR, event, race};
 use super::keys::{CHAIN, POLICY, change, go_on};
 
-/// Everything that is to be remembered now.
+/// All revocations that must still be kept.
 async fn all(bed: &Bed) -> Vec<Revoked> {
     let mut rows = bed.store.revocations(None).await.unwrap().rows;
     rows.sort_by(|a, b| a.what.cmp(&b.what));
     rows
 }
 
-/// The sessions among it, in order; there must be nothing else.
+/// The revoked sessions, in order; there must be no other revocations.
 async fn sessions(bed: &Bed) -> Vec<SessionId> {
     let only_sessions = |revoked: Revoked| match revoked.what {
         Revocation::Session(id) => id,
@@ -40,7 +40,7 @@ async fn end(bed: &Bed, live: &LiveSession) -> bool {
     bed.store.end_session(live.session.id, EndReason::Logout, event()).await.unwrap()
 }
 
-pub(crate) async fn ended_sessions_are_revoked_once_and_no_others(bed: Bed) {
+pub(crate) async fn only_ended_sessions_are_revoked_and_only_once(bed: Bed) {
     let (ann, bob) = (bed.user("ann", &[]).await.id, bed.user("bob", &[]).await.id);
     let [one, two, three, other] =
         [bed.session(ann).await, bed.session(ann).await, bed.session(ann).await, bed.session(bob).await];
@@ -60,7 +60,7 @@ pub(crate) async fn ended_sessions_are_revoked_once_and_no_others(bed: Bed) {
     assert_eq!(sessions(&bed).await, ids(&[&one, &two, &three, &other]));
 }
 
-pub(crate) async fn changes_of_a_user_revoke_the_sessions_that_they_end(bed: Bed) {
+pub(crate) async fn user_changes_revoke_the_sessions_that_they_end(bed: Bed) {
     let new_password = || Some(PasswordHash::from_stored("$argon2id$new".to_owned()));
     let change = async |id, change| {
         let outcome = bed.store.change_user(id, change, Authority::Unlimited, event()).await.unwrap();
@@ -84,10 +84,10 @@ pub(crate) async fn changes_of_a_user_revoke_the_sessions_that_they_end(bed: Bed
     assert_eq!(sessions(&bed).await, ids(&[&gone, &kept, &theirs]), "deletion");
 }
 
-pub(crate) async fn a_change_that_is_refused_revokes_nothing(bed: Bed) {
+pub(crate) async fn refused_change_revokes_nothing(bed: Bed) {
     let ann = bed.user("ann", &[]).await.id;
     let live = bed.session(ann).await;
-    // Found out after the sessions were ended, so the transaction is undone.
+    // Detected after the sessions were ended, so the transaction is rolled back.
     let change =
         UserChange { disabled: Some(true), roles: Some(vec!["ghost".to_owned()]), ..UserChange::default() };
     let outcome = bed.store.change_user(ann, change, Authority::Unlimited, event()).await.unwrap();
@@ -96,7 +96,7 @@ pub(crate) async fn a_change_that_is_refused_revokes_nothing(bed: Bed) {
     assert!(sessions(&bed).await.is_empty());
 }
 
-pub(crate) async fn a_session_that_makes_room_is_revoked(bed: Bed) {
+pub(crate) async fn session_ended_at_the_limit_is_revoked(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     let mut created = Vec::new();
     for _ in 0..5 {
@@ -111,7 +111,7 @@ pub(crate) async fn long_expired_sessions_are_ended_without_a_revocation(bed: Be
     let user = bed.user("ann", &[]).await;
     let idle = bed.session(user.id).await;
     bed.advance(IDLE.0 + KEEP_FOR.0 - 60);
-    // Ended by its absolute expiry a moment ago: its last access token may be in date.
+    // Expired a moment ago: its last access token may still be valid.
     let short = NewSession { absolute_ttl: Seconds(40), ..bed.new_session(user.id) };
     let expired = bed.store.create_session(short, event()).await.unwrap().unwrap();
     bed.advance(61);
@@ -137,7 +137,7 @@ pub(crate) async fn no_end_of_64_sessions_is_lost(bed: Bed) {
     }
     let from = bed.store.revocations(None).await.unwrap().seen.now;
     let next = std::sync::atomic::AtomicUsize::new(0);
-    // Half of them one by one, half by one statement that meets the others.
+    // Half of them are ended one by one, the other half by a concurrent statement.
     race(&bed, |store| {
         let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = live[turn].session.id;
@@ -157,7 +157,7 @@ pub(crate) async fn no_end_of_64_sessions_is_lost(bed: Bed) {
     assert_eq!(recent.len(), 64, "and the next poll finds them");
 }
 
-pub(crate) async fn a_compromised_key_stays_revoked(bed: Bed) {
+pub(crate) async fn compromised_key_stays_revoked(bed: Bed) {
     change(&bed, CHAIN, "first", go_on).await.unwrap();
     change(&bed, CHAIN, "second", |keys, _, now| Ok(key::compromise(keys, 1, &POLICY, now))).await.unwrap();
     let expected = [Revoked { what: Revocation::Key(Kid::from("first")), forget_at: None }];
@@ -169,11 +169,11 @@ pub(crate) async fn a_compromised_key_stays_revoked(bed: Bed) {
     assert_eq!(bed.store.adopt_revoked_keys().await.unwrap(), 0, "it is there already");
 }
 
-pub(crate) async fn a_revocation_is_forgotten_exactly_at_its_second(bed: Bed) {
+pub(crate) async fn revocation_is_forgotten_exactly_at_its_second(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     let now = async || bed.store.confirmation().await.unwrap().now;
     for (at, is_kept) in [(-1, true), (0, false), (1, false)] {
-        // PostgreSQL's clock goes on meanwhile. A round that did not fit into one second says nothing.
+        // PostgreSQL's clock runs during the test. A round that took more than one second proves nothing.
         let mut fits = false;
         for _ in 0..20 {
             let live = bed.session(user.id).await;
@@ -208,7 +208,7 @@ pub(crate) async fn a_revocation_is_forgotten_exactly_at_its_second(bed: Bed) {
     }
 }
 
-pub(crate) async fn a_revocation_past_its_second_is_not_read_although_nobody_purged_it(bed: Bed) {
+pub(crate) async fn expired_revocation_is_not_read_before_it_is_purged(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     end(&bed, &bed.session(user.id).await).await;
     bed.advance(KEEP_FOR.0 + 1);
@@ -216,7 +216,7 @@ pub(crate) async fn a_revocation_past_its_second_is_not_read_although_nobody_pur
     assert_eq!(bed.store.purge_revocations(10).await.unwrap(), 1, "it was there");
 }
 
-pub(crate) async fn purging_goes_in_batches_and_keeps_what_is_still_needed(bed: Bed) {
+pub(crate) async fn purging_works_in_batches_and_keeps_unexpired_revocations(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     for _ in 0..7 {
         let live = bed.session(user.id).await;
@@ -236,7 +236,7 @@ pub(crate) async fn purging_goes_in_batches_and_keeps_what_is_still_needed(bed: 
     assert_eq!(sessions(&bed).await, ids(&[&young]));
 }
 
-pub(crate) async fn a_read_goes_back_a_minute_before_the_last_one(bed: Bed) {
+pub(crate) async fn read_overlaps_the_previous_one_by_a_minute(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     let live = bed.session(user.id).await;
     end(&bed, &live).await;
@@ -246,13 +246,13 @@ pub(crate) async fn a_read_goes_back_a_minute_before_the_last_one(bed: Bed) {
     bed.advance(200);
     assert_eq!(found(revoked_at + Seconds(60)).await, 1);
     assert_eq!(found(revoked_at + Seconds(61)).await, 0);
-    // The shared clock was set back since the last read: its own time counts.
+    // The shared clock was set back after the last read: the reader's own time counts.
     let live = bed.session(user.id).await;
     end(&bed, &live).await;
     assert_eq!(found(revoked_at + Seconds(100_000)).await, 1);
 }
 
-pub(crate) async fn readers_are_notified_of_a_commit_and_of_no_rollback(bed: Bed) {
+pub(crate) async fn readers_are_notified_of_commits_but_not_of_rollbacks(bed: Bed) {
     let told = async || timeout(Duration::from_millis(200), bed.store.revoked().notified()).await.is_ok();
     let user = bed.user("ann", &[]).await;
     let live = bed.session(user.id).await;
@@ -269,14 +269,14 @@ pub(crate) async fn readers_are_notified_of_a_commit_and_of_no_rollback(bed: Bed
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL: ./test runs it"]
-async fn unanswered_reads_of_the_feed_leave_requests_their_connections() {
+async fn unanswered_feed_reads_do_not_use_up_the_connections_of_requests() {
     let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
     let clock = std::sync::Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
     let store = SqlStore::connect_postgres(&url, clock, "replica-a", KEEP_FOR).await.unwrap();
     store.migrate().await.unwrap();
     let mut other = PgConnection::connect(&url).await.unwrap();
     sqlx::raw_sql("BEGIN; LOCK TABLE revocations").execute(&mut other).await.unwrap();
-    // More than the pool has.
+    // More reads than the pool has connections.
     for _ in 0..20 {
         let deadline = Deadline::of_background_read(Duration::from_millis(50));
         let read = store.within(deadline).revocations(None).await;

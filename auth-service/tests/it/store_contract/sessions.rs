@@ -1,4 +1,4 @@
-//! Sessions move by compare-and-set.
+//! Sessions change by compare-and-set.
 
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::session::EndReason;
@@ -12,7 +12,7 @@ async fn advance(bed: &Bed, live: &LiveSession, step: Advance) -> Option<LiveSes
     bed.store.advance_session(live.session.id, step, MAC_KEY, IDLE).await.unwrap()
 }
 
-/// Races one step, checks that exactly one caller got the session, and returns the state afterwards.
+/// Runs one step in parallel, checks that exactly one caller succeeds, and returns the state afterwards.
 async fn one_wins(bed: &Bed, live: &LiveSession, step: Advance) -> LiveSession {
     let id = live.session.id;
     let answers =
@@ -46,7 +46,7 @@ pub(crate) async fn one_of_64_recoveries_wins(bed: Bed) {
     let live = advance(&bed, &live, Advance::Outstanding(1)).await.unwrap();
     let live = one_wins(&bed, &live, Advance::Recover { accepted: 1, generation: 2 }).await;
     assert_eq!(generations(&live), (1, 1, 3));
-    // Both outstanding tokens are good until one of them is shown.
+    // Both outstanding tokens are valid until one of them is presented.
     let live = one_wins(&bed, &live, Advance::Outstanding(2)).await;
     assert_eq!(generations(&live), (2, 3, 4));
     assert!(advance(&bed, &live, Advance::Outstanding(3)).await.is_none());
@@ -93,7 +93,8 @@ pub(crate) async fn expiry_is_exact_to_the_second(bed: Bed) {
     let session = &live.session;
     assert_eq!(session.idle_expires_at - session.created_at, IDLE);
     assert_eq!(session.expires_at - session.created_at, Seconds(40));
-    // PostgreSQL's own seconds go by as well, so the edge is approached from the time a statement reports.
+    // PostgreSQL's clock runs during the test, so the boundary is derived from the time that a statement
+    // reports.
     let now = bed.store.find_session(session.id).await.unwrap().unwrap().seen.now;
     bed.advance((session.expires_at - now).0 - 2);
     let live = advance(&bed, &live, Advance::Outstanding(1)).await.expect("it is alive before its expiry");
@@ -101,7 +102,7 @@ pub(crate) async fn expiry_is_exact_to_the_second(bed: Bed) {
     assert!(advance(&bed, &live, Advance::Outstanding(2)).await.is_none(), "it is dead at its expiry");
 }
 
-pub(crate) async fn newest_rights_come_with_each_step(bed: Bed) {
+pub(crate) async fn every_refresh_reads_the_current_rights(bed: Bed) {
     bed.role("reader", "orders:read ping").await;
     bed.role("writer", "orders:write ping").await;
     let user = bed.user("ann", &["writer", "reader"]).await;
@@ -114,7 +115,7 @@ pub(crate) async fn newest_rights_come_with_each_step(bed: Bed) {
     assert_eq!(live.user.permissions, PermissionSet::parse("orders:audit orders:read ping").unwrap());
 }
 
-pub(crate) async fn oldest_session_makes_room(bed: Bed) {
+pub(crate) async fn oldest_session_ends_at_the_limit(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     let mut sessions = Vec::new();
     for _ in 0..4 {
@@ -128,7 +129,7 @@ pub(crate) async fn oldest_session_makes_room(bed: Bed) {
     }
 }
 
-pub(crate) async fn pages_hold_every_live_session_once(bed: Bed) {
+pub(crate) async fn pages_contain_every_live_session_once(bed: Bed) {
     let user = bed.user("ann", &[]).await;
     let mut expected = Vec::new();
     for _ in 0..7 {

@@ -36,7 +36,7 @@ pub(crate) async fn one_of_64_operators_with_the_same_version_wins(bed: Bed) {
     assert_eq!(bed.recorded(EventKind::SettingChanged).await, 1);
 }
 
-pub(crate) async fn of_64_changes_that_exclude_each_other_one_kind_is_done(bed: Bed) {
+pub(crate) async fn of_64_mutually_exclusive_changes_one_kind_is_applied(bed: Bed) {
     let outcomes = race(&bed, |store| {
         let name = if bed.fresh()[15].is_multiple_of(2) { "this" } else { "that" };
         async move { write(&store, change(&[(name, Some("1"))], None)).await }
@@ -48,7 +48,7 @@ pub(crate) async fn of_64_changes_that_exclude_each_other_one_kind_is_done(bed: 
     assert_eq!(bed.recorded(EventKind::SettingChanged).await, 1);
 }
 
-pub(crate) async fn a_change_of_settings_is_all_or_nothing_and_counted(bed: Bed) {
+pub(crate) async fn settings_change_is_all_or_nothing_and_counted(bed: Bed) {
     let version = async || bed.store.settings().await.unwrap().version;
     let before = version().await;
     write(&bed.store, change(&[("this", Some("1")), ("other", Some("2"))], None)).await;

@@ -1,4 +1,4 @@
-//! Users, roles and what is recorded of them.
+//! Users, roles and their audit entries.
 
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::{AdminPermission, Authority};
@@ -40,7 +40,7 @@ pub(crate) async fn unknown_role_changes_nothing(bed: Bed) {
     assert!(bed.store.find_user_named("bob").await.unwrap().is_none());
 }
 
-pub(crate) async fn nobody_grants_more_than_they_hold(bed: Bed) {
+pub(crate) async fn operators_grant_only_permissions_they_hold(bed: Bed) {
     bed.role("keeper", "keys:write").await;
     bed.role("clerk", "users:write orders:read").await;
     let keeper = bed.user("keeper", &["keeper"]).await;
@@ -89,7 +89,7 @@ pub(crate) async fn role_changes_reach_its_users(bed: Bed) {
     assert_eq!(outcome, RoleWrite::NotFound);
 }
 
-pub(crate) async fn audit_chain_holds_together(bed: Bed) {
+pub(crate) async fn audit_chain_is_consistent(bed: Bed) {
     race(&bed, |store| async move {
         let event = AuditEvent::new(EventKind::Login).by("someone").detail("a\nb");
         store.record(event).await.unwrap();

@@ -21,7 +21,7 @@ const CANARY: &str = "kanarienvogel";
 const RECORDS: &[&str] = &["audit", "login_failures", "replicas"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_named_changes_nothing_and_leaks_nothing() {
+async fn bad_input_is_reported_and_changes_and_leaks_nothing() {
     let scene = Scene::set().await;
     let mut requests = 0;
     for route in scene.routes() {
@@ -69,7 +69,7 @@ async fn bad_input_is_named_changes_nothing_and_leaks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_claim_another_origin_change_nothing() {
+async fn forged_origin_headers_change_nothing() {
     let scene = Scene::set().await;
     let forged = [
         (header::HOST, "evil.example"),

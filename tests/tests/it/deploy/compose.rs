@@ -84,7 +84,7 @@ fn three_replicas_get_settings_that_the_service_accepts() {
 }
 
 #[test]
-fn database_lets_the_replicas_in() {
+fn database_accepts_the_replicas() {
     let composition = Composition::new();
     let postgres = composition.environment(composition.service("postgres"));
     let password = fs::read_to_string(&postgres["POSTGRES_PASSWORD_FILE"]).expect("a secret");
@@ -98,7 +98,7 @@ fn database_lets_the_replicas_in() {
 
 /// The init script of the container, run as the superuser that its image makes of `POSTGRES_USER`.
 #[test]
-fn example_has_a_database_of_its_own_and_cannot_enter_the_issuers() {
+fn example_has_its_own_database_and_no_access_to_the_issuers() {
     let composition = Composition::new();
     let given = composition.service("postgres");
     let mounts = given["volumes"].as_array().expect("a list").iter().filter_map(Value::as_str);
@@ -138,7 +138,7 @@ fn example_has_a_database_of_its_own_and_cannot_enter_the_issuers() {
 }
 
 #[test]
-fn balancer_knows_every_replica_and_haproxy_accepts_that() {
+fn balancer_lists_every_replica_and_haproxy_accepts_its_configuration() {
     let composition = Composition::new();
     let environment = composition.environment(composition.service("balancer"));
     let mut listening = BTreeSet::new();
@@ -169,7 +169,7 @@ fn balancer_knows_every_replica_and_haproxy_accepts_that() {
 }
 
 #[test]
-fn examples_get_variables_that_they_know() {
+fn examples_get_only_known_variables() {
     let composition = Composition::new();
     for program in ["ping-service", "live-service"] {
         let mut help = Command::new(built(program, &format!("-p {program}")));
@@ -199,7 +199,7 @@ fn host(port: &Value) -> &str {
 }
 
 #[test]
-fn volumes_and_ports_are_read_in_both_forms() {
+fn volumes_and_ports_are_parsed_in_both_forms() {
     assert_eq!(source(&json!("/a/b.cfg:/c:ro")), "/a/b.cfg");
     assert_eq!(source(&json!({ "type": "bind", "source": "/a/b.cfg", "target": "/c" })), "/a/b.cfg");
     assert_eq!(host(&json!("127.0.0.1:8080:8080/tcp")), "127.0.0.1");
@@ -210,7 +210,7 @@ fn volumes_and_ports_are_read_in_both_forms() {
 }
 
 #[test]
-fn nothing_is_published_beyond_this_machine() {
+fn ports_are_published_on_loopback_only() {
     let composition = Composition::new();
     for (name, service) in composition.described["services"].as_object().expect("services") {
         for port in service["ports"].as_array().into_iter().flatten() {
@@ -220,7 +220,7 @@ fn nothing_is_published_beyond_this_machine() {
 }
 
 #[test]
-fn replica_that_crashes_is_started_again() {
+fn crashed_replica_is_restarted() {
     let composition = Composition::new();
     for (name, service) in composition.described["services"].as_object().expect("services") {
         assert_eq!(service["restart"], "unless-stopped", "{name}");
@@ -228,7 +228,7 @@ fn replica_that_crashes_is_started_again() {
 }
 
 #[test]
-fn image_is_the_one_that_the_dockerfile_builds() {
+fn compose_uses_the_image_of_the_dockerfile() {
     let composition = Composition::new();
     let stages = super::dockerfile::stages();
     for program in ["auth-service", "ping-service", "live-service"] {

@@ -74,7 +74,7 @@ fn metadata() -> Value {
 }
 
 #[test]
-fn images_hold_one_program_each_and_nobody_in_them_is_root() {
+fn images_contain_one_program_each_and_do_not_run_as_root() {
     for program in programs() {
         let stage = stage(&program);
         assert_eq!(stage.base, "scratch");
@@ -87,7 +87,7 @@ fn images_hold_one_program_each_and_nobody_in_them_is_root() {
 }
 
 #[test]
-fn builder_makes_programs_of_this_workspace_with_its_compiler() {
+fn builder_builds_workspace_programs_with_the_pinned_compiler() {
     let packages = metadata()["packages"].as_array().expect("packages").clone();
     for program in programs() {
         assert!(packages.iter().any(|package| package["name"] == program.as_str()), "{program}");
@@ -99,7 +99,7 @@ fn builder_makes_programs_of_this_workspace_with_its_compiler() {
 }
 
 #[test]
-fn build_context_has_every_package_and_no_secret() {
+fn build_context_contains_every_package_and_no_secret() {
     let ignored = fs::read_to_string(super::deploy().join("../.dockerignore")).expect("what is left out");
     let kept: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignored.lines().any(|line| line == "*"), "everything is left out but");
@@ -119,7 +119,7 @@ fn build_context_has_every_package_and_no_secret() {
 }
 
 #[test]
-fn image_starts_the_service_on_the_ports_that_it_shows() {
+fn image_starts_the_service_on_the_exposed_ports() {
     let stage = stage("auth-service");
     let environment: Environment = stage
         .only("ENV")
@@ -137,7 +137,7 @@ fn image_starts_the_service_on_the_ports_that_it_shows() {
 }
 
 #[test]
-fn health_is_asked_with_a_command_that_exists() {
+fn health_check_uses_an_existing_command() {
     let stage = stage("auth-service");
     let (_, command) = stage.only("HEALTHCHECK").split_once(" CMD ").expect("a command");
     let command: Vec<String> =

@@ -118,7 +118,7 @@ fn port_of(address: &str) -> u64 {
 }
 
 #[test]
-fn manifests_fit_the_schemas_of_kubernetes() {
+fn manifests_match_the_kubernetes_schemas() {
     let installation = Installation::new();
     let file = installation.dir.path().join("rendered.yaml");
     fs::write(&file, installation.render().unwrap_or_else(|why| panic!("{why}")).stdout)
@@ -148,7 +148,7 @@ fn every_manifest_is_applied() {
 }
 
 #[test]
-fn nothing_can_be_applied_before_there_are_secrets() {
+fn manifests_require_secrets() {
     let installation = Installation::without_secrets();
     let refused = installation.render().err().expect("no secrets, no manifests");
     assert!(refused.contains("secrets/"), "{refused}");
@@ -211,7 +211,7 @@ async fn pod_works_without_privileges_on_a_read_only_root() {
 }
 
 #[test]
-fn readiness_and_liveness_are_not_mixed_up() {
+fn probes_use_the_right_endpoints() {
     let objects = Installation::new().objects();
     let path = |probe: &str| objects.container()[probe]["httpGet"]["path"].clone();
     assert_eq!(path("readinessProbe"), "/readyz");
@@ -222,7 +222,7 @@ fn readiness_and_liveness_are_not_mixed_up() {
 }
 
 #[test]
-fn keys_and_feed_are_served_by_replicas_that_are_not_ready_and_the_rest_is_not() {
+fn unready_replicas_get_only_requests_served_from_memory() {
     let objects = Installation::new().objects();
     let mut from_memory = Vec::new();
     let mut issuing = Vec::new();
@@ -245,7 +245,7 @@ fn keys_and_feed_are_served_by_replicas_that_are_not_ready_and_the_rest_is_not()
 
 /// What ingress-nginx does with a request that was sent and not answered.
 #[test]
-fn only_what_may_be_done_twice_is_sent_twice_and_nothing_waits_for_long() {
+fn only_repeatable_requests_are_retried_and_timeouts_are_short() {
     let objects = Installation::new().objects();
     let (mut asked_elsewhere, mut repeated) = (Vec::new(), Vec::new());
     for ingress in objects.ingresses() {
@@ -277,7 +277,7 @@ fn only_what_may_be_done_twice_is_sent_twice_and_nothing_waits_for_long() {
 }
 
 #[test]
-fn admin_port_is_reached_by_chosen_pods_only() {
+fn admin_port_is_open_to_selected_pods_only() {
     let objects = Installation::new().objects();
     let policy = &objects.only("NetworkPolicy")["spec"];
     assert_eq!(policy["podSelector"], objects.only("Deployment")["spec"]["selector"]);
@@ -299,7 +299,7 @@ fn admin_port_is_reached_by_chosen_pods_only() {
 }
 
 #[test]
-fn autoscaler_and_disruption_budget_mean_these_pods() {
+fn autoscaler_and_disruption_budget_select_these_pods() {
     let objects = Installation::new().objects();
     let deployment = objects.only("Deployment");
     let scaler = &objects.only("HorizontalPodAutoscaler")["spec"];
@@ -317,7 +317,7 @@ fn autoscaler_and_disruption_budget_mean_these_pods() {
 }
 
 #[test]
-fn example_gets_variables_that_it_knows_and_is_asked_where_it_listens() {
+fn example_gets_known_variables_and_is_probed_on_its_port() {
     let manifest = fs::read_to_string(super::deploy().join("kubernetes/example/ping-service.yaml"));
     let objects = Objects(serde_saphyr::from_multiple(&manifest.expect("the example")).expect("YAML"));
     let container = objects.container();

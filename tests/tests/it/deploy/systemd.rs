@@ -43,7 +43,7 @@ fn analyze(arguments: &[&str], file: &PathBuf) -> Result<Written, String> {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
+fn systemd_accepts_the_unit() {
     let dir = Workdir::new();
     let written = analyze(&["verify", "--man=no", "--recursive-errors=no"], &runnable(&dir));
     let written = written.unwrap_or_else(|why| panic!("{why}"));
@@ -89,7 +89,7 @@ fn unit_starts_the_service_with_settings_it_accepts() {
 
 /// What stands in a file cannot be changed while the service runs, and can be read by whoever reads the file.
 #[test]
-fn settings_of_the_unit_leave_stored_ones_alone_and_hold_no_secret() {
+fn unit_overrides_no_stored_settings_and_contains_no_secret() {
     let [example, settings] = ["example.toml", "systemd/auth-service.toml"]
         .map(|file| fs::read_to_string(super::deploy().join(file)).expect("a file of deploy/"));
     let lines: Vec<&str> = example.lines().collect();
@@ -108,7 +108,7 @@ fn settings_of_the_unit_leave_stored_ones_alone_and_hold_no_secret() {
 }
 
 #[test]
-fn crashed_service_is_started_again_however_often() {
+fn crashed_service_is_always_restarted() {
     let unit = unit();
     // Not after a clean end: `systemctl stop` and a drained exit are meant.
     assert_eq!(value(&unit, "Restart"), "on-failure");

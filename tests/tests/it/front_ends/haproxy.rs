@@ -28,7 +28,7 @@ async fn haproxy_routes_by_path_strips_claims_and_passes_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn haproxy_guards_an_application_and_follows_the_keys_without_losing_a_request() {
+async fn haproxy_guards_an_application_and_updates_keys_without_losing_a_request() {
     let guarded = Guarded::start(Program::Haproxy).await;
     let site = &guarded.site;
     let _export = Export::start(site);

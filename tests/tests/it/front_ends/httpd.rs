@@ -10,7 +10,7 @@ use super::guarded::Guarded;
 use super::{load, routes};
 /// httpd repeats nothing that it has sent, so this is all it can do; `measure` checks it.
 #[tokio::test(flavor = "multi_thread")]
-async fn httpd_loses_only_requests_that_a_dying_node_had_in_hand() {
+async fn httpd_loses_only_requests_in_flight_at_a_dying_node() {
     load::measure(Program::Httpd).await;
 }
 
@@ -21,7 +21,7 @@ async fn httpd_routes_by_path_strips_claims_and_passes_streams() {
 
 /// It says 403 wherever a `Require` fails, and names an error where none was made.
 #[tokio::test(flavor = "multi_thread")]
-async fn httpd_guards_an_application_that_knows_nothing_of_tokens() {
+async fn httpd_guards_an_application_without_token_support() {
     let guarded = Guarded::start(Program::Httpd).await;
     guarded.check("invalid_request", (StatusCode::FORBIDDEN, "insufficient_scope")).await;
 }

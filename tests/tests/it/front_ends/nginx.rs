@@ -18,7 +18,7 @@ async fn nginx_routes_by_path_strips_claims_and_passes_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nginx_guards_an_application_that_knows_nothing_of_tokens() {
+async fn nginx_guards_an_application_without_token_support() {
     let guarded = Guarded::start(Program::Nginx).await;
     guarded.check("", (StatusCode::UNAUTHORIZED, "invalid_token")).await;
     guarded.check_that_logout_counts().await;

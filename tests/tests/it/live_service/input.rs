@@ -44,7 +44,7 @@ async fn bad_frames_are_refused_and_store_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_that_are_no_text_or_far_too_large_end_the_socket() {
+async fn binary_and_oversized_frames_close_the_socket() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
@@ -61,7 +61,7 @@ async fn frames_that_are_no_text_or_far_too_large_end_the_socket() {
 
 /// Else each of many sockets could make the service hold as much as it announces.
 #[tokio::test(flavor = "multi_thread")]
-async fn frame_that_announces_too_much_ends_the_socket_before_it_comes() {
+async fn oversized_frame_header_closes_the_socket_before_the_payload() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
@@ -73,7 +73,7 @@ async fn frame_that_announces_too_much_ends_the_socket_before_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_query_opens_no_socket() {
+async fn bad_query_is_refused() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;

@@ -85,7 +85,7 @@ async fn killed_replicas_lose_no_acknowledged_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_while_no_replica_listens_to_the_database() {
+async fn no_message_is_lost_while_no_replica_listens_to_the_database() {
     let _turn = TURN.lock().await;
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
@@ -130,7 +130,7 @@ async fn nothing_is_lost_while_no_replica_listens_to_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn database_that_stops_and_freezes_loses_no_acknowledged_message() {
+async fn stopped_and_frozen_database_loses_no_acknowledged_message() {
     let _turn = TURN.lock().await;
     let postgres: &'static Postgres = Box::leak(Box::new(Postgres::start()));
     let database = postgres.create_database();
@@ -161,7 +161,7 @@ async fn database_that_stops_and_freezes_loses_no_acknowledged_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_to_the_database_that_go_silent_lose_no_acknowledged_message() {
+async fn silent_database_connections_lose_no_acknowledged_message() {
     let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
     let passage = Passage::to(database.port()).await;
@@ -182,7 +182,7 @@ async fn connections_to_the_database_that_go_silent_lose_no_acknowledged_message
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_that_reads_too_slowly_is_let_go_and_reads_on_later() {
+async fn slow_client_is_disconnected_and_resumes_later() {
     const MESSAGES: i64 = 1_500;
     let _turn = TURN.lock().await;
     let scene = Scene::set().await;

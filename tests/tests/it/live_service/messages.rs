@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{REPLICAS, Scene};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn message_through_any_replica_reaches_the_sockets_on_all() {
+async fn message_sent_through_any_replica_reaches_sockets_on_all() {
     let scene = Scene::set().await;
     let alice = scene.user("alice", &[]).await;
     let bob = scene.user("bob", &[]).await;
@@ -34,7 +34,7 @@ async fn message_through_any_replica_reaches_the_sockets_on_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn device_that_was_away_gets_what_it_missed_at_any_replica() {
+async fn returning_device_gets_missed_messages_at_any_replica() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
@@ -58,7 +58,7 @@ async fn device_that_was_away_gets_what_it_missed_at_any_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn message_that_is_sent_again_is_stored_once() {
+async fn resent_message_is_stored_once() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
@@ -96,7 +96,7 @@ async fn messages_to_others_need_a_permission() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_that_are_no_longer_kept_are_said_to_be_missing() {
+async fn deleted_messages_are_reported_as_missing() {
     let scene = Scene::set_with(|plan| plan, &[("KEEP_FOR", "1000")]).await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;

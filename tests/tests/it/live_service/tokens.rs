@@ -41,7 +41,7 @@ async fn socket_is_closed_when_its_token_expires_unless_it_was_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renewal_with_a_token_of_someone_else_changes_nothing() {
+async fn renewal_with_a_token_of_another_user_changes_nothing() {
     let scene = short_lived().await;
     let user = scene.user("alice", &[]).await;
     let other = scene.user("bob", &[]).await;
@@ -63,7 +63,7 @@ async fn renewal_with_a_token_of_someone_else_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logout_closes_the_sockets_of_that_session_on_all_replicas_within_a_second() {
+async fn logout_closes_the_sessions_sockets_on_all_replicas_within_a_second() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let (ends, stays) = (scene.log_in(&user).await, scene.log_in(&user).await);
@@ -86,7 +86,7 @@ async fn logout_closes_the_sockets_of_that_session_on_all_replicas_within_a_seco
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn socket_is_opened_only_with_a_good_token() {
+async fn socket_opens_only_with_a_valid_token() {
     let origins = "https://app.example.com,https://www.example.com";
     let scene = Scene::set_with(|plan| plan, &[("ALLOWED_ORIGINS", origins)]).await;
     let user = scene.user("alice", &[]).await;
@@ -109,7 +109,7 @@ async fn socket_is_opened_only_with_a_good_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn user_has_only_so_many_sockets_at_a_replica() {
+async fn sockets_per_user_and_replica_are_limited() {
     let scene = Scene::set_with(|plan| plan, &[("MAX_SOCKETS", "66")]).await;
     let user = scene.user("alice", &[]).await;
     let other = scene.user("bob", &[]).await;
@@ -133,7 +133,7 @@ async fn user_has_only_so_many_sockets_at_a_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_that_does_not_answer_pings_is_let_go() {
+async fn client_without_pongs_is_disconnected() {
     let scene = Scene::set_with(|plan| plan, &[("PING_INTERVAL", "0.3"), ("MAX_SOCKETS", "1")]).await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
