@@ -1,6 +1,5 @@
 //! Passwords: strength rules, hashing, and limits on the cost of stored hashes.
 
-use std::cell::RefCell;
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash::phc};
@@ -10,13 +9,6 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use zeroize::Zeroizing;
 
 use super::user::fold;
-
-thread_local! {
-    /// The memory of the last hash on this thread, unless it was [released](HashPolicy::give_back_more). It
-    /// is reused, because allocating 19 MiB for every hash fragments the heap: a replica with two hashing
-    /// threads grows by 200 MiB.
-    static WORKSPACE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
-}
 
 /// A typed password in NFC, so that it is the same from every keyboard. Wiped from memory when dropped.
 #[derive(Clone)]
@@ -163,8 +155,13 @@ impl HashPolicy {
     }
 
     /// Hashes a password at this cost; `salt` is 16 random bytes.
-    pub fn hash(&self, password: &Password, salt: &[u8; 16]) -> Result<PasswordHash, HashFailure> {
-        let output = self.compute(password, salt, Self::OUTPUT_LEN)?;
+    pub fn hash(
+        &self,
+        password: &Password,
+        salt: &[u8; 16],
+        workspace: &mut Workspace,
+    ) -> Result<PasswordHash, HashFailure> {
+        let output = self.compute(password, salt, Self::OUTPUT_LEN, workspace)?;
         Ok(self.write(salt, &output))
     }
 
@@ -180,40 +177,34 @@ impl HashPolicy {
         &self,
         password: &Password,
         stored: Option<&PasswordHash>,
+        workspace: &mut Workspace,
     ) -> Result<Verification, HashFailure> {
         let Some(hash) = stored else {
-            self.dummy().verify(password)?;
+            self.dummy().verify(password, workspace)?;
             return Ok(Verification { matches: false, needs_rehash: false });
         };
-        Ok(Verification { matches: hash.verify(password)?, needs_rehash: hash.needs_rehash(self) })
+        Ok(Verification { matches: hash.verify(password, workspace)?, needs_rehash: hash.needs_rehash(self) })
     }
 
-    /// Releases this thread's hashing memory if it is larger than this policy needs: a stored hash with
-    /// another policy may have needed 256 MiB.
-    pub fn give_back_more(&self) {
-        WORKSPACE.with_borrow_mut(|workspace| {
-            // A block is 1 KiB.
-            if workspace.len() > self.memory_kib as usize {
-                *workspace = Vec::new();
-            }
-        });
-    }
-
-    fn compute(&self, password: &Password, salt: &[u8], length: usize) -> Result<Vec<u8>, HashFailure> {
+    fn compute(
+        &self,
+        password: &Password,
+        salt: &[u8],
+        length: usize,
+        Workspace(workspace): &mut Workspace,
+    ) -> Result<Vec<u8>, HashFailure> {
         let params = Params::new(self.memory_kib, self.iterations, self.parallelism, Some(length))
             .map_err(|_| HashFailure::Malformed)?;
         let (blocks, mut output) = (params.block_count(), vec![0; length]);
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        WORKSPACE.with_borrow_mut(|workspace| {
-            if workspace.len() != blocks {
-                *workspace = Vec::new();
-                workspace.try_reserve_exact(blocks).map_err(|_| HashFailure::OutOfMemory)?;
-                workspace.resize(blocks, Block::default());
-            }
-            argon2
-                .hash_password_into_with_memory(password.as_bytes(), salt, &mut output, workspace)
-                .map_err(|_| HashFailure::Malformed)
-        })?;
+        if workspace.len() != blocks {
+            *workspace = Vec::new();
+            workspace.try_reserve_exact(blocks).map_err(|_| HashFailure::OutOfMemory)?;
+            workspace.resize(blocks, Block::default());
+        }
+        argon2
+            .hash_password_into_with_memory(password.as_bytes(), salt, &mut output, workspace)
+            .map_err(|_| HashFailure::Malformed)?;
         Ok(output)
     }
 
@@ -222,6 +213,27 @@ impl HashPolicy {
         let Self { memory_kib: m, iterations: t, parallelism: p } = self;
         let (salt, output) = (BASE64.encode(salt), BASE64.encode(output));
         PasswordHash(format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${output}"))
+    }
+}
+
+/// The memory in which hashes are computed. Whoever computes many keeps it: allocating 19 MiB for every hash fragments the heap, and a
+/// replica with two hashing threads grows by 200 MiB.
+#[derive(Default)]
+pub struct Workspace(Vec<Block>);
+
+impl Workspace {
+    /// Releases the memory if it is larger than `policy` needs: a stored hash with another policy may have needed 256 MiB.
+    pub fn release_beyond(&mut self, policy: &HashPolicy) {
+        // A block is 1 KiB.
+        if self.0.len() > policy.memory_kib as usize {
+            self.0 = Vec::new();
+        }
+    }
+}
+
+impl fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workspace").field("kib", &self.0.len()).finish()
     }
 }
 
@@ -261,9 +273,9 @@ impl PasswordHash {
 
     /// Whether the password matches the hash. Compares in constant time; the cost is that of the stored hash,
     /// at most [`HashPolicy::MOST`].
-    pub fn verify(&self, password: &Password) -> Result<bool, HashFailure> {
+    pub fn verify(&self, password: &Password, workspace: &mut Workspace) -> Result<bool, HashFailure> {
         let stored = self.parse()?;
-        let computed = stored.policy.compute(password, &stored.salt, stored.output.len())?;
+        let computed = stored.policy.compute(password, &stored.salt, stored.output.len(), workspace)?;
         Ok(computed.ct_eq(&stored.output).into())
     }
 
@@ -338,11 +350,11 @@ mod tests {
 
     #[test]
     fn only_the_password_that_was_hashed_matches() {
-        let hash = CHEAP.hash(&password("plum tractor"), &[9; 16]).unwrap();
+        let hash = CHEAP.hash(&password("plum tractor"), &[9; 16], &mut Workspace::default()).unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=64,t=1,p=1$CQkJCQkJCQkJCQkJCQkJCQ$"));
-        assert_eq!(hash.verify(&password("plum tractor")), Ok(true));
+        assert_eq!(hash.verify(&password("plum tractor"), &mut Workspace::default()), Ok(true));
         for other in ["plum tractoR", "plum tractor ", "", "plum"] {
-            assert_eq!(hash.verify(&password(other)), Ok(false), "{other:?}");
+            assert_eq!(hash.verify(&password(other), &mut Workspace::default()), Ok(false), "{other:?}");
         }
     }
 
@@ -352,13 +364,15 @@ mod tests {
         // phc-winner-argon2.
         let hash =
             stored("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc");
-        assert_eq!(hash.verify(&password("password")), Ok(true));
+        assert_eq!(hash.verify(&password("password"), &mut Workspace::default()), Ok(true));
     }
 
     #[test]
     fn composed_and_decomposed_input_is_one_password() {
-        let hash = CHEAP.hash(&password("cre\u{300}me bru\u{302}le\u{301}e"), &[1; 16]).unwrap();
-        assert_eq!(hash.verify(&password("crème brûlée")), Ok(true));
+        let hash = CHEAP
+            .hash(&password("cre\u{300}me bru\u{302}le\u{301}e"), &[1; 16], &mut Workspace::default())
+            .unwrap();
+        assert_eq!(hash.verify(&password("crème brûlée"), &mut Workspace::default()), Ok(true));
         // NFC, not NFKC: a ligature is another character.
         assert_ne!(password("ﬁ").as_bytes(), password("fi").as_bytes());
     }
@@ -367,10 +381,10 @@ mod tests {
     fn dummy_costs_the_same_and_matches_nothing() {
         let policy = HashPolicy { memory_kib: 64, iterations: 3, parallelism: 2 };
         assert!(!policy.dummy().needs_rehash(&policy));
-        assert_eq!(policy.dummy().verify(&password("")), Ok(false));
+        assert_eq!(policy.dummy().verify(&password(""), &mut Workspace::default()), Ok(false));
         assert_eq!(
             policy.dummy().as_str().len(),
-            policy.hash(&password("x"), &[0; 16]).unwrap().as_str().len()
+            policy.hash(&password("x"), &[0; 16], &mut Workspace::default()).unwrap().as_str().len()
         );
     }
 
@@ -381,20 +395,24 @@ mod tests {
         {
             let hash =
                 stored(&format!("$argon2id$v=19${parameters}$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8"));
-            assert_eq!(hash.verify(&password("password")), Err(HashFailure::TooExpensive), "{parameters}");
+            assert_eq!(
+                hash.verify(&password("password"), &mut Workspace::default()),
+                Err(HashFailure::TooExpensive),
+                "{parameters}"
+            );
             assert!(hash.needs_rehash(&CHEAP));
         }
     }
 
     #[test]
     fn memory_beyond_the_policy_is_released() {
-        let kept = || WORKSPACE.with_borrow(Vec::len);
-        HashPolicy { memory_kib: 128, ..CHEAP }.dummy().verify(&password("x")).unwrap();
-        CHEAP.give_back_more();
-        assert_eq!(kept(), 0);
-        CHEAP.dummy().verify(&password("x")).unwrap();
-        CHEAP.give_back_more();
-        assert_eq!(kept(), 64);
+        let mut workspace = Workspace::default();
+        HashPolicy { memory_kib: 128, ..CHEAP }.dummy().verify(&password("x"), &mut workspace).unwrap();
+        workspace.release_beyond(&CHEAP);
+        assert_eq!(workspace.0.len(), 0);
+        CHEAP.dummy().verify(&password("x"), &mut workspace).unwrap();
+        workspace.release_beyond(&CHEAP);
+        assert_eq!(workspace.0.len(), 64);
     }
 
     #[test]
@@ -409,13 +427,17 @@ mod tests {
             "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO0",
             "$argon2id$v=19$m=0,t=0,p=0$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
         ] {
-            assert_eq!(stored(text).verify(&password("x")), Err(HashFailure::Malformed), "{text}");
+            assert_eq!(
+                stored(text).verify(&password("x"), &mut Workspace::default()),
+                Err(HashFailure::Malformed),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn changed_policy_needs_a_rehash() {
-        let hash = CHEAP.hash(&password("x"), &[0; 16]).unwrap();
+        let hash = CHEAP.hash(&password("x"), &[0; 16], &mut Workspace::default()).unwrap();
         assert!(!hash.needs_rehash(&CHEAP));
         for other in [
             HashPolicy { memory_kib: 128, ..CHEAP },

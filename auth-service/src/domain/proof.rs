@@ -68,16 +68,16 @@ impl Proof {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::password::{HashPolicy, Password};
+    use crate::domain::password::{HashPolicy, Password, Workspace};
 
     #[test]
     fn only_a_matching_password_is_a_proof() {
         let (user, at) = (UserId::from_random([1; 16]), UnixTime(1_000));
         let policy = HashPolicy { memory_kib: 64, iterations: 1, parallelism: 1 };
         let password = |text: &str| Password::new(text.to_owned());
-        let hash = policy.hash(&password("plum"), &[1; 16]).unwrap();
+        let hash = policy.hash(&password("plum"), &[1; 16], &mut Workspace::default()).unwrap();
         let proof = |text, stored| {
-            let verification = policy.verify(&password(text), stored).unwrap();
+            let verification = policy.verify(&password(text), stored, &mut Workspace::default()).unwrap();
             Proof::by_password(user, 3, verification, at)
         };
         assert_eq!(proof("peach", Some(&hash)), None);

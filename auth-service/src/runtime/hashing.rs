@@ -20,7 +20,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
-    domain::password::{HashFailure, HashPolicy, Password, PasswordHash, Verification},
+    domain::password::{HashFailure, HashPolicy, Password, PasswordHash, Verification, Workspace},
     entropy::{Entropy, EntropyError},
 };
 
@@ -94,7 +94,7 @@ impl HashPool {
                 false
             }
         });
-        let work = move || policy.verify(&password, usable.as_ref());
+        let work = move |workspace: &mut Workspace| policy.verify(&password, usable.as_ref(), workspace);
         Ok(self.run(work).await??)
     }
 
@@ -103,7 +103,7 @@ impl HashPool {
         let mut salt = [0; 16];
         self.entropy.fill(&mut salt)?;
         let policy = self.policy;
-        Ok(self.run(move || policy.hash(&password, &salt)).await??)
+        Ok(self.run(move |workspace| policy.hash(&password, &salt, workspace)).await??)
     }
 
     /// The number of hashes that are computed, and of those that wait.
@@ -114,16 +114,16 @@ impl HashPool {
     /// Runs `work` on a hashing thread, after the jobs that are queued already.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let state = Arc::new(JobState::default());
         let _guard = AbandonOnDrop(Arc::clone(&state));
         let (sender, mut result) = oneshot::channel();
         let job = Job {
             state: Arc::clone(&state),
-            run: Box::new(move || {
+            run: Box::new(move |workspace| {
                 // An error means that the caller has disconnected.
-                let _ = sender.send(work());
+                let _ = sender.send(work(workspace));
             }),
         };
         self.shared.enqueue(job)?;
@@ -163,7 +163,7 @@ impl Drop for AbandonOnDrop {
 
 struct Job {
     state: Arc<JobState>,
-    run: Box<dyn FnOnce() + Send>,
+    run: Box<dyn FnOnce(&mut Workspace) + Send>,
 }
 
 impl Job {
@@ -214,6 +214,7 @@ impl Shared {
     /// Runs jobs until the pool is dropped.
     fn work(&self, policy: &HashPolicy) {
         lower_priority();
+        let mut workspace = Workspace::default();
         while let Some(job) = self.next() {
             if job.is_abandoned() {
                 continue;
@@ -222,10 +223,10 @@ impl Shared {
             self.running.fetch_add(1, Ordering::Relaxed);
             metrics::gauge!("auth_hash_running").increment(1);
             // A panic drops the sender, and the caller gets an error.
-            if catch_unwind(AssertUnwindSafe(job.run)).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| (job.run)(&mut workspace))).is_err() {
                 tracing::error!("a password hash crashed");
             }
-            policy.give_back_more();
+            workspace.release_beyond(policy);
             metrics::gauge!("auth_hash_running").decrement(1);
             self.running.fetch_sub(1, Ordering::Relaxed);
         }
@@ -285,7 +286,7 @@ mod tests {
     ) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), HashError>>) {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let pool = Arc::clone(pool);
-        let task = tokio::spawn(async move { pool.run(move || _ = held.recv()).await });
+        let task = tokio::spawn(async move { pool.run(move |_| _ = held.recv()).await });
         (release, task)
     }
 
@@ -319,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn hash_of_another_policy_needs_a_rehash() {
         let expensive = HashPolicy { iterations: 2, ..CHEAP };
-        let hash = expensive.hash(&password("plum"), &[1; 16]).unwrap();
+        let hash = expensive.hash(&password("plum"), &[1; 16], &mut Workspace::default()).unwrap();
         let found = pool(1, 4).verify(password("plum"), Some(hash)).await.unwrap();
         assert_eq!((found.matches(), found.needs_rehash()), (true, true));
     }
@@ -371,7 +372,7 @@ mod tests {
         let ran = Arc::new(AtomicBool::new(false));
         let waiting = tokio::spawn({
             let (pool, ran) = (Arc::clone(&pool), Arc::clone(&ran));
-            async move { pool.run(move || ran.store(true, Ordering::SeqCst)).await }
+            async move { pool.run(move |_| ran.store(true, Ordering::SeqCst)).await }
         });
         reaches(&pool, (1, 1)).await;
         waiting.abort();
@@ -385,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn panic_reaches_its_caller_and_the_thread_continues() {
         let pool = pool(1, 2);
-        assert_eq!(pool.run(|| panic!("on purpose")).await, Err::<(), _>(HashError::Crashed));
+        assert_eq!(pool.run(|_| panic!("on purpose")).await, Err::<(), _>(HashError::Crashed));
         assert!(pool.hash(password("x")).await.is_ok());
         reaches(&pool, (0, 0)).await;
     }
@@ -395,7 +396,7 @@ mod tests {
     async fn only_hashing_threads_have_a_lower_priority() {
         let niceness = || rustix::process::getpriority_process(None).unwrap();
         let before = niceness();
-        assert_eq!(pool(1, 1).run(niceness).await, Ok(NICENESS));
+        assert_eq!(pool(1, 1).run(move |_| niceness()).await, Ok(NICENESS));
         assert_eq!(niceness(), before);
     }
 }

@@ -1,6 +1,6 @@
 //! A proof of who a user is, for tests of what follows a login.
 
-use auth_service::domain::password::{HashPolicy, Password};
+use auth_service::domain::password::{HashPolicy, Password, Workspace};
 use auth_service::domain::proof::Proof;
 use auth_service::domain::user::UserId;
 use verifier::UnixTime;
@@ -9,7 +9,8 @@ use verifier::UnixTime;
 pub(crate) fn proof(user: UserId, at: UnixTime) -> Proof {
     let policy = HashPolicy { memory_kib: 64, iterations: 1, parallelism: 1 };
     let password = Password::new("plum-tractor-cobalt-49".to_owned());
-    let hash = policy.hash(&password, &[1; 16]).unwrap();
-    let verification = policy.verify(&password, Some(&hash)).unwrap();
+    let mut workspace = Workspace::default();
+    let hash = policy.hash(&password, &[1; 16], &mut workspace).unwrap();
+    let verification = policy.verify(&password, Some(&hash), &mut workspace).unwrap();
     Proof::by_password(user, 0, verification, at).unwrap()
 }
