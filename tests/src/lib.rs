@@ -15,7 +15,7 @@
 //! - [`client`], [`session`], [`rude`]: one request, a session kept alive according to the contract, raw
 //!   bytes.
 //! - [`front_end`]: the real balancers with the configurations of `deploy/`, and a site behind them.
-//! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
+//! - [`checking`], [`load`]: verifiers in this process, and background work.
 //! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they
 //!   were due.
 //! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`],

@@ -1,4 +1,4 @@
-//! An application that knows nothing of tokens: it says which request reached it, and echoes over upgraded
+//! An application without token support: it returns the request that reached it, and echoes over upgraded
 //! connections.
 
 use std::convert::Infallible;
