@@ -58,7 +58,8 @@ pub(crate) async fn run(config: Option<&Path>, command: KeysCommand) -> Result<(
             successor.map_or(Ok(()), |row| print(&line(&row, now)))
         }
         KeysCommand::Reseal => {
-            let resealed = rotate_keys::reseal(&open().await?, ACTOR).await?;
+            let app = open().await?;
+            let resealed = rotate_keys::reseal(&app.store, &app.keyring, &*app.entropy, ACTOR).await?;
             print(&format!("{resealed} keys resealed with the first master key"))
         }
         KeysCommand::Export(export) => export.run(config).await,

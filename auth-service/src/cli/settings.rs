@@ -29,11 +29,11 @@ pub(crate) enum SettingsCommand {
 
 pub(crate) async fn run(app: &App, command: SettingsCommand) -> Result<(), Failure> {
     let (key, value) = match command {
-        SettingsCommand::List => return list(&settings::list(app).await?),
+        SettingsCommand::List => return list(&settings::list(&app.settings, &app.store).await?),
         SettingsCommand::Set { key, value } => (key, Some(NewValue::Text(value))),
         SettingsCommand::Unset { key } => (key, None),
     };
-    let view = settings::change(app, ACTOR, vec![(key.clone(), value)], None).await?;
+    let view = settings::change(&app.settings, &app.store, ACTOR, vec![(key.clone(), value)], None).await?;
     let changed = view.settings.iter().filter(|setting| setting.name == key);
     for setting in changed {
         print(&line(setting))?;

@@ -49,7 +49,7 @@ pub(crate) async fn run(app: &App, command: UserCommand) -> Result<(), Failure> 
         UserCommand::Disable { username } => {
             let user = find(app, &username).await?;
             let patch = UserPatch { disabled: Some(true), ..UserPatch::default() };
-            users::change(app, actor, user.id, patch).await?;
+            users::change(&app.settings(), &app.store, actor, user.id, patch).await?;
             print(&format!("disabled {}; their sessions have ended", user.username))
         }
         UserCommand::Passwd { username } => {

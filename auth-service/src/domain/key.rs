@@ -98,7 +98,6 @@ impl KeySchedule {
         Self {
             activates_at: self.activates_at.min(now),
             end: Some(KeyEnd { retires_at: end.retires_at.min(now), expires_at: end.expires_at.min(now) }),
-            ..self
         }
     }
 }

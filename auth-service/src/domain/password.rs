@@ -174,6 +174,20 @@ impl HashPolicy {
         self.write(&[0; 16], &[0; Self::OUTPUT_LEN])
     }
 
+    /// Compares a password with the stored hash, at the cost of that hash. Without a stored hash it costs one of this policy, so that the
+    /// time does not tell whether there is one.
+    pub fn verify(
+        &self,
+        password: &Password,
+        stored: Option<&PasswordHash>,
+    ) -> Result<Verification, HashFailure> {
+        let Some(hash) = stored else {
+            self.dummy().verify(password)?;
+            return Ok(Verification { matches: false, needs_rehash: false });
+        };
+        Ok(Verification { matches: hash.verify(password)?, needs_rehash: hash.needs_rehash(self) })
+    }
+
     /// Releases this thread's hashing memory if it is larger than this policy needs: a stored hash with
     /// another policy may have needed 256 MiB.
     pub fn give_back_more(&self) {
@@ -214,6 +228,25 @@ impl HashPolicy {
 /// A stored password hash: a PHC string. `Debug` does not show it, because it can be attacked offline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
+
+/// The result of comparing a password with a stored hash; only [`HashPolicy::verify`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verification {
+    matches: bool,
+    needs_rehash: bool,
+}
+
+impl Verification {
+    /// Whether it is the stored password. Never true without a stored hash.
+    pub fn matches(self) -> bool {
+        self.matches
+    }
+
+    /// Whether the stored hash should be replaced by one of the present policy.
+    pub fn needs_rehash(self) -> bool {
+        self.needs_rehash
+    }
+}
 
 impl PasswordHash {
     /// Wraps a stored hash; its form is checked on use.

@@ -2,6 +2,7 @@
 
 use verifier::UnixTime;
 
+use super::password::Verification;
 use super::user::UserId;
 
 /// An authentication method, with its name in RFC 8176.
@@ -33,8 +34,14 @@ pub struct Proof {
 impl Proof {
     /// The proof by a password that was compared with the stored hash of this credential version. `None`
     /// unless it `matches`.
-    pub fn by_password(user: UserId, credential_version: i64, matches: bool, at: UnixTime) -> Option<Self> {
-        matches.then(|| Self { user, credential_version, methods: vec![Method::Password], at })
+    pub fn by_password(
+        user: UserId,
+        credential_version: i64,
+        verification: Verification,
+        at: UnixTime,
+    ) -> Option<Self> {
+        let methods = vec![Method::Password];
+        verification.matches().then_some(Self { user, credential_version, methods, at })
     }
 
     /// The authenticated user.
@@ -61,12 +68,21 @@ impl Proof {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::password::{HashPolicy, Password};
 
     #[test]
     fn only_a_matching_password_is_a_proof() {
         let (user, at) = (UserId::from_random([1; 16]), UnixTime(1_000));
-        assert_eq!(Proof::by_password(user, 3, false, at), None);
-        let proof = Proof::by_password(user, 3, true, at).unwrap();
+        let policy = HashPolicy { memory_kib: 64, iterations: 1, parallelism: 1 };
+        let password = |text: &str| Password::new(text.to_owned());
+        let hash = policy.hash(&password("plum"), &[1; 16]).unwrap();
+        let proof = |text, stored| {
+            let verification = policy.verify(&password(text), stored).unwrap();
+            Proof::by_password(user, 3, verification, at)
+        };
+        assert_eq!(proof("peach", Some(&hash)), None);
+        assert_eq!(proof("plum", None), None);
+        let proof = proof("plum", Some(&hash)).unwrap();
         assert_eq!((proof.user(), proof.credential_version(), proof.at()), (user, 3, at));
         assert_eq!(proof.amr(), "pwd");
     }

@@ -86,7 +86,7 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     let stored = usable.and_then(|subject| subject.password_hash.clone());
     let verification = app.hashing.verify(request.password.clone(), stored).await?;
     let proof = attempt.subject.and_then(|LoginSubject { id, credential_version, .. }| {
-        Proof::by_password(id, credential_version, verification.matches, attempt.now)
+        Proof::by_password(id, credential_version, verification, attempt.now)
     });
     let Some(proof) = proof else {
         let event = AuditEvent::new(EventKind::LoginRefused)
@@ -95,7 +95,7 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
         app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
         return Err(LoginError::InvalidCredentials);
     };
-    let rehashed = if verification.needs_rehash {
+    let rehashed = if verification.needs_rehash() {
         // A login with the right password must not fail because hashing is saturated.
         app.hashing.hash(request.password.clone()).await.ok().map(|hash| hash.as_str().to_owned())
     } else {

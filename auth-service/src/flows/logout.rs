@@ -51,7 +51,7 @@ async fn session_of(app: &App, credential: &LogoutCredential) -> Result<SessionI
     use secrecy::ExposeSecret as _;
     match credential {
         LogoutCredential::RefreshToken(token) => {
-            let claims = check(app, token.expose_secret()).await?;
+            let claims = check(&app.keyring, &app.store, token.expose_secret()).await?;
             claims.map(|claims| claims.session_id).ok_or(LogoutError::Invalid)
         }
         LogoutCredential::Bearer(token) => {

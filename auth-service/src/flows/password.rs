@@ -2,6 +2,7 @@
 
 use super::authenticate::Caller;
 use super::throttle::{FailureKeys, Origin};
+use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
@@ -49,7 +50,7 @@ pub async fn change_own_password(
     let subject = attempt.subject.ok_or(PasswordChangeError::InvalidCredentials)?;
     let verification = app.hashing.verify(current, subject.password_hash).await?;
     let address = origin.address.map(|address| address.to_string());
-    if !verification.matches {
+    if !verification.matches() {
         let event = AuditEvent::new(EventKind::PasswordRefused)
             .by(caller.user_id)
             .in_session(caller.session_id)
@@ -57,7 +58,7 @@ pub async fn change_own_password(
         app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
         return Err(PasswordChangeError::InvalidCredentials);
     }
-    check_strength(app, &new, &caller.username).await??;
+    check_strength(&app.settings(), &new, &caller.username).await??;
     let change = UserChange {
         password_hash: Some(app.hashing.hash(new).await?),
         keep_session: Some(caller.session_id),
@@ -79,11 +80,11 @@ pub async fn change_own_password(
 /// Applies the password rules for a user with this name, on a blocking thread: they use up to 100 ms of CPU
 /// time.
 pub(super) async fn check_strength(
-    app: &App,
+    settings: &Settings,
     password: &Password,
     username: &str,
 ) -> Result<Result<(), WeakPassword>, HashError> {
-    let policy = PasswordPolicy { min_length: app.settings().password_min_length };
+    let policy = PasswordPolicy { min_length: settings.password_min_length };
     let (password, username) = (password.clone(), username.to_owned());
     tokio::task::spawn_blocking(move || policy.check(&password, &username))
         .await

@@ -5,9 +5,9 @@ use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::refresh::{RefreshClaims, UncheckedRefreshToken};
 use crate::domain::session::{EndReason, RefreshPolicy, Verdict};
-use crate::keys::keyring::{LeaseError, RingError};
+use crate::keys::keyring::{KeyRing, LeaseError, RingError};
 use crate::runtime::app::App;
-use crate::store::{Advance, LiveSession, StoreError};
+use crate::store::{Advance, LiveSession, SqlStore, StoreError};
 
 /// Attempts per request. An attempt fails only if another request refreshed the same session, so this is the
 /// number of requests that a client may send in parallel.
@@ -42,7 +42,7 @@ impl From<RingError> for RefreshError {
 /// Exchanges `token` for the next pair. Parallel or repeated calls create one successor; a lost response is
 /// recovered.
 pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> {
-    let shown = check(app, token).await?.ok_or(RefreshError::Invalid)?;
+    let shown = check(&app.keyring, &app.store, token).await?.ok_or(RefreshError::Invalid)?;
     let settings = app.settings();
     let mut step = Advance::Outstanding(shown.generation);
     for _ in 0..TRIES {
@@ -51,7 +51,7 @@ pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> 
             if live.user.disabled_at.is_some() {
                 return Err(RefreshError::Invalid);
             }
-            record(app, &live, step).await?;
+            record(&app.store, &live, step).await?;
             return Ok(issue(app, &settings, &live).await?);
         }
         let live = app.store.find_session(shown.session_id).await?.ok_or(RefreshError::Invalid)?;
@@ -64,9 +64,13 @@ pub async fn refresh(app: &App, token: &str) -> Result<TokenPair, RefreshError> 
 }
 
 /// The claims of a token with a valid MAC; `None` otherwise. An invalid MAC costs no database work.
-pub(super) async fn check(app: &App, token: &str) -> Result<Option<RefreshClaims>, RingError> {
+pub(super) async fn check(
+    keyring: &KeyRing,
+    store: &SqlStore,
+    token: &str,
+) -> Result<Option<RefreshClaims>, RingError> {
     let Some(unchecked) = UncheckedRefreshToken::parse(token) else { return Ok(None) };
-    let key = app.keyring.find_mac_key(&app.store, unchecked.mac_key_id()).await?;
+    let key = keyring.find_mac_key(store, unchecked.mac_key_id()).await?;
     Ok(key.and_then(|key| unchecked.check(&key)))
 }
 
@@ -115,13 +119,13 @@ async fn advance(
 }
 
 /// Writes unusual steps to the audit log. The normal one is left out: each client takes it every few minutes.
-async fn record(app: &App, live: &LiveSession, step: Advance) -> Result<(), StoreError> {
+async fn record(store: &SqlStore, live: &LiveSession, step: Advance) -> Result<(), StoreError> {
     let kind = match step {
         Advance::Outstanding(_) => return Ok(()),
         Advance::Recover { .. } => EventKind::RefreshRecovered,
         Advance::FastForward { .. } => EventKind::RefreshFastForwarded,
     };
-    app.store.record(event(kind, live)).await
+    store.record(event(kind, live)).await
 }
 
 fn event(kind: EventKind, live: &LiveSession) -> AuditEvent {

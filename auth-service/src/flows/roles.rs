@@ -3,8 +3,7 @@
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::{ADMIN_ROLE, Actor};
 use crate::domain::user::{PermissionSet, RoleName};
-use crate::runtime::app::App;
-use crate::store::{RoleWrite, StoreError};
+use crate::store::{RoleWrite, SqlStore, StoreError};
 
 /// Why a role was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -26,22 +25,22 @@ pub enum RoleError {
 /// Creates a role or replaces its permissions; takes effect at each user's next refresh. Returns whether the
 /// role is new.
 pub async fn put(
-    app: &App,
+    store: &SqlStore,
     actor: Actor,
     name: &RoleName,
     permissions: PermissionSet,
 ) -> Result<bool, RoleError> {
     refuse_built_in(name)?;
     let event = AuditEvent::new(EventKind::RoleChanged).by(&actor.name).on(name).detail(&permissions);
-    let outcome = app.store.put_role(name.to_string(), permissions, actor.authority, event).await?;
+    let outcome = store.put_role(name.to_string(), permissions, actor.authority, event).await?;
     done(outcome).map(|()| outcome == RoleWrite::Created)
 }
 
 /// Deletes a role and removes it from all users.
-pub async fn delete(app: &App, actor: Actor, name: &RoleName) -> Result<(), RoleError> {
+pub async fn delete(store: &SqlStore, actor: Actor, name: &RoleName) -> Result<(), RoleError> {
     refuse_built_in(name)?;
     let event = AuditEvent::new(EventKind::RoleDeleted).by(&actor.name).on(name);
-    done(app.store.delete_role(name.to_string(), actor.authority, event).await?)
+    done(store.delete_role(name.to_string(), actor.authority, event).await?)
 }
 
 fn refuse_built_in(name: &RoleName) -> Result<(), RoleError> {

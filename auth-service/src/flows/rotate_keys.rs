@@ -7,7 +7,7 @@ use verifier::Algorithm;
 use crate::config::rotation_policy;
 use crate::domain::key::{self, Chain, ChainKey, NewKey, RotationError, RotationPolicy};
 use crate::entropy::{Entropy, EntropyError};
-use crate::keys::keyring::RingError;
+use crate::keys::keyring::{KeyRing, RingError};
 use crate::keys::material::{self, KeyMaterialError};
 use crate::keys::sealing::MasterKeys;
 use crate::runtime::app::App;
@@ -65,7 +65,7 @@ pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Res
     let candidate = candidate(app, chain).await?;
     let decide = move |keys: &[ChainKey], _: bool, now| key::announce(keys, &policy, now);
     let written = app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await??;
-    catch_up(app).await?;
+    catch_up(&app.store, &app.keyring).await?;
     let key = written.successor().ok_or(RotateError::NotFound)?.clone();
     let retiring = written.find(key.key.generation - 1).cloned();
     Ok(Rotated { key, retiring })
@@ -82,7 +82,7 @@ pub struct Compromised {
 
 /// Marks a key as compromised and ends its use immediately (rule K6). Repeating it changes nothing.
 pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<Compromised, RotateError> {
-    catch_up(app).await?;
+    catch_up(&app.store, &app.keyring).await?;
     let row = app.keyring.snapshot().find(kid).ok_or(RotateError::NotFound)?.row.clone();
     let (chain, generation) = (row.chain, row.key.generation);
     if chain == Chain::RefreshMac {
@@ -92,7 +92,7 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<Compromised
     let candidate = candidate(app, chain).await?;
     let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::compromise(keys, generation, &policy, now));
     let written = app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await??;
-    catch_up(app).await?;
+    catch_up(&app.store, &app.keyring).await?;
     let key = written.find(generation).cloned().unwrap_or(row);
     Ok(Compromised { key, successor: written.successor().cloned() })
 }
@@ -109,7 +109,7 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
         }
         let candidate = candidate(app, chain).await?;
         continue_chain(&app.store, chain, candidate, policy).await?;
-        catch_up(app).await?;
+        catch_up(&app.store, &app.keyring).await?;
     }
     for chain in Algorithm::ALL.into_iter().filter(|one| !kept.contains(one)).map(Chain::Signing) {
         let policy = rotation_policy(&app.config, &settings, chain);
@@ -118,7 +118,7 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
         }
         let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::wind_down(keys, &policy, now));
         app.store.change_keys(chain, None, "system".to_owned(), decide).await??;
-        catch_up(app).await?;
+        catch_up(&app.store, &app.keyring).await?;
     }
     Ok(())
 }
@@ -136,9 +136,14 @@ pub(crate) async fn continue_chain(
 }
 
 /// Reseals every key under the first master key. Returns the number of keys that were resealed.
-pub async fn reseal(app: &App, actor: &str) -> Result<u64, RotateError> {
-    let master = app.keyring.master();
-    let table = app.store.key_table().await?;
+pub async fn reseal(
+    store: &SqlStore,
+    keyring: &KeyRing,
+    entropy: &dyn Entropy,
+    actor: &str,
+) -> Result<u64, RotateError> {
+    let master = keyring.master();
+    let table = store.key_table().await?;
     let mut values = Vec::new();
     for row in &table.rows {
         let Some(from) = row.sealed.clone().filter(|sealed| !master.is_current(sealed)) else { continue };
@@ -146,13 +151,13 @@ pub async fn reseal(app: &App, actor: &str) -> Result<u64, RotateError> {
         let secret = master
             .open(&from, &name, purpose)
             .map_err(|cause| RingError::Open { kid: row.key.kid.clone(), cause })?;
-        let to = master.seal(&secret, &name, purpose, &*app.entropy)?;
+        let to = master.seal(&secret, &name, purpose, entropy)?;
         values.push(Resealed { kid: row.key.kid.clone(), from, to });
     }
     if values.is_empty() {
         return Ok(0);
     }
-    Ok(app.store.reseal(values, actor.to_owned()).await?)
+    Ok(store.reseal(values, actor.to_owned()).await?)
 }
 
 async fn candidate(app: &App, chain: Chain) -> Result<NewKey, RotateError> {
@@ -170,8 +175,8 @@ pub(crate) async fn make_key(
 }
 
 /// Loads the current key table into the key ring.
-async fn catch_up(app: &App) -> Result<(), RotateError> {
-    let seen = app.store.confirmation().await?;
-    app.keyring.catch_up(&app.store, &seen).await?;
+async fn catch_up(store: &SqlStore, keyring: &KeyRing) -> Result<(), RotateError> {
+    let seen = store.confirmation().await?;
+    keyring.catch_up(store, &seen).await?;
     Ok(())
 }

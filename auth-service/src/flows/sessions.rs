@@ -5,8 +5,7 @@ use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Actor;
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::UserId;
-use crate::runtime::app::App;
-use crate::store::StoreError;
+use crate::store::{SqlStore, StoreError};
 
 /// Why a session was not ended.
 #[derive(Debug, thiserror::Error)]
@@ -23,47 +22,47 @@ pub enum SessionError {
 }
 
 /// Ends one of the caller's own sessions. Succeeds also if it has already ended.
-pub async fn end_own(app: &App, caller: &Caller, id: SessionId) -> Result<(), SessionError> {
-    let live = app.store.find_session(id).await?;
+pub async fn end_own(store: &SqlStore, caller: &Caller, id: SessionId) -> Result<(), SessionError> {
+    let live = store.find_session(id).await?;
     if live.is_none_or(|live| live.session.user_id != caller.user_id) {
         return Err(SessionError::NotFound);
     }
     let event = AuditEvent::new(EventKind::SessionEnded).by(caller.user_id).in_session(id);
-    app.store.end_session(id, EndReason::EndedByUser, event).await?;
+    store.end_session(id, EndReason::EndedByUser, event).await?;
     Ok(())
 }
 
 /// Ends all of the caller's sessions except the current one.
-pub async fn end_others(app: &App, caller: &Caller) -> Result<(), SessionError> {
+pub async fn end_others(store: &SqlStore, caller: &Caller) -> Result<(), SessionError> {
     let event = AuditEvent::new(EventKind::SessionEnded)
         .by(caller.user_id)
         .on(caller.user_id)
         .in_session(caller.session_id)
         .detail("all others");
     let (user, except) = (caller.user_id, Some(caller.session_id));
-    app.store.end_sessions_of(user, except, EndReason::EndedByUser, event).await?;
+    store.end_sessions_of(user, except, EndReason::EndedByUser, event).await?;
     Ok(())
 }
 
 /// Ends a session for an operator. Succeeds also if it has already ended.
-pub async fn end(app: &App, actor: Actor, id: SessionId) -> Result<(), SessionError> {
-    let live = app.store.find_session(id).await?.ok_or(SessionError::NotFound)?;
+pub async fn end(store: &SqlStore, actor: Actor, id: SessionId) -> Result<(), SessionError> {
+    let live = store.find_session(id).await?.ok_or(SessionError::NotFound)?;
     if !actor.authority.covers(&live.user.permissions) {
         return Err(SessionError::Escalation);
     }
     let event =
         AuditEvent::new(EventKind::SessionEnded).by(&actor.name).on(live.session.user_id).in_session(id);
-    app.store.end_session(id, EndReason::EndedByAdmin, event).await?;
+    store.end_session(id, EndReason::EndedByAdmin, event).await?;
     Ok(())
 }
 
 /// Ends all sessions of a user for an operator.
-pub async fn end_all(app: &App, actor: Actor, user: UserId) -> Result<(), SessionError> {
-    let row = app.store.find_user(user).await?.ok_or(SessionError::NotFound)?;
+pub async fn end_all(store: &SqlStore, actor: Actor, user: UserId) -> Result<(), SessionError> {
+    let row = store.find_user(user).await?.ok_or(SessionError::NotFound)?;
     if !actor.authority.covers(&row.permissions) {
         return Err(SessionError::Escalation);
     }
     let event = AuditEvent::new(EventKind::SessionEnded).by(&actor.name).on(user).detail("all");
-    app.store.end_sessions_of(user, None, EndReason::EndedByAdmin, event).await?;
+    store.end_sessions_of(user, None, EndReason::EndedByAdmin, event).await?;
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{self, ConfigError, NewValue, Source, Stored};
-use crate::runtime::app::App;
-use crate::store::{SettingRow, SettingsChange, SettingsWrite, StoreError};
+use crate::runtime::settings::LiveSettings;
+use crate::store::{SettingRow, SettingsChange, SettingsWrite, SqlStore, StoreError};
 
 /// All settings of this replica.
 #[derive(Clone, Debug)]
@@ -60,11 +60,11 @@ pub enum SettingsError {
 
 /// Lists every setting. Stored values are read from the database, so that changes by other replicas are
 /// included.
-pub async fn list(app: &App) -> Result<SettingsView, StoreError> {
-    let table = app.store.settings().await?;
-    app.settings.catch_up(&app.store, table.version).await?;
-    let applied = app.settings.applied();
-    let layers = app.settings.layers();
+pub async fn list(live: &LiveSettings, store: &SqlStore) -> Result<SettingsView, StoreError> {
+    let table = store.settings().await?;
+    live.catch_up(store, table.version).await?;
+    let applied = live.applied();
+    let layers = live.layers();
     let stored = table.values();
     let defaults: BTreeMap<_, _> = layers.defaults(&applied.settings).into_iter().collect();
     let settings = layers.shown(&applied.settings).into_iter().map(|(name, value)| SettingView {
@@ -88,22 +88,23 @@ pub async fn list(app: &App) -> Result<SettingsView, StoreError> {
 /// The resulting settings are checked as a whole, as at start, in the transaction that stores them: of two
 /// changes that are valid alone but not together, one is refused.
 pub async fn change(
-    app: &App,
+    live: &LiveSettings,
+    store: &SqlStore,
     actor: &str,
     patch: SettingsPatch,
     expected: Option<i64>,
 ) -> Result<SettingsView, SettingsError> {
     let values = read(patch).map_err(SettingsError::Refused)?;
     let names: BTreeSet<String> = values.keys().cloned().collect();
-    let layers = app.settings.layers().clone();
+    let layers = live.layers().clone();
     let check = move |stored: &Stored| layers.check(stored, &names);
     let change = SettingsChange { values, expected, actor: actor.to_owned() };
-    match app.store.change_settings(change, check).await? {
+    match store.change_settings(change, check).await? {
         SettingsWrite::Done => {}
         SettingsWrite::Stale => return Err(SettingsError::Stale),
         SettingsWrite::Refused(ConfigError { problems }) => return Err(SettingsError::Refused(problems)),
     }
-    Ok(list(app).await?)
+    Ok(list(live, store).await?)
 }
 
 /// Returns the values to store, or all problems.

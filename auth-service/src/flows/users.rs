@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::password::check_strength;
+use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Actor;
 use crate::domain::password::{Password, WeakPassword};
@@ -12,7 +13,7 @@ use crate::domain::{not_null, random_16};
 use crate::entropy::EntropyError;
 use crate::runtime::app::App;
 use crate::runtime::hashing::HashError;
-use crate::store::{NewUser, StoreError, UserChange, UserRow, UserWrite};
+use crate::store::{NewUser, SqlStore, StoreError, UserChange, UserRow, UserWrite};
 
 /// A user to create, as typed; the body of the request.
 #[derive(Debug, Deserialize)]
@@ -83,9 +84,10 @@ pub enum UserError {
 /// Creates a user.
 pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<UserRow, UserError> {
     let username = Username::parse(&request.username)?;
-    check_claims(app, &request.claims)?;
+    let settings = app.settings();
+    check_claims(&settings, &request.claims)?;
     check_roles(&request.roles)?;
-    check_strength(app, &request.password, username.as_str()).await??;
+    check_strength(&settings, &request.password, username.as_str()).await??;
     let new = NewUser {
         id: UserId::from_random(random_16(&*app.entropy)?),
         username: username.to_string(),
@@ -102,9 +104,15 @@ pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<Use
 
 /// Changes roles, claims or the right to log in. Disabling ends the user's sessions; new roles take effect at
 /// the next refresh.
-pub async fn change(app: &App, actor: Actor, id: UserId, patch: UserPatch) -> Result<UserRow, UserError> {
+pub async fn change(
+    settings: &Settings,
+    store: &SqlStore,
+    actor: Actor,
+    id: UserId,
+    patch: UserPatch,
+) -> Result<UserRow, UserError> {
     if let Some(claims) = &patch.claims {
-        check_claims(app, claims)?;
+        check_claims(settings, claims)?;
     }
     if let Some(roles) = &patch.roles {
         check_roles(roles)?;
@@ -116,7 +124,7 @@ pub async fn change(app: &App, actor: Actor, id: UserId, patch: UserPatch) -> Re
     let event = AuditEvent::new(EventKind::UserChanged).by(&actor.name).on(id).detail(words.join(", "));
     let UserPatch { roles, claims, disabled } = patch;
     let change = UserChange { roles, claims, disabled, ..UserChange::default() };
-    done(app.store.change_user(id, change, actor.authority, event).await?)
+    done(store.change_user(id, change, actor.authority, event).await?)
 }
 
 /// Sets a password and ends the user's sessions.
@@ -127,7 +135,7 @@ pub async fn set_password(
     password: Password,
 ) -> Result<UserRow, UserError> {
     let user = app.store.find_user(id).await?.ok_or(UserError::NotFound)?;
-    check_strength(app, &password, &user.username).await??;
+    check_strength(&app.settings(), &password, &user.username).await??;
     let hash = app.hashing.hash(password).await?;
     let change = UserChange { password_hash: Some(hash), ..UserChange::default() };
     let event = AuditEvent::new(EventKind::PasswordChanged).by(&actor.name).on(id);
@@ -135,9 +143,9 @@ pub async fn set_password(
 }
 
 /// Deletes a user with their sessions.
-pub async fn delete(app: &App, actor: Actor, id: UserId) -> Result<(), UserError> {
+pub async fn delete(store: &SqlStore, actor: Actor, id: UserId) -> Result<(), UserError> {
     let event = AuditEvent::new(EventKind::UserDeleted).by(&actor.name).on(id);
-    done(app.store.delete_user(id, actor.authority, event).await?).map(drop)
+    done(store.delete_user(id, actor.authority, event).await?).map(drop)
 }
 
 fn done(outcome: UserWrite) -> Result<UserRow, UserError> {
@@ -150,8 +158,7 @@ fn done(outcome: UserWrite) -> Result<UserRow, UserError> {
     }
 }
 
-fn check_claims(app: &App, claims: &Map<String, Value>) -> Result<(), UserError> {
-    let settings = app.settings();
+fn check_claims(settings: &Settings, claims: &Map<String, Value>) -> Result<(), UserError> {
     match claims.keys().find(|name| !settings.extra_claims.contains(name)) {
         Some(name) => Err(UserError::InvalidClaim(name.clone())),
         None => Ok(()),

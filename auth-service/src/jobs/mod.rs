@@ -2,9 +2,9 @@
 //! old rows.
 
 pub mod feed;
-mod heartbeat;
 mod keys;
 mod outage;
+mod replicas;
 pub mod settings;
 pub mod tidy;
 
@@ -27,7 +27,7 @@ pub async fn run(app: App) {
         keep_running("keys", || keys::run(app.clone())),
         keep_running("feed", || feed::run(app.feed.clone(), app.store.clone())),
         keep_running("settings", || settings::run(app.settings.clone(), app.store.clone())),
-        keep_running("replicas", || heartbeat::run(app.clone())),
+        keep_running("replicas", || replicas::run(app.clone())),
         keep_running("tidy", || Tidy::of(&app).run(app.entropy.clone())),
     );
 }

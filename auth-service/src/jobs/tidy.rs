@@ -13,7 +13,7 @@ use crate::domain::replica;
 use crate::entropy::Entropy;
 use crate::runtime::app::App;
 use crate::runtime::clock_guard::ClockGuard;
-use crate::store::{SqlStore, StoreError};
+use crate::store::{Deadline, SqlStore, StoreError};
 
 const INTERVAL: Duration = Duration::from_mins(1);
 /// Ended sessions are kept for investigations, for this long after their last possible refresh.
@@ -57,14 +57,14 @@ impl Tidy {
         if self.clock_guard.off_by(self.clock_bound).is_some() {
             return Ok(());
         }
-        let store = &self.store;
-        store.erase_expired_keys().await?;
-        store.adopt_revoked_keys().await?;
-        store.adopt_announced_keys().await?;
-        while store.purge_revocations(BATCH).await? == u64::from(BATCH) {}
-        while store.purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
-        while store.purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}
-        store.purge_replicas(replica::FORGET_AFTER).await?;
-        Ok(())
+        let store = || self.store.within(Deadline::of_background_work());
+        store().adopt_revoked_keys().await?;
+        store().adopt_announced_keys().await?;
+        while store().purge_revocations(BATCH).await? == u64::from(BATCH) {}
+        while store().purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
+        while store().purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}
+        store().purge_replicas(replica::FORGET_AFTER).await?;
+        // Last, because it may read all sessions.
+        store().erase_expired_keys().await.map(drop)
     }
 }

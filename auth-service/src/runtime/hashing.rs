@@ -20,7 +20,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
-    domain::password::{HashFailure, HashPolicy, Password, PasswordHash},
+    domain::password::{HashFailure, HashPolicy, Password, PasswordHash, Verification},
     entropy::{Entropy, EntropyError},
 };
 
@@ -46,15 +46,6 @@ pub enum HashError {
     /// The computation panicked. Its thread continues with the next hash.
     #[error("a password hash crashed")]
     Crashed,
-}
-
-/// The result of checking a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verification {
-    /// Whether the password matches the stored hash. `false` if there is none.
-    pub matches: bool,
-    /// Whether the stored hash should be replaced by one of the current policy.
-    pub needs_rehash: bool,
 }
 
 /// Computes password hashes. When it is dropped, each thread ends after its current hash.
@@ -103,14 +94,7 @@ impl HashPool {
                 false
             }
         });
-        let work = move || match usable {
-            None => {
-                policy.dummy().verify(&password).map(|_| Verification { matches: false, needs_rehash: false })
-            }
-            Some(hash) => hash
-                .verify(&password)
-                .map(|matches| Verification { matches, needs_rehash: hash.needs_rehash(&policy) }),
-        };
+        let work = move || policy.verify(&password, usable.as_ref());
         Ok(self.run(work).await??)
     }
 
@@ -317,9 +301,9 @@ mod tests {
         let pool = pool(1, 4);
         let hash = pool.hash(password("plum")).await.unwrap();
         let right = pool.verify(password("plum"), Some(hash.clone())).await.unwrap();
-        assert_eq!(right, Verification { matches: true, needs_rehash: false });
-        assert!(!pool.verify(password("peach"), Some(hash)).await.unwrap().matches);
-        assert!(!pool.verify(password("plum"), None).await.unwrap().matches);
+        assert_eq!((right.matches(), right.needs_rehash()), (true, false));
+        assert!(!pool.verify(password("peach"), Some(hash)).await.unwrap().matches());
+        assert!(!pool.verify(password("plum"), None).await.unwrap().matches());
     }
 
     #[tokio::test]
@@ -328,7 +312,7 @@ mod tests {
         for text in ["", "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8"] {
             let stored = PasswordHash::from_stored(text.to_owned());
             let found = pool.verify(password("x"), Some(stored)).await.unwrap();
-            assert_eq!(found, Verification { matches: false, needs_rehash: false });
+            assert_eq!((found.matches(), found.needs_rehash()), (false, false));
         }
     }
 
@@ -337,7 +321,7 @@ mod tests {
         let expensive = HashPolicy { iterations: 2, ..CHEAP };
         let hash = expensive.hash(&password("plum"), &[1; 16]).unwrap();
         let found = pool(1, 4).verify(password("plum"), Some(hash)).await.unwrap();
-        assert_eq!(found, Verification { matches: true, needs_rehash: true });
+        assert_eq!((found.matches(), found.needs_rehash()), (true, true));
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ pub struct AuditRow {
     pub place: AuditCursor,
     /// What happened, see [`EventKind`](crate::domain::audit::EventKind).
     pub event: String,
-    /// Who caused it.
+    /// The user or program that caused it.
     pub actor: Option<String>,
     /// The user or thing that it happened to.
     pub subject: Option<String>,

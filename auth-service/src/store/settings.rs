@@ -29,7 +29,7 @@ pub struct SettingRow {
     pub value: String,
     /// When it was last changed.
     pub changed_at: UnixTime,
-    /// Who changed it last.
+    /// The operator who changed it last.
     pub changed_by: String,
 }
 
@@ -40,7 +40,7 @@ pub struct SettingsChange {
     pub values: BTreeMap<String, Option<String>>,
     /// The version that the operator saw. If the stored version differs, and the values too, nothing is changed.
     pub expected: Option<i64>,
-    /// Who makes the change.
+    /// The operator who makes the change.
     pub actor: String,
 }
 

@@ -12,6 +12,7 @@ mod dice;
 mod feed_histories;
 mod http;
 mod key_histories;
+mod proof;
 mod refresh_histories;
 mod store_contract;
 mod token_check;

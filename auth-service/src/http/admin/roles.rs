@@ -66,7 +66,7 @@ pub(in crate::http) async fn put(
         body.permissions.iter().map(|text| Permission::parse(text)).collect::<Result<PermissionSet, _>>();
     let permissions =
         permissions.map_err(|error| Problem::new(Code::InvalidPermission).detail(error.to_string()))?;
-    let is_new = roles::put(&app, operator.actor(), &name, permissions.clone()).await?;
+    let is_new = roles::put(&app.store, operator.actor(), &name, permissions.clone()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, [NO_STORE], Json(RoleResponse::new(name.to_string(), &permissions))).into_response())
 }
@@ -77,7 +77,7 @@ pub(in crate::http) async fn delete(
     name: Part,
 ) -> Result<StatusCode, Problem> {
     let name = name.read(|text| RoleName::parse(text).ok())?;
-    roles::delete(&app, operator.actor(), &name).await?;
+    roles::delete(&app.store, operator.actor(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

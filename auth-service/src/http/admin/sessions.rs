@@ -33,7 +33,7 @@ pub(in crate::http) async fn end_all(
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {
-    sessions::end_all(&app, operator.actor(), id.read(UserId::parse)?).await?;
+    sessions::end_all(&app.store, operator.actor(), id.read(UserId::parse)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -42,6 +42,6 @@ pub(in crate::http) async fn end(
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {
-    sessions::end(&app, operator.actor(), id.read(SessionId::parse)?).await?;
+    sessions::end(&app.store, operator.actor(), id.read(SessionId::parse)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -20,7 +20,7 @@ use crate::http::base::headers::only_value;
 use crate::http::base::wire::{Timestamp, private};
 
 pub(in crate::http) async fn list(State(app): State<SharedApp>, _: Operator) -> Result<Response, Problem> {
-    Ok(respond(settings::list(&app).await?))
+    Ok(respond(settings::list(&app.settings, &app.store).await?))
 }
 
 /// Changes all named settings or none. With `If-Match`, only if the settings have not changed since.
@@ -30,7 +30,8 @@ pub(in crate::http) async fn change(
     IfMatch(expected): IfMatch,
     JsonBody(PatchBody(patch)): JsonBody<PatchBody>,
 ) -> Result<Response, Problem> {
-    let changed = settings::change(&app, &operator.actor().name, patch, expected).await?;
+    let changed =
+        settings::change(&app.settings, &app.store, &operator.actor().name, patch, expected).await?;
     Ok(respond(changed))
 }
 

@@ -60,7 +60,8 @@ pub(in crate::http) async fn change(
     id: Part,
     JsonBody(patch): JsonBody<UserPatch>,
 ) -> Result<Response, Problem> {
-    let user = users::change(&app, operator.actor(), id.read(UserId::parse)?, patch).await?;
+    let user =
+        users::change(&app.settings(), &app.store, operator.actor(), id.read(UserId::parse)?, patch).await?;
     Ok(private(UserResponse::new(user)))
 }
 
@@ -69,7 +70,7 @@ pub(in crate::http) async fn delete(
     operator: Operator,
     id: Part,
 ) -> Result<StatusCode, Problem> {
-    users::delete(&app, operator.actor(), id.read(UserId::parse)?).await?;
+    users::delete(&app.store, operator.actor(), id.read(UserId::parse)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -65,7 +65,7 @@ pub(in crate::http) async fn end_other_sessions(
     State(app): State<SharedApp>,
     Me(caller): Me,
 ) -> Result<StatusCode, Problem> {
-    sessions::end_others(&app, &caller).await?;
+    sessions::end_others(&app.store, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -74,6 +74,6 @@ pub(in crate::http) async fn end_session(
     Me(caller): Me,
     id: Part,
 ) -> Result<StatusCode, Problem> {
-    sessions::end_own(&app, &caller, id.read(SessionId::parse)?).await?;
+    sessions::end_own(&app.store, &caller, id.read(SessionId::parse)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,12 +2,13 @@
 //! compromised.
 //!
 //! - [`publisher`]: the revocations that this replica knows, and the content of the next document;
-//! - [`stream`]: the subscribers;
+//! - `event`: what is sent; [`stream`]: the subscribers;
 //! - this file: reads the table and signs documents. `jobs/feed.rs` calls it in a loop.
 //!
 //! Everything is served from memory. While the database is unavailable, the last document is repeated; its
 //! `as_of` shows its age. `docs/protocols.md` describes the documents.
 
+mod event;
 pub mod publisher;
 pub mod stream;
 
@@ -28,8 +29,8 @@ use crate::domain::session::SessionId;
 use crate::keys::keyring::{KeyRing, LeaseError, RingError};
 use crate::keys::signer::{Kind, SignatureError};
 use crate::store::{Confirmation, Deadline, SqlStore};
+use event::Event;
 use publisher::{Draft, Publisher};
-use stream::Event;
 
 /// Deadline for reading new revocations. It is short because a read that hangs delays all later ones.
 const READ_LIMIT: Duration = Duration::from_secs(2);
@@ -73,8 +74,10 @@ pub struct Feed {
     /// Events are sent while the state is locked, so that subscribers get them in the order in which the
     /// state changed.
     events: broadcast::Sender<Bytes>,
-    /// Held while a document is drafted, signed and sent: each delta continues the one before.
-    signing: tokio::sync::Mutex<()>,
+    /// Held while a delta is drafted, signed and sent: each delta continues the one before.
+    publishing: tokio::sync::Mutex<()>,
+    /// Held while a snapshot is signed, so that of all callers that need one, one signs it. A large snapshot must not delay a delta.
+    snapshotting: tokio::sync::Mutex<()>,
     stream_permits: Arc<Semaphore>,
 }
 
@@ -135,7 +138,8 @@ impl Feed {
             parts,
             state: Mutex::new(state),
             events: broadcast::Sender::new(BACKLOG),
-            signing: tokio::sync::Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
+            snapshotting: tokio::sync::Mutex::default(),
             stream_permits: Arc::new(Semaphore::new(MAX_STREAMS)),
         }
     }
@@ -237,7 +241,7 @@ impl Feed {
 
     /// Sends the next delta. Returns whether one was sent.
     async fn publish(&self) -> bool {
-        let _guard = self.signing.lock().await;
+        let _guard = self.publishing.lock().await;
         let Some(draft) = self.lock().publisher.delta() else { return false };
         let document = match self.sign(draft.clone()).await {
             Ok(document) => document,
@@ -264,7 +268,7 @@ impl Feed {
         if let Some(current) = self.lock().current_snapshot() {
             return Ok(current);
         }
-        let _guard = self.signing.lock().await;
+        let _guard = self.snapshotting.lock().await;
         let draft = {
             let state = self.lock();
             if let Some(current) = state.current_snapshot() {

@@ -37,7 +37,7 @@ const TABLES: [&str; 11] = [
 /// Tables of the target itself: its migrations, and its replicas.
 #[cfg(test)]
 const NOT_COPIED: [&str; 2] = ["schema_migrations", "replicas"];
-/// Rows in one statement. A session has 18 columns, so this is far below PostgreSQL's limit of 65,535 arguments.
+/// Rows in one statement. A session has 19 columns, so this is far below PostgreSQL's limit of 65,535 arguments.
 const PAGE: usize = 500;
 
 /// The progress of a copy.

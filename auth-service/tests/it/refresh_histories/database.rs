@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::proof::proof;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::Authority;
 use auth_service::domain::password::PasswordHash;
-use auth_service::domain::proof::Proof;
 use auth_service::domain::session::{EndReason, RefreshState, Session, SessionId};
 use auth_service::domain::user::UserId;
 use auth_service::store::{Advance, LiveSession, NewSession, NewUser, SqlStore, UserWrite};
@@ -185,7 +185,7 @@ impl Real {
         let id = SessionId::from_random(bytes);
         let new = NewSession {
             id,
-            proof: Proof::by_password(UserId::from_random([8; 16]), 0, true, START).unwrap(),
+            proof: proof(UserId::from_random([8; 16]), START),
             rehashed: None,
             client_id: "first-party".to_owned(),
             audience: "api".to_owned(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::proof::proof;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::Authority;
 use auth_service::domain::password::PasswordHash;
-use auth_service::domain::proof::Proof;
 use auth_service::domain::session::SessionId;
 use auth_service::domain::user::{PermissionSet, UserId};
 use auth_service::store::{LiveSession, NewSession, NewUser, SqlStore, UserRow, UserWrite};
@@ -101,7 +101,7 @@ impl Bed {
     pub(crate) fn new_session(&self, user_id: UserId) -> NewSession {
         NewSession {
             id: SessionId::from_random(self.fresh()),
-            proof: Proof::by_password(user_id, 0, true, PROVED_AT).unwrap(),
+            proof: proof(user_id, PROVED_AT),
             rehashed: None,
             client_id: "first-party".to_owned(),
             audience: "api".to_owned(),

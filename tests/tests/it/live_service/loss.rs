@@ -19,10 +19,10 @@ use crate::TURN;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lost_message() {
-    let _turn = TURN.lock().await;
     const USERS: usize = 50;
     const DEVICES: usize = 40;
     const SPREAD: Duration = Duration::from_secs(3);
+    let _turn = TURN.lock().await;
     // HAProxy inherits the limit, and needs two files for each socket.
     allow_open_files(8_000);
     // HAProxy needs 2 s to detect it.
@@ -183,8 +183,8 @@ async fn silent_database_connections_lose_no_acknowledged_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_client_is_disconnected_and_resumes_later() {
-    let _turn = TURN.lock().await;
     const MESSAGES: i64 = 1_500;
+    let _turn = TURN.lock().await;
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
