@@ -1,8 +1,7 @@
 //! Several `auth-service serve` processes on one database, with a balancer in front.
 //!
-//! They share the database, the master key and the issuer, which is the balancer's URL unless the plan says
-//! otherwise, and nothing else. Each one listens on free ports, so a replica that starts again has a new
-//! address; the balancer is told.
+//! They share only the database, the master key and the issuer, which is by default the balancer's URL. Each
+//! one listens on free ports, so a restarted replica has a new address, which the balancer gets.
 
 mod replica;
 

@@ -1,8 +1,7 @@
-//! How long things took: a histogram with buckets that grow with the value, so that 40 µs and 40 s fit into
-//! one.
+//! A histogram of durations whose buckets grow with the value, so that it covers 40 µs as well as 40 s.
 //!
-//! A bucket is at most 1/64 of its value wide, so every percentile is told to within 1.6 %. Histograms of the
-//! same call from several sources may be [merged](Histogram::merge); percentiles may not.
+//! A bucket is at most 1/64 of its value wide, so every percentile is exact to 1.6 %. Histograms of the same
+//! call from several sources can be [merged](Histogram::merge); percentiles cannot.
 
 use std::fmt;
 use std::time::Duration;
@@ -59,8 +58,8 @@ impl Histogram {
         self.max
     }
 
-    /// The duration that `percent` of all did not exceed; the upper end of its bucket, and zero when nothing
-    /// was counted.
+    /// The duration that `percent` of all did not exceed: the upper end of its bucket; zero if the histogram
+    /// is empty.
     pub fn percentile(&self, percent: f64) -> Duration {
         #[expect(
             clippy::cast_precision_loss,

@@ -21,7 +21,7 @@ pub struct Peek {
 }
 
 impl Peek {
-    /// Tells tokens apart: a retry is answered with the same `jti`, but perhaps with a newer key.
+    /// A value that distinguishes tokens: a retry returns the same `jti`, but perhaps with a newer key.
     pub fn id(&self) -> String {
         format!("{}/{}", self.jti, self.kid.get(..8).unwrap_or(&self.kid))
     }

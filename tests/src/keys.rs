@@ -51,8 +51,7 @@ pub async fn all(admin: &Client) -> Vec<Key> {
 
 /// The faults of a chain: seconds with two signers or none.
 ///
-/// Keys of one algorithm must follow each other without a gap in numbers or in time, and only the last one
-/// may have no end.
+/// Keys of one algorithm must be continuous in number and time, and only the last one may have no end.
 pub fn chain_faults(keys: &[Key]) -> Vec<String> {
     let mut faults = Vec::new();
     for pair in keys.windows(2) {

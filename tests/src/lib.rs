@@ -15,10 +15,9 @@
 //! - [`client`], [`session`], [`rude`]: one request, a session kept alive according to the contract, raw
 //!   bytes.
 //! - [`front_end`]: the real balancers with the configurations of `deploy/`, and a site behind them.
-//! - [`checking`], [`load`]: verifiers in this process, and work that goes on in the background.
-//! - [`arrivals`], [`histogram`]: calls that come by a schedule, and how long they took from the instant they
-//!   were due.
-//! - [`ledger`], [`checkers`]: what was done and seen, line by line, and what must be true of it; [`keys`],
+//! - [`checking`], [`load`]: verifiers in this process, and background work.
+//! - [`arrivals`], [`histogram`]: calls that arrive by a schedule, and their latencies from the due times.
+//! - [`ledger`], [`checkers`]: actions and observations line by line, and their invariants; [`keys`],
 //!   [`jwt`].
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.

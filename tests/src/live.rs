@@ -23,8 +23,8 @@ pub struct LiveService {
 }
 
 impl LiveService {
-    /// Starts so many replicas that trust `issuer`, with more variables, and waits until they are ready. They
-    /// call themselves by their numbers.
+    /// Starts this many replicas that trust `issuer`, with further variables, and waits until they are ready.
+    /// Their names are their numbers.
     pub async fn start(
         replicas: usize,
         issuer: &str,

@@ -37,8 +37,8 @@ impl Passage {
         self.port
     }
 
-    /// From now on nothing arrives and nothing is refused. What is open now stays silent forever, without a
-    /// reset.
+    /// Drops all traffic from now on, without refusing connections. Open connections stay silent forever,
+    /// without a reset.
     pub fn swallow(&self) {
         assert!(self.weather.change() % 2 == 1, "it swallows already");
     }

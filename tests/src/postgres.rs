@@ -134,8 +134,7 @@ impl Postgres {
         Standby { server }
     }
 
-    /// Makes the standby the server that writes, as an operator does when the primary is lost, and waits
-    /// until it is.
+    /// Promotes the standby, as an operator does when the primary is lost, and waits until it accepts writes.
     pub fn promote(&self, standby: &Standby) {
         self.query_at(standby.port(), "postgres", "SELECT pg_promote(true, 30)");
     }

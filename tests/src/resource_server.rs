@@ -3,8 +3,7 @@
 use crate::client::Client;
 use crate::example::Example;
 
-/// A running resource server whose `GET /ping` needs the permission `ping`, and `GET /pong` the permission
-/// `pong`.
+/// A running resource server: `GET /ping` requires the permission `ping`, and `GET /pong` requires `pong`.
 #[derive(Debug)]
 pub struct ResourceServer {
     example: Example,

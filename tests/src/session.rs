@@ -79,8 +79,7 @@ impl Session {
         }
     }
 
-    /// Tries until there are new tokens; panics when the session is over or when it takes longer than
-    /// `within`.
+    /// Retries until there are new tokens; panics if the session is over or this takes longer than `within`.
     pub async fn refresh_patiently(&mut self, within: Duration) {
         let what = format!("session {} gets new tokens", self.tokens.session);
         wait::until(&what, within, async || match self.refresh().await {

@@ -1,8 +1,8 @@
 //! The scenarios of docs/reliability.md: load by a schedule, a fault, a ledger, and checkers that judge it
 //! afterwards.
 //!
-//! Each scenario exists once. Its short form runs on each change (`tests/reliability.rs`), its full form when
-//! asked for (`cargo run -p e2e --bin soak`); they differ in figures only.
+//! Each scenario exists once. Its short form runs on each change (`tests/reliability.rs`), its full form on
+//! demand (`cargo run -p e2e --bin soak`); they differ only in figures.
 
 mod clock_faults;
 mod confirmed;
@@ -23,7 +23,7 @@ mod traffic;
 pub use report::Report;
 pub use run::Run;
 
-/// How much of a scenario is played.
+/// The length of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// Some seconds, for each change.
@@ -75,12 +75,12 @@ impl Scenario {
         Self::R19,
     ];
 
-    /// Its name in the table.
+    /// The name in the table.
     pub fn id(self) -> String {
         format!("{self:?}")
     }
 
-    /// What it does, in a few words.
+    /// A short description.
     pub const fn title(self) -> &'static str {
         match self {
             Self::R1 => "replicas are killed one after the other while keys rotate",
@@ -99,7 +99,7 @@ impl Scenario {
         }
     }
 
-    /// Plays it and judges what the ledger says.
+    /// Runs it and checks the ledger.
     pub async fn play(self, mut run: Run) -> Report {
         match self {
             Self::R1 => kill_storm::play(&mut run).await,

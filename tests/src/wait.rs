@@ -30,8 +30,7 @@ pub fn until_blocking<T>(what: &str, within: Duration, mut probe: impl FnMut() -
     }
 }
 
-/// Lets `span` pass because the test is about that much time passing, not because something might be ready
-/// then.
+/// Waits for `span` in tests of elapsed time. Use [`until`] to wait for a condition.
 pub async fn let_pass(span: Duration) {
     tokio::time::sleep(span).await;
 }

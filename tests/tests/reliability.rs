@@ -1,4 +1,4 @@
-//! The short form of each scenario of docs/reliability.md. `cargo run -p e2e --bin soak` plays the full form.
+//! The short form of each scenario of docs/reliability.md. `cargo run -p e2e --bin soak` runs the full form.
 
 use e2e::process;
 use e2e::random::Random;
@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 #[global_allocator]
 static HEAP: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
-/// The machine is small, and each scenario wants all of it.
+/// Scenarios run one at a time, because each one needs the whole machine.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 async fn passes(scenario: Scenario) {

@@ -171,8 +171,8 @@ impl HashPolicy {
         self.write(&[0; 16], &[0; Self::OUTPUT_LEN])
     }
 
-    /// Compares a password with the stored hash, at the cost of that hash. Without a stored hash it costs one of this policy, so that the
-    /// time does not tell whether there is one.
+    /// Compares a password with the stored hash, at the cost of that hash. Without a stored hash, it computes
+    /// one at the cost of this policy, so that the time does not reveal whether a hash is stored.
     pub fn verify(
         &self,
         password: &Password,
@@ -241,7 +241,7 @@ impl fmt::Debug for Workspace {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
-/// The result of comparing a password with a stored hash; only [`HashPolicy::verify`] makes one.
+/// The result of comparing a password with a stored hash; only [`HashPolicy::verify`] creates one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verification {
     matches: bool,
@@ -249,12 +249,12 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Whether it is the stored password. Never true without a stored hash.
+    /// Whether the password matches. Never true without a stored hash.
     pub fn matches(self) -> bool {
         self.matches
     }
 
-    /// Whether the stored hash should be replaced by one of the present policy.
+    /// Whether the stored hash should be replaced with one of the current policy.
     pub fn needs_rehash(self) -> bool {
         self.needs_rehash
     }

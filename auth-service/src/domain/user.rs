@@ -60,7 +60,7 @@ impl Username {
 
     /// Normalises a typed name. A stored name stays unchanged.
     pub fn parse(text: &str) -> Result<Self, UsernameError> {
-        // Folding can make the text 18 times as long, so long text is refused first.
+        // Folding can make the text 18 times as long, so its length is checked before folding, too.
         if text.chars().count() > Self::LONGEST {
             return Err(UsernameError::TooLong);
         }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::random::Random;
 
-/// Addresses that no other test has, and that stay the same when a replica starts again, because the
+/// Addresses that no other test uses, and that stay the same when a replica restarts, because the
 /// configuration of a front end names them.
 ///
 /// The whole network 127.0.0.0/8 is this machine, so each site has 256 addresses of it, and one port for

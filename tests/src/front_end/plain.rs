@@ -1,4 +1,4 @@
-//! An application that knows nothing of tokens: it says which request reached it, and echoes over upgraded
+//! An application without token support: it returns the request that reached it, and echoes over upgraded
 //! connections.
 
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// The answer to [`EXAMPLE_KEY`], which some front ends check (RFC 6455 §1.3).
+/// The accept value for [`EXAMPLE_KEY`], which some front ends check (RFC 6455 §1.3).
 const EXAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// The only key with which clients request an upgrade.
 pub const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

@@ -56,7 +56,7 @@ pub fn deployed(file: &str) -> PathBuf {
         .expect("a file of deploy/")
 }
 
-/// Caddy reads variables itself; the guarded application is added to its file as the comment there says.
+/// Caddy reads variables itself; the guarded application is added to its file according to the comment there.
 fn caddy(here: &Path) -> Command {
     let [front_end, guarded] = ["caddy/Caddyfile", "caddy/guarded.caddyfile"].map(deployed);
     let text = format!("import {}\nimport {}\n", front_end.display(), guarded.display());
@@ -79,9 +79,8 @@ fn haproxy(here: &Path) -> Command {
     command
 }
 
-/// The main file is what Debian's amounts to, with the modules that our files ask for. It adds TLS for the
-/// key set, with a certificate that nobody else trusts, because `mod_auth_openidc` fetches keys over https
-/// only.
+/// The main file corresponds to Debian's, with the modules that the files of `deploy/` require. It adds TLS
+/// for the key set, with a private certificate, because `mod_auth_openidc` fetches keys over https only.
 fn httpd(here: &Path, at: Addresses) -> Command {
     fs::write(here.join("passwords"), PASSWORDS).expect("a file");
     make_certificate(here, at);
@@ -143,7 +142,7 @@ fn asked_modules(file: &Path) -> Vec<String> {
     rest.lines().next().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
-/// The templates are filled in as `envsubst` does; the main file is what Debian's amounts to.
+/// The templates are filled in as by `envsubst`; the main file corresponds to Debian's.
 fn nginx(here: &Path, variables: &[(String, String)]) -> Command {
     for name in ["front-end", "guarded"] {
         let template = deployed(&format!("nginx/{name}.conf.template"));

@@ -31,8 +31,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts so many `nodes` on `database_url`, configured as `adapt` says, and waits until all are ready.
-    /// The front end knows of [`NODES`]; the rest is down.
+    /// Starts `nodes` nodes on `database_url`, configured by `adapt`, and waits until all are ready. The
+    /// front end is configured for [`NODES`]; the rest is down.
     pub async fn start(
         program: Program,
         database_url: &str,

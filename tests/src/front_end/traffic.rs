@@ -19,8 +19,7 @@ const MIX: [(Kind, u32); 3] = [(Kind::Ping, 120), (Kind::Jwks, 40), (Kind::Refre
 /// The number of sessions. A session is never refreshed twice at a time: these are enough for 5 s without any
 /// response.
 const SESSIONS: usize = 5 * 40;
-/// Of a run's calls, this part may be missing because the driver had too few sessions all the same: one in so
-/// many.
+/// One in this many calls of a run may be missing because the driver had too few sessions.
 const FEW: u64 = 100;
 /// Logins at a time.
 const LOGINS: usize = 4;
@@ -192,8 +191,7 @@ impl Outcome {
         of_kind.map(|counts| counts.failed.count() + counts.shed).sum()
     }
 
-    /// Failed calls of one kind that no replica had in its hands when the node died: there is no excuse for
-    /// them.
+    /// Failed calls of one kind that were not in flight at the dying node: these must not happen.
     pub fn failed_without_need(&self, kind: Kind) -> usize {
         let failed = self.calls.iter().filter(|call| call.kind == kind && !call.is_ok);
         failed.filter(|call| self.death.is_none_or(|death| call.has_no_excuse(death))).count()

@@ -124,8 +124,8 @@ impl Grant {
 }
 
 impl Outcome {
-    /// What `answer` tells about the call. A 4xx is the service's no; after anything else but success nobody
-    /// knows.
+    /// The outcome of a call with this response. A 4xx is a refusal by the service; anything else but success
+    /// is unknown.
     pub fn of(answer: &Result<Answer, Lost>) -> Self {
         match answer {
             Ok(answer) if answer.status.is_success() => Self::Ok,
@@ -135,8 +135,7 @@ impl Outcome {
         }
     }
 
-    /// What happened, in a word, if it did not go well: `401`, `503` from the service, `502` from the proxy,
-    /// `reset`.
+    /// The kind of a failure in one word: `401`, `503` from the service, `502` from the proxy, `reset`.
     pub fn kind(answer: &Result<Answer, Lost>) -> Result<(), String> {
         match answer {
             Ok(answer) if answer.status.is_success() => Ok(()),

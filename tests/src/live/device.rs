@@ -1,5 +1,5 @@
-//! A client that stays: it comes back when its socket ends, tells where it was, and sends again what was not
-//! acknowledged.
+//! A persistent client: it reconnects when its socket ends, resumes after its last message, and resends
+//! unacknowledged ones.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::socket::{Event, Socket};
 use crate::random::Random;
 
-/// A device waits up to so long before it comes back, a new time each round: all of them at once would be a
-/// storm.
+/// The maximum delay before a device reconnects. The delay is random, so that devices do not reconnect
+/// together.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// One login on one device, connected until dropped. It never gets a new token.
@@ -45,8 +45,8 @@ pub struct Record {
 }
 
 impl Device {
-    /// Connects at `address` with `token`; with `sends`, sends a message to the own inbox that often, each
-    /// after the one before was acknowledged.
+    /// Connects to `address` with `token`; with `sends`, sends a message to its own inbox at that interval,
+    /// each after the acknowledgement of the one before.
     pub fn start(address: SocketAddr, token: String, sends: Option<Duration>) -> Self {
         let (record, is_quiet) = (Arc::<Mutex<Record>>::default(), Arc::<AtomicBool>::default());
         let life = Life {

@@ -13,11 +13,11 @@ use crate::clock;
 use crate::cluster::Cluster;
 use crate::wait;
 
-/// Devices come in groups of this size: a client that is refused because all come at once comes back, but it
-/// is counted as a connection meanwhile.
+/// Devices connect in groups of this size: a refused client reconnects, but each attempt counts as a
+/// connection.
 const GROUP: usize = 100;
 
-/// Devices, of which two share a session, as two windows of a browser do.
+/// Devices; two of them share a session, like two windows of a browser.
 #[derive(Debug)]
 pub struct Fleet {
     /// The devices by user.
@@ -25,8 +25,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Makes so many users and logs each in on so many devices, of which `senders` send a message every
-    /// `period`. Waits until all are connected at `address`.
+    /// Creates users and logs each in on several devices, of which `senders` send a message every `period`.
+    /// Waits until all are connected at `address`.
     pub async fn start(
         cluster: &Cluster,
         address: SocketAddr,

@@ -159,7 +159,7 @@ impl Socket {
         end.await.unwrap_or_else(|_| panic!("waited {END_TIMEOUT:?} in vain: the service ends the socket"))
     }
 
-    /// The next event, without a timeout. Cancel-safe.
+    /// The next event, without a timeout. The call can be cancelled and repeated without loss.
     pub async fn next(&mut self) -> Event {
         match self.early.pop_front() {
             Some(message) => Event::Said(message),

@@ -32,8 +32,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a server on `data`. `None` when it ended at once, as it does when another process took the
-    /// port.
+    /// Starts a server on `data`. `None` if it ended immediately, for example because another process took
+    /// the port.
     pub(super) fn start(binaries: &Binaries, data: PathBuf, port: u16) -> Option<Self> {
         let server = Self { binaries: binaries.clone(), data, port, postmaster: Mutex::new(None) };
         server.start_again().then_some(server)

@@ -1,5 +1,5 @@
-//! R12: the clock of one replica is an hour off, stands still, runs backwards; and the whole service lives in
-//! 2038 and 2100.
+//! R12: the clock of one replica is an hour off, stops, runs backwards; and the whole service runs in 2038
+//! and 2100.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +23,14 @@ const RATES: Rates = Rates { logins: 3, refreshes: 20, verifies: 200, logouts: 1
 const SKEWED: usize = 1;
 /// `access_token_ttl` of the plan.
 const TOKEN_LIFE: i64 = 20;
-/// A clock that stands still is beyond the bound of 1 s after some seconds; the jump itself is seen with the
-/// next poll.
+/// A stopped clock exceeds the bound of 1 s after some seconds; the next poll detects a jump.
 const LONGEST_UNNOTICED: Duration = Duration::from_secs(6);
 const LONGEST_RETURN: Duration = Duration::from_secs(3);
 /// One second before 2038-01-19T03:14:08Z, where signed 32 bits end, and 2100-02-28T23:59:58Z, of a year
 /// without a leap day.
 const ENDS_OF_TIME: [i64; 2] = [2_147_483_647, 4_107_542_398];
 
-/// What is wrong with a clock.
+/// The fault of a clock.
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
     Ahead,
@@ -98,7 +97,7 @@ async fn go_wrong(run: &mut Run, cluster: &Arc<Cluster>, wrong: Wrong, lasting: 
     run.within(&format!("{wrong:?}: back"), mended.elapsed(), LONGEST_RETURN);
 }
 
-/// A replica with a wrong clock that is asked all the same says 503.
+/// A replica with a wrong clock returns 503.
 async fn issues_nothing(cluster: &Cluster, ledger: &Ledger) {
     let client = Client::new(&cluster.replicas()[SKEWED].public_url());
     let answer = client.login(crate::cluster::ADMIN, cluster.admin_password()).await;
@@ -107,7 +106,7 @@ async fn issues_nothing(cluster: &Cluster, ledger: &Ledger) {
     }
 }
 
-/// Tokens that live longer than the policy says, or are dated into the future, by the true time.
+/// Tokens with a longer life than the policy allows, or issued in the future, by the true time.
 fn odd_tokens(ledger: &Ledger) -> Vec<String> {
     let mut odd = Vec::new();
     for entry in ledger.entries() {
@@ -123,7 +122,7 @@ fn odd_tokens(ledger: &Ledger) -> Vec<String> {
     odd
 }
 
-/// A service and a verifier for which it is `then`: everything works, over the edge.
+/// Runs a service and a verifier at the time `then`: everything works across the boundary.
 async fn live_at(then: i64, ledger: &Ledger) {
     let offset = then - clock::unix_seconds();
     let dir = Workdir::new();
@@ -154,7 +153,7 @@ async fn live_at(then: i64, ledger: &Ledger) {
     }
 }
 
-/// The machine's clock, so many seconds off.
+/// The machine's clock, shifted by this many seconds.
 #[derive(Debug)]
 struct Shifted {
     offset: i64,

@@ -1,5 +1,4 @@
-//! Users, passwords and keys that the service has confirmed, and that must be there in the end: what L5
-//! reads.
+//! Users, passwords and keys that the service has confirmed, and that must exist at the end: the input of L5.
 
 use std::time::Duration;
 
@@ -18,24 +17,22 @@ use crate::wait;
 const SECOND_PASSWORD: &str = "amber-lantern-gravel-73";
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What must be looked for.
+/// The confirmed objects.
 #[derive(Debug, Default)]
 pub(super) struct Confirmed {
-    /// Names, and whether the second password was confirmed.
+    /// User names, and whether the second password was confirmed.
     users: Vec<(String, bool)>,
-    /// Of keys.
+    /// Key ids.
     generations: Vec<i64>,
     tries: usize,
 }
 
 impl Confirmed {
-    /// A new user, another password for it, and a rotation, all at one replica, which may do something else
-    /// next.
+    /// Creates a user, changes its password and rotates the keys, all at one replica, which may fail next.
     pub(super) async fn make_at(&mut self, run: &Run, cluster: &Cluster, replica: usize) {
         self.tries += 1;
         let admin = cluster.admin_at(replica).await;
-        // At least one: most of the time a successor has been announced already, and there is nothing to
-        // confirm.
+        // Mostly a successor is already announced, so that there is no key to confirm.
         let timeout = if self.generations.is_empty() { TIMEOUT } else { Duration::ZERO };
         self.rotate(run, &admin, timeout).await;
         let name = format!("late-{}", run.random.word(12));
@@ -68,7 +65,7 @@ impl Confirmed {
         }
     }
 
-    /// Looks for all of it.
+    /// Looks up all of them.
     pub(super) async fn find(self, run: &mut Run, cluster: &Cluster) {
         let passwords = self.users.iter().filter(|(_, is_changed)| *is_changed).count();
         run.at_least("confirmed passwords looked for", number(passwords), number(self.tries) * 0.8, "");
@@ -78,7 +75,7 @@ impl Confirmed {
                 let thing = password(name);
                 look(run, cluster, name, SECOND_PASSWORD, thing).await;
             } else if log_in(cluster, name, SECOND_PASSWORD).await.1 != Outcome::Ok {
-                // Nobody knows whether the password was changed; one of the two must open.
+                // It is unknown whether the password was changed; one of the two must work.
                 look(run, cluster, name, cluster.user_password(), user(name)).await;
             }
         }
@@ -96,7 +93,7 @@ async fn look(run: &Run, cluster: &Cluster, name: &str, password: &str, thing: S
     run.ledger.write(sent, outcome, Call::Find { thing });
 }
 
-/// When a login was sent that the service said yes or no to, and which.
+/// The time and result of a login that the service accepted or refused.
 async fn log_in(cluster: &Cluster, name: &str, password: &str) -> (Duration, Outcome) {
     wait::until("a user is looked for", TIMEOUT, async || {
         let sent = clock::since_epoch();

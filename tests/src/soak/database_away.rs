@@ -1,4 +1,4 @@
-//! R3: the database goes away under load, in one way after the other, and comes back.
+//! R3: the database fails under load, in several ways in sequence, and returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,36 +23,35 @@ use crate::wait;
 const LONGEST_REFUSAL: Duration = Duration::from_secs(2);
 const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 
-/// The ways in which a database goes away.
+/// The failures of the database.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// As an operator stops it.
+    /// An operator stops it.
     Stopped,
-    /// As a crash of its machine does: no process gets to do anything.
+    /// Its machine crashes: no process runs any further code.
     Killed,
-    /// Its processes stand still, and connections stay open.
+    /// Its processes are suspended, and connections stay open.
     Frozen,
-    /// Every commit waits for a standby that does not answer.
+    /// Every commit waits for a standby that does not respond.
     Stalled,
-    /// The network swallows everything, and what is open now stays silent forever.
+    /// The network drops all packets, and open connections stay silent forever.
     Swallowed,
 }
 
 pub(super) async fn play(run: &mut Run) {
-    // Outages follow one another within 30 s only here. In the short form they end before 4.5 s, so that no
-    // statement is given up but those which the network swallowed: the last calls are sent before 3 s are
-    // over, and wait for 1.5 s at most.
+    // Only here outages follow one another within 30 s. In the short form they end before 4.5 s, so that only
+    // statements dropped by the network are abandoned: the last calls are sent before 3 s are over, and wait
+    // for at most 1.5 s.
     let away = Duration::from_secs(run.size.pick(3, 60));
     let rates =
         Rates { logins: 5, refreshes: run.size.pick(25, 45), verifies: run.size.pick(400, 1000), logouts: 2 };
-    // While it is away, nothing that writes succeeds.
+    // During an outage, no write succeeds.
     run.least_ok_percent = 3.0;
     run.bounds.reach = REACH_WHEN_CUT;
     let postgres = Postgres::start();
     let database = postgres.create_database();
     let passage = Passage::to(database.port()).await;
-    // Caches of 5 s, so that key sets are fetched again while the database is away; no rotation comes due
-    // meanwhile.
+    // Caches of 5 s, so that key sets are refetched during an outage; no rotation is due then.
     let plan = plan(database.url_at(passage.port()))
         .set("key_publish_ahead", "5m")
         .set("key_rotation_period", "30d")
@@ -70,7 +69,7 @@ pub(super) async fn play(run: &mut Run) {
     for way in [Way::Stopped, Way::Killed, Way::Frozen, Way::Swallowed, Way::Stalled] {
         wait::let_pass(Duration::from_secs(1)).await;
         if matches!(way, Way::Stalled) {
-            // Not earlier: it takes seconds to follow a primary that starts again, and commits would wait for
+            // Not earlier: a standby takes seconds to follow a restarted primary, and commits would wait for
             // it.
             standby = Some(tokio::task::block_in_place(|| postgres.start_synchronous_standby()));
         }
@@ -89,8 +88,8 @@ pub(super) async fn play(run: &mut Run) {
     traffic.stop().await;
     confirmed.find(run, &cluster).await;
     run.close(&cluster).await;
-    // Nearly all of them fail, but in no other way. Whether a session was over because its logout, which was
-    // told 503, took place all the same, L1 judges.
+    // Nearly all of them fail, but only in these ways. L1 judges whether a session ended because its logout
+    // took effect in spite of the 503.
     run.only_harmless_failures(&["401"]);
     run.within("slowest refusal while it was away", refusals.max(), LONGEST_REFUSAL);
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -143,8 +142,8 @@ fn has_keys(answer: &Answer) -> bool {
     answer.status == StatusCode::OK && answer.json()["keys"].as_array().is_some_and(|keys| !keys.is_empty())
 }
 
-/// Logs in, refreshes and logs out for as long as `away`. Each call must be told, in time and by the service
-/// itself, to come back later.
+/// Logs in, refreshes and logs out for as long as `away`. Each call must get a response of the service in
+/// time that requests a retry.
 async fn all_are_told_to_wait(
     cluster: &Cluster,
     clients: &Clients,
@@ -162,7 +161,7 @@ async fn all_are_told_to_wait(
             calls.spawn(async move { client.refresh(&shown.refresh).await });
         }
         for shown in clients.some_living(1) {
-            // Into the ledger: nobody knows whether that session goes on.
+            // Recorded in the ledger: it is unknown whether that session is still alive.
             let (client, ledger) = (cluster.client(), Arc::clone(ledger));
             calls.spawn(async move { ledger.logout(&client, &shown).await });
         }

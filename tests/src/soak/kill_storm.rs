@@ -20,7 +20,8 @@ const LONGEST_START: Duration = Duration::from_secs(1);
 pub(super) async fn play(run: &mut Run) {
     let Figures { rates, kills, period } = Figures::of(run.size);
     run.bounds.reach = REACH_WHEN_CUT;
-    // Lives of some seconds are all warm-up: each thread that hashes keeps the 19 MiB of its last password.
+    // Processes of some seconds are still in warm-up: each hashing thread keeps the 19 MiB of its last
+    // password.
     run.bounds.rss_growth_kib = 64 * 1024;
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
@@ -36,7 +37,7 @@ pub(super) async fn play(run: &mut Run) {
     for kill in 0..kills {
         let next_kill = tokio::time::Instant::now() + period;
         let victim = kill % REPLICAS;
-        // What the victim acknowledged just before must be known to the others.
+        // The other replicas must have the victim's last acknowledged writes.
         confirmed.make_at(run, &cluster, victim).await;
         let logout = clients.log_out_at(&cluster.client().at_replica(victim)).await;
         logouts += usize::from(logout.is_ok());

@@ -1,5 +1,4 @@
-//! R16: a replica is stopped in its tracks while keys rotate and one of them is stolen, and goes on with a
-//! full queue.
+//! R16: a replica is suspended while keys rotate and one of them is stolen, and resumes with a full queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use crate::session::{Refreshed, Session};
 use crate::wait;
 
 const RATES: Rates = Rates { logins: 2, refreshes: 20, verifies: 200, logouts: 1 };
-/// Sessions that speak to the sleeper alone.
+/// Sessions that use only the sleeper.
 const FAITHFUL: usize = 16;
 /// Logins that arrive while it sleeps.
 const WAITING: usize = 4;
@@ -31,15 +30,15 @@ const SLEEPER: usize = 1;
 pub(super) async fn play(run: &mut Run) {
     let sleep = Duration::from_secs(run.size.pick(12, 30));
     run.bounds.reach = REACH_WHEN_CUT;
-    // The theft takes all tokens that are out.
+    // The theft invalidates all current tokens.
     run.least_accepted_percent = 25.0;
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
     let clients = Clients::start(run, &cluster, RATES).await;
     let verifiers = verifiers(3, &cluster).await;
     let mut traffic = Traffic::start(run, &clients, &verifiers, RATES);
-    // Not the sleeper's: what it answers from its queue is as old as its sleep, and says so by `max-age=0`
-    // (K8).
+    // Not the sleeper's: its responses to queued requests are as old as its sleep, and therefore have
+    // `max-age=0` (K8).
     run.watch(&cluster);
     traffic.watch_keys(&cluster, &run.ledger, &[0, 2]);
     let (faithful, sessions) = faithful(run, &cluster, &clients).await;
@@ -57,7 +56,7 @@ pub(super) async fn play(run: &mut Run) {
     cluster.resume(SLEEPER);
     run.ledger.deed("the sleeper goes on");
 
-    // Whatever it held is answered or given up; nobody waits forever.
+    // All queued requests finish or are abandoned; none waits forever.
     for (sent, login) in queue.join_all().await {
         let status = login.as_ref().map(|login| login.status);
         if run.ledger.login(sent, &login).is_none() && status.ok() != Some(StatusCode::SERVICE_UNAVAILABLE) {
@@ -74,7 +73,7 @@ pub(super) async fn play(run: &mut Run) {
         session.lock().await.refresh_patiently(Duration::from_secs(10)).await;
     }
 
-    // An answer to an earlier call may have been signed before, and left its hands only now.
+    // The response to an earlier call may have been signed before the sleep, but sent only now.
     let waited = |entry: &&Entry| entry.sent > stopped_at && entry.answered > woken_at;
     for entry in run.ledger.entries().iter().filter(waited) {
         if signed_by(entry) == Some(&stolen) {
@@ -89,7 +88,7 @@ pub(super) async fn play(run: &mut Run) {
     run.at_least("keys that retired while it slept", f64::from(u32::try_from(retired).unwrap_or(0)), 1.0, "");
 }
 
-/// Sessions of which some have a request in the sleeper's hands when it falls asleep.
+/// Sessions, some of which have a request in flight at the sleeper when it is suspended.
 async fn faithful(run: &Run, cluster: &Cluster, clients: &Clients) -> (Load, Vec<Arc<Mutex<Session>>>) {
     let client = Client::new(&cluster.replicas()[SLEEPER].public_url());
     let (mut load, mut sessions) = (Load::default(), Vec::new());
@@ -115,7 +114,7 @@ async fn faithful(run: &Run, cluster: &Cluster, clients: &Clients) -> (Load, Vec
 
 type Login = (Duration, Result<crate::client::Answer, crate::client::Lost>);
 
-/// Logins that wait in the sleeper's queue until it goes on, `timeout` at most.
+/// Logins that wait in the sleeper's queue until it resumes, for at most `timeout`.
 fn queue(cluster: &Cluster, clients: &Clients, timeout: Duration) -> JoinSet<Login> {
     let client = Client::new(&cluster.replicas()[SLEEPER].public_url()).with_timeout(timeout);
     let mut queue = JoinSet::new();
@@ -126,7 +125,7 @@ fn queue(cluster: &Cluster, clients: &Clients, timeout: Duration) -> JoinSet<Log
     queue
 }
 
-/// The key that signed when the sleeper fell asleep: what it would go on to sign with.
+/// The key that was active when the sleeper was suspended, with which it might continue to sign.
 async fn signing(cluster: &Cluster, at: i64) -> String {
     let keys = keys::all(&cluster.admin_at(0).await).await;
     keys.into_iter().rfind(|key| key.activates_at <= at).expect("somebody signs").kid

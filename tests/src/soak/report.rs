@@ -1,4 +1,4 @@
-//! What came out: for people and for programs.
+//! The report of a run, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,23 +12,23 @@ use crate::arrivals::Counts;
 /// The outcome of one run.
 #[derive(Debug)]
 pub struct Report {
-    /// What was played.
+    /// The scenario.
     pub scenario: Scenario,
-    /// How much of it.
+    /// The length.
     pub size: Size,
-    /// What decided the chances.
+    /// The seed.
     pub seed: u64,
-    /// When it began, since the epoch.
+    /// The start since the epoch.
     pub started_at: Duration,
-    /// How long it took.
+    /// The duration.
     pub took: Duration,
-    /// Lines of the ledger.
+    /// The number of lines of the ledger.
     pub lines: usize,
     /// Calls by kind, with their latencies.
     pub calls: Vec<Counts>,
-    /// What was measured, against what is asked.
+    /// The measured figures and their limits.
     pub figures: Vec<Figure>,
-    /// What the checkers found, by rule.
+    /// The violations by rule.
     pub violations: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -60,12 +60,12 @@ impl Figure {
 }
 
 impl Report {
-    /// Whether every figure and every rule holds.
+    /// Whether all figures are within their limits and no rule is violated.
     pub fn passed(&self) -> bool {
         self.figures.iter().all(Figure::holds) && self.violations.values().all(Vec::is_empty)
     }
 
-    /// The same for programs.
+    /// The report as JSON.
     pub fn to_json(&self) -> Value {
         let figure = |figure: &Figure| {
             json!({

@@ -1,4 +1,4 @@
-//! R17: a hundred thousand revocations, fifty verifiers that hear of more, and one that is cut off.
+//! R17: a hundred thousand revocations, fifty connected verifiers, and one that is disconnected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +21,15 @@ use crate::postgres::{Database, Postgres};
 use crate::wait;
 
 const REVOKED: usize = 100_000;
-/// What an entry may cost a verifier: its 16 bytes, half as much again, and 1 MiB for everything.
+/// The maximum memory of a verifier: 24 bytes per entry of 16 bytes, plus 1 MiB.
 const MOST_BYTES: usize = REVOKED * 16 * 3 / 2 + 1024 * 1024;
-/// Half of its 16 bytes: with less, something else was measured.
+/// The minimum, half of the 16 bytes: with less, the measurement is wrong.
 const LEAST_BYTES: usize = REVOKED * 8;
 /// A heartbeat of the feed comes every 2 s.
 const LONGEST_REACH: Duration = Duration::from_secs(2 * 2);
-/// Of a release build. Without optimisation our own code is several times slower.
+/// The limit for a release build. Without optimisation the code is several times slower.
 const LONGEST_BUILD: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 100 });
-/// How exactly the moment of a refusal is told.
+/// The resolution of the measured time of a refusal.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -60,8 +60,8 @@ pub(super) async fn play(run: &mut Run) {
     run.close(&cluster).await;
 }
 
-/// Writes as many revocations as a large fleet has in the life of a token, waits until each verifier knows
-/// them, and answers how many KiB that costs each.
+/// Writes as many revocations as a large fleet has during the life of a token, waits until each verifier has
+/// them, and returns the KiB per verifier.
 async fn revoke_many(cluster: &Cluster, database: &Database<'_>, verifiers: &[Arc<Verifier>]) -> f64 {
     let before = heap().await;
     database.query(&format!(
@@ -69,7 +69,7 @@ async fn revoke_many(cluster: &Cluster, database: &Database<'_>, verifiers: &[Ar
          SELECT 'session', gen_random_uuid()::text, now_s - number % 300, now_s + 3600
            FROM generate_series(1, {REVOKED}) AS number, (SELECT extract(epoch FROM now())::bigint AS now_s) AS clock"
     ));
-    // Replicas look back a minute each time; what is older they read when they start.
+    // Replicas read the last minute with each poll; they read older entries at start.
     for number in 0..cluster.replicas().len() {
         cluster.restart(number).await;
     }
@@ -84,8 +84,8 @@ async fn revoke_many(cluster: &Cluster, database: &Database<'_>, verifiers: &[Ar
     (number(after) - number(before)) / 1024.0 / number(verifiers.len())
 }
 
-/// The bytes in use in this process, in a quiet moment: documents that are just being read would be counted,
-/// too.
+/// The allocated bytes of this process, measured when it is idle, because documents in transit would be
+/// counted, too.
 async fn heap() -> usize {
     let mut least = usize::MAX;
     for _ in 0..30 {
@@ -96,7 +96,7 @@ async fn heap() -> usize {
     least
 }
 
-/// How long the slowest replica takes for a document with everything in it.
+/// The time of the slowest replica for a complete document.
 async fn slowest_document(cluster: &Cluster) -> Duration {
     let mut slowest = Duration::ZERO;
     for replica in cluster.replicas().iter().cycle().take(9) {
@@ -116,7 +116,7 @@ async fn log_in(run: &Run, cluster: &Cluster, user: &str) -> Tokens {
     .await
 }
 
-/// Ends a session and counts how long each verifier takes to refuse its token.
+/// Ends a session and measures the time until each verifier refuses its token.
 async fn end_everywhere(
     run: &Run,
     cluster: &Cluster,
@@ -145,8 +145,8 @@ async fn end_everywhere(
     }
 }
 
-/// A verifier whose way to the replicas swallows everything: it says how stale it is, and learns what it
-/// missed.
+/// A verifier whose connection to the replicas drops everything: it reports its staleness, and catches up
+/// afterwards.
 async fn cut_off(run: &Run, cluster: &Cluster, user: &str) {
     let lasting = Duration::from_secs(run.size.pick(6, 60));
     let way = Balancer::start().await;

@@ -1,4 +1,5 @@
-//! R14: the release before and this one side by side on one database, under load: up, down, and up again.
+//! R14: the previous release and this one side by side on one database, under load: upgrade, downgrade, and
+//! upgrade again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ pub(super) async fn play(run: &mut Run) {
     let full = Rates { logins: 10, refreshes: 100, verifies: 1000, logouts: 5 };
     let rates = run.size.pick(short, full);
     run.bounds.reach = REACH_WHEN_CUT;
-    // Lives of some seconds are all warm-up: each thread that hashes keeps the 19 MiB of its last password.
+    // Processes of some seconds are still in warm-up: each hashing thread keeps the 19 MiB of its last
+    // password.
     run.bounds.rss_growth_kib = 64 * 1024;
     let (old, new) = (process::previous("auth-service"), service());
 
@@ -34,8 +36,7 @@ pub(super) async fn play(run: &mut Run) {
     run.watch(&cluster);
     traffic.watch_keys(&cluster, &run.ledger, &[0, 1, 2]);
     let (began, mut confirmed) = (clock::instant(), Confirmed::default());
-    // The first new replica migrates under the eyes of the old ones, and the old ones start again on the new
-    // schema.
+    // The first new replica migrates while the old ones run, and the old ones restart on the new schema.
     for (name, program) in [("this release", &new), ("the one before", &old), ("this release", &new)] {
         roll(run, &cluster, name, program, mixed, &mut confirmed).await;
     }
@@ -58,7 +59,7 @@ async fn roll(
     confirmed: &mut Confirmed,
 ) {
     for number in 0..REPLICAS {
-        // What one release confirmed just before it ended, the other must find.
+        // The writes that one release confirmed just before its end must exist for the other.
         confirmed.make_at(run, cluster, number).await;
         run.ledger.deed(format!("replica {number} becomes {name}"));
         cluster.replace(number, program).await;
@@ -66,8 +67,8 @@ async fn roll(
     }
 }
 
-/// Three replicas start at once: on an empty database, and on what the release before has left. Each time one
-/// of them migrates.
+/// Three replicas start together: on an empty database, and on a database of the previous release. Each time,
+/// one of them migrates.
 async fn migrate_once(ledger: &Ledger, old: &Path, new: &Path) {
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(plan(database.url()).program(old.to_owned())).await;
@@ -83,7 +84,7 @@ async fn migrate_once(ledger: &Ledger, old: &Path, new: &Path) {
     }
 }
 
-/// How many migrations there are, and how many transactions wrote them.
+/// The number of migrations, and of the transactions that wrote them.
 fn migrations(database: &Database<'_>) -> (i64, i64) {
     let answer = database.query("SELECT count(*), count(DISTINCT xmin::text) FROM schema_migrations");
     let (rows, writers) = answer.trim().split_once('|').expect("two columns");

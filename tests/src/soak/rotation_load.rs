@@ -15,15 +15,15 @@ use crate::postgres::Postgres;
 use crate::wait;
 
 const VERIFIERS: usize = 50;
-/// A rotation takes as long as a key is announced ahead, and a moment until a replica notices that the next
-/// is due.
+/// The duration of a rotation: `publish_ahead`, plus a moment until a replica detects that the next one is
+/// due.
 const ROTATION: Duration = Duration::from_millis(5500);
 /// `jwks_max_age` of the plan.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 pub(super) async fn play(run: &mut Run) {
     let (rotations, rates) = figures(run.size);
-    // ¾ of 5 s: as much as caches may need.
+    // ¾ of 5 s: the maximum for caches.
     run.bounds.lead = Duration::from_millis(3750);
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(hurried(plan(database.url()))).await);

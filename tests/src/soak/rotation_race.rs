@@ -1,5 +1,5 @@
-//! R15: fifty operators at three replicas ask for a rotation at the moment in which the replicas' own jobs
-//! find one due.
+//! R15: fifty operators at three replicas request a rotation at the moment in which one is due for the
+//! replicas' jobs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) async fn play(run: &mut Run) {
     let (mut by_operators, mut announced) = (0_u32, BTreeSet::new());
     for _ in 0..rounds {
         let newest = newest(&cluster).await;
-        // One login for all, and before: a token is good at every replica.
+        // One login for all, before the race: a token is valid at every replica.
         let admin = cluster.admin_at(0).await;
         activation(&newest).await;
         let won = race(&cluster, &admin, &run.ledger).await;
@@ -55,7 +55,7 @@ pub(super) async fn play(run: &mut Run) {
     run.at_least("rounds that an operator won", f64::from(by_operators), f64::from(rounds) * 0.1, "");
 }
 
-/// The generations that were announced in answer to fifty calls in parallel.
+/// The generations announced by fifty parallel calls.
 async fn race(cluster: &Cluster, admin: &Client, ledger: &Ledger) -> Vec<i64> {
     let mut calls = JoinSet::new();
     for operator in 0..OPERATORS {
@@ -87,7 +87,7 @@ async fn newest(cluster: &Cluster) -> Key {
     keys::all(&cluster.admin_at(0).await).await.pop().expect("a key")
 }
 
-/// Waits for the second in which `key` begins to sign and its successor may be announced.
+/// Waits for the second in which `key` starts to sign and its successor may be announced.
 async fn activation(key: &Key) {
     let at = Duration::from_secs(key.activates_at.try_into().expect("after 1970"));
     wait::let_pass(at.saturating_sub(clock::since_epoch())).await;

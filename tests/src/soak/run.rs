@@ -1,4 +1,4 @@
-//! One run of a scenario: what it draws from, writes to, and is measured by.
+//! One run of a scenario: its random choices, ledger and measurements.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,25 +18,24 @@ use crate::process;
 use crate::random::Random;
 
 const SAMPLE_PERIOD: Duration = Duration::from_millis(500);
-/// The driver may be short of sessions for this share of the calls; with more, its load is not what the
-/// scenario says.
+/// The maximum share of calls that the driver may skip for lack of sessions; with more, the load is not that
+/// of the scenario.
 const MOST_SHORT_PERCENT: f64 = 2.0;
 
-/// Given to a scenario, which fills it.
+/// The state of a run, which the scenario fills.
 #[derive(Debug)]
 pub struct Run {
     /// Short or full.
     pub size: Size,
-    /// Decides everything that is left to chance.
+    /// The source of all random choices.
     pub random: Random,
-    /// What the checkers will read.
+    /// The input of the checkers.
     pub ledger: Arc<Ledger>,
-    /// What the checkers will allow.
+    /// The tolerances of the checkers.
     pub bounds: Bounds,
-    /// Of the due calls of each kind, how many must have succeeded: a run in which nothing happened proves
-    /// nothing.
+    /// The minimum share of successful calls of each kind: a run without events proves nothing.
     pub least_ok_percent: f64,
-    /// Of the tokens that were checked, how many must have been accepted; some are past their end on purpose.
+    /// The minimum share of accepted tokens; some are checked after their expiry on purpose.
     pub least_accepted_percent: f64,
     watch: Load,
     seed: u64,
@@ -47,7 +46,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run whose chances `seed` decides, and whose ledger is kept in `folder` if there is one.
+    /// A run with this seed, whose ledger is kept in `folder` if there is one.
     pub fn new(size: Size, seed: u64, folder: Option<&Path>) -> Self {
         let ledger = folder.map_or_else(Ledger::default, |folder| Ledger::at(&folder.join("ledger.jsonl")));
         Self {
@@ -73,7 +72,7 @@ impl Run {
         tally
     }
 
-    /// What the newest tally of this name has counted.
+    /// The counts of the newest tally of this name.
     pub fn counts(&self, name: &str) -> Counts {
         let counts = self.tallies.iter().rev().map(|tally| tally.counts());
         counts.into_iter().find(|counts| counts.name == name).unwrap_or_default()
@@ -94,8 +93,7 @@ impl Run {
         self.at_most(name, took.as_secs_f64(), limit.as_secs_f64(), "s");
     }
 
-    /// Of all calls over HTTP counted so far, at most this share may fail, and only in ways that a client
-    /// tries again after.
+    /// Checks that at most this share of all HTTP calls so far failed, and only in ways that clients retry.
     pub fn few_failures(&mut self, most_percent: f64) {
         self.only_harmless_failures(&[]);
         let counts = self.counts_over_http();
@@ -104,7 +102,7 @@ impl Run {
         self.at_most("calls that failed", percent(failed, due), most_percent, "%");
     }
 
-    /// Calls may only fail because nobody was there to answer, or in one of the ways in `besides`.
+    /// Checks that calls failed only because no replica was available, or in one of the ways in `besides`.
     pub fn only_harmless_failures(&mut self, besides: &[&str]) {
         const HARMLESS: [&str; 5] = ["502", "503", "503 of the proxy", "504", "reset"];
         let counts = self.counts_over_http();
@@ -119,15 +117,14 @@ impl Run {
         counts.filter(|counts| counts.name != "verify").collect()
     }
 
-    /// Keys must have changed so often that each signed for `period`, in the time that passed. One rotation
-    /// in five may be missing.
+    /// Checks that keys changed every `period` during the elapsed time. One rotation in five may be missing.
     pub fn rotations(&mut self, passed: Duration, period: Duration) {
         let kids = number(Volume::of(&self.ledger.entries()).kids.len());
         let least = (0.8 * passed.as_secs_f64() / period.as_secs_f64()).ceil().max(2.0);
         self.at_least("keys that signed", kids, least, "");
     }
 
-    /// Looks at the memory and the open files of the replicas until the run is closed.
+    /// Samples the memory and the open files of the replicas until the run is closed.
     pub fn watch(&mut self, cluster: &Arc<Cluster>) {
         let (cluster, ledger) = (Arc::clone(cluster), Arc::clone(&self.ledger));
         self.watch.repeat(SAMPLE_PERIOD, move || {
@@ -136,8 +133,8 @@ impl Run {
         });
     }
 
-    /// Writes down what the service says in the end, its keys, and whether a replica died or panicked; and
-    /// asks whether anything has happened at all.
+    /// Records the service's final state, its keys, and crashes and panics of replicas; and checks that the
+    /// run was not trivial.
     pub async fn close(&mut self, cluster: &Cluster) {
         std::mem::take(&mut self.watch).stop().await;
         self.enough_happened();
@@ -161,7 +158,7 @@ impl Run {
             *of_kind = (of_kind.0 + counts.ok.count(), of_kind.1 + counts.short, of_kind.2 + counts.due());
         }
         for (name, (ok, _, due)) in &done {
-            // A check that was made is in order, whatever it said; what it said is in the ledger.
+            // Every completed check counts as a success; its result is in the ledger.
             let least = if name == "verify" { 90.0 } else { self.least_ok_percent };
             self.at_least(&format!("{name}: succeeded, of those due"), percent(*ok, *due), least, "%");
         }
@@ -194,7 +191,7 @@ impl Run {
     }
 }
 
-/// Writes down what each process uses.
+/// Records the resources of each process.
 pub(super) fn sample(cluster: &Cluster, ledger: &Ledger) {
     for replica in cluster.replicas() {
         let process = replica.id();
@@ -211,12 +208,12 @@ fn percent(part: u64, whole: u64) -> f64 {
     percent
 }
 
-/// A small count, as figures are.
+/// A small count as a figure.
 pub(super) fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// Writes down each replica that has ended although nobody had asked it to.
+/// Records each replica that has ended unexpectedly.
 pub(super) fn note_deaths(cluster: &Cluster, ledger: &Ledger) {
     for replica in cluster.replicas().iter().filter(|replica| !replica.is_running()) {
         ledger.note(Outcome::Ok, Call::Died(format!("replica {} ended", replica.number())));

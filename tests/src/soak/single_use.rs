@@ -1,7 +1,7 @@
-//! R7: one refresh token shown 64 times in parallel, while replicas stop for 100 ms and the proxy loses
-//! answers.
+//! R7: one refresh token presented 64 times in parallel, while replicas pause for 100 ms and the proxy loses
+//! responses.
 //!
-//! Then, on the same sessions: a client that comes back late is let in, and of two holders neither goes on.
+//! Then, on the same sessions: a late client recovers, and of two holders neither continues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::wait;
 
 const PARALLEL: usize = 64;
 const GRACE: Duration = Duration::from_secs(10);
-/// One answer in twenty is lost.
+/// One response in twenty is lost.
 const LOST: Share = Share::OneIn(20);
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,7 +59,7 @@ pub(super) async fn play(run: &mut Run) {
     }
     pauses.stop().await;
     cluster.balancer().behave();
-    // Everything was within the grace, so there is one successor to each token, strictly.
+    // All calls were within the grace, so each token has exactly one successor.
     for fork in forks(&run.ledger.entries()) {
         run.ledger.failed(fork);
     }
@@ -73,7 +73,7 @@ pub(super) async fn play(run: &mut Run) {
     run.at_least("sessions ended by reuse", number(ended), number(stolen.len()), "");
 }
 
-/// Stops any of the replicas for a moment, several times a second.
+/// Pauses a random replica for a moment, several times a second.
 fn pauses(cluster: &Arc<Cluster>, random: &Random) -> Load {
     let (cluster, random) = (Arc::clone(cluster), Arc::new(Random::from_seed(random.next())));
     let mut pauses = Load::default();
@@ -111,7 +111,7 @@ impl Racers {
         callers.join_all().await
     }
 
-    /// The one successor. A call without an answer is made again, and gets the same.
+    /// The one successor. A call without a response is repeated, and gets the same.
     async fn successor(&self, shown: &Tokens, answers: Vec<Result<Answer, Lost>>) -> Tokens {
         let was_lost = answers.iter().any(Result::is_err);
         let first = answers.into_iter().flatten().find_map(|answer| answer.find_tokens());
@@ -124,8 +124,8 @@ impl Racers {
         .await
     }
 
-    /// The answer went missing, and the client comes back after the grace: it gets another token and goes on,
-    /// and the lost one is void. Answers for how many that is so.
+    /// The response is lost, and the client retries after the grace: it gets another token and continues, and
+    /// the lost one is void. Returns the number of sessions for which this holds.
     async fn come_back_late(&self, sessions: &[Tokens]) -> usize {
         let mut lost = Vec::new();
         for shown in sessions {
@@ -145,8 +145,8 @@ impl Racers {
         found
     }
 
-    /// A thief shows a token that the client has moved past, after the grace: the session is over for both.
-    /// Answers for how many that is so.
+    /// A thief presents a replaced token after the grace: the session ends for both. Returns the number of
+    /// sessions for which this holds.
     async fn are_stolen(&self, sessions: &[Tokens]) -> usize {
         let mut newest = Vec::new();
         for stolen in sessions {

@@ -1,4 +1,4 @@
-//! R19: clients that send a byte a second and clients that send far too much, beside ordinary ones.
+//! R19: clients that send a byte a second, and clients that send far too much, together with ordinary ones.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use crate::rude;
 use crate::wait;
 
 const RATES: Rates = Rates { logins: 2, refreshes: 50, verifies: 200, logouts: 1 };
-/// After this long a slow client must be gone.
+/// A slow client must be disconnected after this time.
 const LONGEST_LIFE: Duration = Duration::from_secs(15);
-/// A percentile of few calls on a small machine is not exact to the millisecond.
+/// The tolerance of a percentile of few calls on a small machine.
 const LEAST_P99: Duration = Duration::from_millis(50);
 const MOST_KIB: u64 = 64 * 1024;
 const TOO_MUCH: usize = 16 * 1024 * 1024;
-/// How long the slow clients take to come.
+/// The time in which the slow clients connect.
 const OPENING: Duration = Duration::from_secs(2);
 const GREEDY: u32 = 12;
 const GREEDY_EVERY: Duration = Duration::from_millis(500);
 
-/// How a client is slow. Its first bytes, and the one it repeats.
+/// The behaviour of a slow client: its first bytes, and the one that it repeats.
 const SLOW: [(&str, u8); 3] = [
     ("GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ", b'a'),
     (
@@ -56,8 +56,8 @@ pub(super) async fn play(run: &mut Run) {
     let memory_before = most_memory(&run.ledger.entries());
 
     run.watch(&cluster);
-    // Nobody is refused while the siege begins, either; how long calls take counts when all of them are
-    // there.
+    // No call is refused while the slow clients connect, either; latencies count when all of them are
+    // connected.
     let traffic = Traffic::start(run, &clients, &verifiers, RATES);
     let siege = Siege::begin(&cluster, sockets);
     wait::let_pass(OPENING).await;
@@ -83,8 +83,8 @@ struct Siege {
 }
 
 impl Siege {
-    /// The slow ones come evenly spread over [`OPENING`], and so are the bytes that each sends every second:
-    /// clients that do not know of each other do not speak all in the same millisecond.
+    /// The slow ones connect evenly spread over [`OPENING`], and so do their bytes every second: independent
+    /// clients do not all send in the same millisecond.
     fn begin(cluster: &Cluster, sockets: usize) -> Self {
         let addresses: Vec<SocketAddr> =
             cluster.replicas().iter().map(|replica| replica.address("public")).collect();
@@ -109,7 +109,7 @@ impl Siege {
         Self { slow, greedy }
     }
 
-    /// Waits until all are gone, and returns how long the slow ones lived.
+    /// Waits until all are disconnected, and returns how long the slow ones were connected.
     async fn end(self) -> Histogram {
         let mut lives = Histogram::default();
         self.slow.join_all().await.into_iter().for_each(|life| lives.record(life));
@@ -130,7 +130,7 @@ async fn trickle(address: SocketAddr, start: &str, drop: u8) -> Duration {
         }
         next = vec![drop];
         let heard = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut buffer)).await;
-        // The end, or a reset; an answer is read and the end waited for.
+        // The end, or a reset; a response is read until the end.
         if matches!(heard, Ok(Ok(0) | Err(_))) {
             break;
         }
@@ -151,11 +151,11 @@ fn flood() -> Vec<u8> {
 /// Sends it; it must be refused.
 async fn pour(address: SocketAddr, flood: &[u8]) {
     let reply = rude::send(address, flood).await;
-    // The service may close before it has been heard.
+    // The service may close before the request is complete.
     assert!(matches!(reply.status, None | Some(413)), "{reply:?}");
 }
 
-/// The most that one replica has used.
+/// The maximum memory of one replica.
 fn most_memory(entries: &[Entry]) -> u64 {
     let used = entries.iter().filter_map(|entry| match entry.call {
         Call::Process { rss_kib, .. } => Some(rss_kib),

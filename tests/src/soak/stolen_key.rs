@@ -1,4 +1,4 @@
-//! R6: the key that signs is in other hands, again and again, and twenty verifiers listen.
+//! R6: the active key is stolen repeatedly, with twenty connected verifiers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::wait;
 
 const VERIFIERS: usize = 20;
 const RATES: Rates = Rates { logins: 2, refreshes: 25, verifies: 400, logouts: 1 };
-/// How exactly the moment of a refusal is told.
+/// The resolution of the measured time of a refusal.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// A heartbeat of the feed, and 5 s.
 const LONGEST_REACH: Duration = Duration::from_secs(2 + 5);
@@ -25,7 +25,7 @@ const LONGEST_REACH: Duration = Duration::from_secs(2 + 5);
 pub(super) async fn play(run: &mut Run) {
     let compromises = run.size.pick(3, 15);
     run.bounds.reach = LONGEST_REACH;
-    // Each theft takes all tokens that are out.
+    // Each theft invalidates all current tokens.
     run.least_accepted_percent = 10.0;
     let database = Postgres::shared().create_database();
     let cluster = Arc::new(Cluster::start(plan(database.url())).await);
@@ -61,7 +61,7 @@ pub(super) async fn play(run: &mut Run) {
     run.within("p50 of that", reach.percentile(50.0), Duration::from_secs(1));
 }
 
-/// Says at any of `replicas` that the key is in other hands.
+/// Reports the key as compromised at any of `replicas`.
 pub(super) async fn compromise(run: &Run, cluster: &Cluster, replicas: &[usize], kid: &str) {
     let admin = cluster.admin_at(replicas[run.random.below(replicas.len())]).await;
     let sent = clock::since_epoch();

@@ -1,4 +1,4 @@
-//! What the clients of a cluster do all day: log in, refresh, check tokens, log out.
+//! The usual calls of a cluster's clients: log in, refresh, check tokens, log out.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,24 +17,24 @@ use crate::load::Load;
 use crate::random::Random;
 use crate::wait;
 
-/// Sessions that are kept going; beyond that, the one that was longest unused is forgotten.
+/// The maximum number of sessions; beyond it, the least recently used one is dropped.
 const MOST_SESSIONS: usize = 1000;
 const USERS: usize = 20;
 const WATCH_PERIOD: Duration = Duration::from_millis(200);
-/// So long every refresh may be without an answer before the clients are short of sessions.
+/// How long all refreshes may be without a response before the clients run out of sessions.
 const LONGEST_STALL: u32 = 5;
-/// Logins at a time when the clients start.
+/// Parallel logins when the clients start.
 const FIRST_LOGINS: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the end of a session may remain unknown to a verifier that says that it hears the feed, where the
-/// feed is taken away: it says so until it has heard nothing for 3 s, and what it hears may be 1 s old.
+/// How long the end of a session may be unknown to a verifier that reports itself as connected, after the
+/// feed is cut: it reports this until it has received nothing for 3 s, and received data may be 1 s old.
 pub(super) const REACH_WHEN_CUT: Duration = Duration::from_secs(4);
 
 /// `key_rotation_period` of [`plan`].
 pub(super) const SIGNS_FOR: Duration = Duration::from_secs(10);
 
-/// How often each thing is done, per second.
+/// The rates of the calls per second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rates {
     pub(super) logins: u32,
@@ -43,7 +43,7 @@ pub(super) struct Rates {
     pub(super) logouts: u32,
 }
 
-/// Everything one client application needs; shared by its calls.
+/// The state of one client application, shared by its calls.
 #[derive(Debug)]
 pub(super) struct Clients {
     client: Client,
@@ -53,20 +53,19 @@ pub(super) struct Clients {
     password: &'static str,
     random: Random,
     living: Mutex<VecDeque<Tokens>>,
-    /// Those for whose end there was no answer.
+    /// Sessions whose logout got no response.
     doubtful: Mutex<VecDeque<Tokens>>,
     ended: Mutex<VecDeque<Tokens>>,
 }
 
-/// Calls that go on until they are stopped.
+/// Running calls; they continue until they are stopped.
 #[derive(Debug)]
 pub(super) struct Traffic {
     load: Load,
     pub(super) clients: Arc<Clients>,
 }
 
-/// A plan for three replicas, with keys and tokens that live for seconds, and as many sessions a user as
-/// clients like.
+/// A plan for three replicas, with keys and tokens that live for seconds, and unlimited sessions per user.
 pub(super) fn plan(database_url: impl Into<String>) -> Plan {
     Plan::new(3, database_url)
         .keys_of_seconds()
@@ -74,7 +73,7 @@ pub(super) fn plan(database_url: impl Into<String>) -> Plan {
         .set("max_sessions_per_user", "0")
 }
 
-/// Keys that are announced 5 s before they sign, and followed as soon as they do.
+/// Keys that are announced 5 s before they sign, with a successor announced as soon as they sign.
 ///
 /// It obeys K1: ¾ × 5 s ≥ 1 s max-age + 1 s stale-while-revalidate at most + 0.1 s poll + 2 × 1 s clock
 /// bound.
@@ -85,7 +84,7 @@ pub(super) fn hurried(plan: Plan) -> Plan {
         .set("jwks_max_age", "1s")
 }
 
-/// So many verifiers that trust the cluster.
+/// This many verifiers that trust the cluster.
 pub(super) async fn verifiers(count: usize, cluster: &Cluster) -> Vec<Arc<verifier::Verifier>> {
     let mut verifiers = Vec::new();
     for _ in 0..count {
@@ -95,7 +94,7 @@ pub(super) async fn verifiers(count: usize, cluster: &Cluster) -> Vec<Arc<verifi
 }
 
 impl Clients {
-    /// Makes users, and so many sessions as calls at `rates` need.
+    /// Creates users, and as many sessions as calls at `rates` need.
     pub(super) async fn start(run: &Run, cluster: &Cluster, rates: Rates) -> Arc<Self> {
         let users = cluster.create_users("client", USERS, &["ping"]).await;
         let clients = Arc::new(Self {
@@ -119,7 +118,7 @@ impl Clients {
         clients
     }
 
-    /// Their names.
+    /// The names of the users.
     pub(super) fn users(&self) -> &[String] {
         &self.users
     }
@@ -140,7 +139,7 @@ impl Clients {
         Outcome::kind(&answer)
     }
 
-    /// Refreshes the session that was longest unused. Without an answer the same token is shown again.
+    /// Refreshes the least recently used session. Without a response, the same token is presented again.
     pub(super) async fn refresh(&self) -> Result<(), String> {
         let Some(shown) = lock(&self.living).pop_front() else { return Err(SHORTAGE.to_owned()) };
         let answer = self.ledger.refresh(&self.client, &shown).await;
@@ -148,13 +147,13 @@ impl Clients {
         match (tokens, Outcome::of(&answer)) {
             (Some(tokens), _) => self.keep(tokens),
             (None, Outcome::Info(_)) => self.show_again(shown),
-            // Refused: the checkers will ask whether it should have been.
+            // Refused: the checkers decide whether this is correct.
             (None, _) => {}
         }
         Outcome::kind(&answer)
     }
 
-    /// Ends a session. Without an answer the same is asked again, next time.
+    /// Ends a session. Without a response, the next call repeats it.
     pub(super) async fn log_out(&self) -> Result<(), String> {
         self.log_out_at(&self.client).await
     }
@@ -171,16 +170,16 @@ impl Clients {
         Outcome::kind(&answer)
     }
 
-    /// Shows the refresh token of a session that has ended, which must be refused.
+    /// Presents the refresh token of an ended session, which must be refused.
     pub(super) async fn show_ended(&self) -> Result<(), String> {
         let Some(shown) = lock(&self.ended).pop_front() else { return Ok(()) };
         let answer = self.ledger.refresh(&self.client, &shown).await;
         lock(&self.ended).push_back(shown);
-        // Whether it was accepted is for the checkers to say.
+        // The checkers judge the result.
         if matches!(Outcome::of(&answer), Outcome::Info(_)) { Outcome::kind(&answer) } else { Ok(()) }
     }
 
-    /// Shows the refresh tokens of ended sessions once more, and takes up all living ones.
+    /// Presents the refresh tokens of ended sessions once more, and refreshes all live ones.
     pub(super) async fn look_back(&self) {
         let ended: Vec<Tokens> = lock(&self.ended).drain(..).collect();
         for shown in ended.iter().rev().take(100) {
@@ -190,14 +189,15 @@ impl Clients {
         for shown in living.iter().rev().take(100) {
             wait::until("a session goes on", TIMEOUT, async || {
                 let answer = self.ledger.refresh(&self.client, shown).await;
-                // Whether a refusal is right is for the checkers to say.
+                // The checkers judge a refusal.
                 (!matches!(Outcome::of(&answer), Outcome::Info(_))).then_some(())
             })
             .await;
         }
     }
 
-    /// At once, as a client that waits for the answer does, or long after, as one does that was in a tunnel.
+    /// Retries immediately, like a client that waits for the response, or much later, like one that was
+    /// offline.
     fn show_again(&self, shown: Tokens) {
         let mut living = lock(&self.living);
         if self.random.below(2) == 0 { living.push_front(shown) } else { living.push_back(shown) }
@@ -237,7 +237,7 @@ impl Traffic {
         Self { load, clients: Arc::clone(clients) }
     }
 
-    /// Also looks at the key set of each of `replicas` several times a second.
+    /// Also reads the key set of each of `replicas` several times a second.
     pub(super) fn watch_keys(&mut self, cluster: &Cluster, ledger: &Arc<Ledger>, replicas: &[usize]) {
         for &replica in replicas {
             let (client, ledger) = (cluster.client().at_replica(replica), Arc::clone(ledger));
@@ -254,12 +254,12 @@ impl Traffic {
         }
     }
 
-    /// Stops and waits for what is under way.
+    /// Stops and waits for calls in flight.
     pub(super) async fn pause(self) {
         self.load.stop().await;
     }
 
-    /// Stops, waits for what is under way, and looks once more at what was ended and at what must go on.
+    /// Stops, waits for calls in flight, and checks all ended and live sessions once more.
     pub(super) async fn stop(self) {
         self.load.stop().await;
         self.clients.look_back().await;

@@ -15,7 +15,7 @@ const REPLICAS: usize = 3;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_replica_returns_correct_responses() {
     let database = Postgres::shared().create_database();
-    // No rotation but the one we ask for.
+    // No rotation except the one requested by the test.
     let plan = Plan::new(REPLICAS, database.url()).keys_of_seconds().set("key_rotation_period", "1h");
     let cluster = Cluster::start(plan).await;
     let servers =
@@ -35,7 +35,7 @@ async fn every_replica_returns_correct_responses() {
         assert_eq!(second.session, first.session);
         assert_ne!(second.refresh, first.refresh);
 
-        // Every resource server takes both tokens, every replica knows the user.
+        // Every resource server accepts both tokens, and every replica knows the user.
         for token in [&first.access, &second.access] {
             for server in &servers {
                 ping(server, token).await.assert_status(StatusCode::OK);
@@ -51,7 +51,7 @@ async fn every_replica_returns_correct_responses() {
 
         if turn == 0 {
             rotate_everywhere(&cluster, (elsewhere + 1) % REPLICAS).await;
-            // The successor signs at every replica, and nobody refuses it or its predecessor.
+            // The successor signs at every replica, and its tokens and those of its predecessor are accepted.
             let old = Peek::into(&second.access).kid;
             let mut newest = second.clone();
             for replica in 0..REPLICAS {
@@ -108,7 +108,8 @@ async fn user_created_at_one_replica_logs_in_and_is_disabled_at_all() {
     }
 }
 
-/// One replica announces a key; the others know immediately that a rotation is pending, and all publish both keys.
+/// One replica announces a key; the others know immediately that a rotation is pending, and all publish both
+/// keys.
 async fn rotate_everywhere(cluster: &Cluster, replica: usize) {
     let rotated = cluster.admin_at(replica).await.rotate().await.expect("an answer");
     rotated.assert_status(StatusCode::CREATED);
@@ -137,7 +138,7 @@ async fn logout_is_seen_everywhere(cluster: &Cluster, refresh: &str, access: &st
         assert_eq!(refused.assert_status(StatusCode::UNAUTHORIZED).code(), "invalid_refresh_token");
         let me = at(cluster, replica).with_bearer(access).me().await.expect("an answer");
         assert_eq!(me.assert_status(StatusCode::UNAUTHORIZED).code(), "invalid_token");
-        // Done twice, it is still done.
+        // Repeating it succeeds.
         let again = at(cluster, replica).logout(refresh).await.expect("an answer");
         again.assert_status(StatusCode::NO_CONTENT);
     }
@@ -156,7 +157,8 @@ async fn refusals_are_right(cluster: &Cluster, server: &ResourceServer, without_
     forged.assert_status(StatusCode::UNAUTHORIZED);
     assert!(forged.header(header::WWW_AUTHENTICATE).contains("invalid_token"), "{forged}");
 
-    // A token for the admin API is no token for a resource server, and the other way round.
+    // A resource server refuses tokens for the admin API, and the admin API refuses tokens for a resource
+    // server.
     let admin = cluster.client().login_for(ADMIN_AUDIENCE, ADMIN, cluster.admin_password()).await;
     let admin_token = admin.expect("an answer").tokens().access;
     ping(server, &admin_token).await.assert_status(StatusCode::UNAUTHORIZED);

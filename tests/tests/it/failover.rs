@@ -17,7 +17,8 @@ use tokio::sync::{Mutex, oneshot};
 
 const REPLICAS: usize = 3;
 const SESSIONS: usize = 16;
-/// So many logouts are acknowledged before the primary dies; the others are under way or still to come.
+/// The number of logouts that are acknowledged before the primary dies; the others are in flight or follow
+/// later.
 const ENOUGH: usize = 4;
 const LONGEST_RECOVERY: Duration = Duration::from_secs(5);
 
@@ -47,7 +48,7 @@ async fn promoted_standby_has_every_acknowledged_write() {
     }
     wait::let_pass(Duration::from_secs(1)).await;
 
-    // In the midst of logouts.
+    // During the logouts.
     let (enough, wait_for_some) = oneshot::channel();
     let crash = tokio::spawn(async move {
         wait_for_some.await.expect("some logouts are acknowledged");
@@ -56,7 +57,7 @@ async fn promoted_standby_has_every_acknowledged_write() {
     });
     let ended = log_out(&cluster, to_end, enough).await;
     let postgres = crash.await.expect("it was stopped");
-    // By now connections lead to the standby, which only reads.
+    // Now connections lead to the standby, which is read-only.
     standby_only_reads(&cluster, &sessions).await;
     tokio::task::block_in_place(|| {
         proxy.fence();
@@ -84,14 +85,14 @@ async fn promoted_standby_has_every_acknowledged_write() {
     checkers::assert_hold(&ledger.entries(), &Bounds::default());
 }
 
-/// A primary that was demoted goes on answering, and says no to whatever writes.
+/// A demoted primary still responds, but refuses writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_leaves_a_read_only_database_server() {
     let postgres = Postgres::start();
     let database = postgres.create_database();
     let cluster = Cluster::start(Plan::new(1, database.url())).await;
     let users = cluster.create_users("read", 1, &["ping"]).await;
-    // Holds for connections that are opened from now on, for as long as they live.
+    // Applies to connections that are opened from now on.
     database.query("ALTER ROLE auth SET default_transaction_read_only = on");
     database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'auth'");
     let client = cluster.client();
@@ -113,7 +114,8 @@ async fn refresh_once(session: Arc<Mutex<Session>>, ledger: Arc<Ledger>) {
     }
 }
 
-/// Ends sessions one after another, as long as it works, and says when [`ENOUGH`] have ended. Returns those whose end was acknowledged.
+/// Ends sessions one after another while this succeeds, and signals when [`ENOUGH`] have ended. Returns the
+/// sessions with an acknowledged end.
 async fn log_out(cluster: &Cluster, sessions: Vec<Tokens>, enough: oneshot::Sender<()>) -> Vec<Tokens> {
     let (mut ended, mut enough) = (Vec::new(), Some(enough));
     for tokens in sessions {
@@ -131,7 +133,7 @@ async fn log_out(cluster: &Cluster, sessions: Vec<Tokens>, enough: oneshot::Send
     ended
 }
 
-/// Waits until a replica has been told so by the standby itself.
+/// Waits until a replica has received this error from the standby.
 async fn standby_only_reads(cluster: &Cluster, sessions: &[Arc<Mutex<Session>>]) {
     wait::until("a replica is connected to the standby", Duration::from_secs(20), async || {
         let shown = sessions[0].lock().await.tokens().refresh.clone();

@@ -1,4 +1,4 @@
-//! A stranger starts the binary in an empty folder, with nothing configured but free ports.
+//! A new user starts the binary in an empty folder, with only free ports configured.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +26,7 @@ async fn first_start_on_a_terminal_prints_a_password_and_working_commands() {
     let public = first.listens().await;
     let shown = first.output();
 
-    // Both hold secrets: keys, and hashes of passwords.
+    // Both contain secrets: keys, and password hashes.
     assert_eq!(mode(&home.join("data/master.key")), 0o600);
     assert_eq!(mode(&home.join("data/auth.db")), 0o600);
     assert!(first.address("admin").is_some(), "{shown}");
@@ -64,7 +64,7 @@ async fn first_start_without_a_terminal_keeps_the_password_out_of_the_log() {
     let mut first = Run::plain(&home, "first");
     let public = first.listens().await;
     let shown = first.output();
-    // The path of a file is printed; the file is ours alone and holds the password.
+    // The path of a file is printed; only the owner can read the file, which contains the password.
     let file = shown
         .split(|c: char| c.is_whitespace() || "\"',`()".contains(c))
         .map(|word| home.join(word.trim_end_matches(['.', ':'])))
@@ -87,7 +87,8 @@ async fn interrupted_service_finishes_requests_in_flight() {
     let mut run = Run::plain(&home, "run");
     let client = Client::new(&run.listens().await);
     client.get("/livez").await.expect("an answer").assert_status(StatusCode::OK);
-    // More passwords than can be checked at once: when the first answer is there, the others are being worked on.
+    // More passwords than the service checks in parallel: after the first response, the others are still in
+    // flight.
     let mut logins = JoinSet::new();
     for number in 0..12 {
         let client = client.clone();
@@ -108,15 +109,17 @@ struct Run {
 }
 
 impl Run {
-    /// As from a shell script: output goes to a file.
+    /// Starts as from a shell script: the output goes to a file.
     fn plain(home: &Path, name: &str) -> Self {
         Self::start(Command::new(service()), home, name)
     }
 
-    /// As from a person's terminal. `script` holds the other end of it, and types what we write to its input.
+    /// Starts as from a user's terminal. `script` holds the other end and types the text written to its
+    /// input.
     fn on_terminal(home: &Path, name: &str) -> Self {
         let mut script = Command::new("script");
-        // A shell that stays in between would answer Ctrl-C itself, with status 130. Not every shell execs by itself.
+        // An intermediate shell would handle Ctrl-C itself, with status 130. Not every shell uses exec by
+        // itself.
         let exec = format!("exec '{}'", service().display());
         script
             .args(["--quiet", "--return", "--flush", "--command", &exec, "/dev/null"])
@@ -184,7 +187,7 @@ async fn logs_in(public: &str, password: &str) {
     login.assert_status(StatusCode::OK);
 }
 
-/// Runs the lines in one shell, as a person who pastes all of them.
+/// Runs the lines in one shell, as if pasted together.
 fn paste(home: &Path, lines: &[&str]) -> (ExitStatus, String) {
     let script = format!("set -e\n{}\n", lines.join("\n"));
     let output = Command::new("sh").args(["-c", &script]).current_dir(home).output().expect("a shell");

@@ -1,4 +1,4 @@
-//! An installation that has outgrown SQLite moves to PostgreSQL: users, sessions and keys go on.
+//! An installation moves from SQLite to PostgreSQL: users, sessions and keys survive.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -143,7 +143,7 @@ fn text(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream)).concat()
 }
 
-/// What a replica says that is started too early.
+/// The error of a replica that is started too early.
 fn serve(database: &str, cluster: &Cluster) -> String {
     let mut command = Command::new(service());
     command
@@ -163,7 +163,7 @@ async fn key_names(client: &Client) -> Vec<String> {
     names.map(|key| key["kid"].as_str().expect("a name").to_owned()).collect()
 }
 
-/// Thousands of users and sessions, as years would leave them, with ids in no order.
+/// Thousands of users and sessions, as after years, with unordered ids.
 async fn fill(file: &Path) {
     let mut connection = open(file).await;
     let sql = format!(

@@ -1,4 +1,4 @@
-//! The harness itself: what the scenarios rely on.
+//! Tests of the harness itself.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -89,7 +89,7 @@ async fn balancer_rotates_and_skips_stopped_replicas() {
         let answer = client.get("/x").await.expect("an answer");
         assert_ne!(answer.served_by(), Some(0));
     }
-    // A dead replica's turn goes to another one; a request it never got may be a POST.
+    // A dead replica's turn goes to another one, even for a POST, because the request was not delivered.
     balancer.set_backend(1, "127.0.0.1:1".parse().expect("an address"));
     for _ in 0..4 {
         let answer = client.post("/x", &serde_json::json!({})).await.expect("an answer");
@@ -97,7 +97,7 @@ async fn balancer_rotates_and_skips_stopped_replicas() {
     }
     stubs[2].is_ready.store(0, Ordering::Relaxed);
     wait::until("nobody is ready", Duration::from_secs(5), async || {
-        // Not ready is not dead: keys are served, and the one that is left may say no by itself.
+        // Not ready is not dead: keys are served, and the remaining replica refuses by itself.
         let keys = client.get("/.well-known/jwks.json").await.expect("an answer");
         (keys.served_by() == Some(2)).then_some(())
     })
@@ -139,7 +139,7 @@ struct Stub {
     is_ready: AtomicUsize,
 }
 
-/// A balancer before some servers that answer everything.
+/// A balancer in front of some servers that respond to everything.
 async fn balanced(count: usize) -> (Balancer, Vec<Arc<Stub>>) {
     let balancer = Balancer::start().await;
     let mut stubs = Vec::new();

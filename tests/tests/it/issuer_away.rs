@@ -1,4 +1,4 @@
-//! The whole of auth-service goes away and comes back on the same database.
+//! All replicas of auth-service stop and restart on the same database.
 
 use std::time::Duration;
 

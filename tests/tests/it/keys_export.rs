@@ -1,4 +1,4 @@
-//! `auth-service keys export`: a folder of PEM files for programs that know no JWKS, read here by OpenSSL.
+//! `auth-service keys export`: a folder of PEM files for programs without JWKS support, read here by OpenSSL.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use serde_json::json;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// One replica that keeps a chain of each algorithm, each for an audience of its own.
+/// One replica with a chain of each algorithm, each for its own audience.
 async fn all_algorithms() -> Cluster {
     let plan = Plan::new(1, "sqlite://data/auth.db")
         .keys_of_seconds()
@@ -28,7 +28,7 @@ async fn all_algorithms() -> Cluster {
     Cluster::start(plan).await
 }
 
-/// The names of the files that must be there.
+/// The names of the expected files.
 async fn published(client: &Client) -> BTreeSet<String> {
     let jwks = client.jwks().await.expect("an answer").json();
     let keys = jwks["keys"].as_array().expect("keys");
@@ -62,7 +62,7 @@ fn openssl_accepts(token: &str, algorithm: &str, pem: &Path, scratch: &Path) -> 
     output.status.success()
 }
 
-/// An ECDSA signature as OpenSSL wants it: a SEQUENCE of two INTEGERs. Both numbers have 32 bytes here.
+/// An ECDSA signature in the format of OpenSSL: a SEQUENCE of two INTEGERs. Both numbers have 32 bytes here.
 fn der(signature: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let number = &number[number.iter().take_while(|byte| **byte == 0).count()..];
@@ -99,7 +99,7 @@ async fn openssl_verifies_tokens_with_every_published_key() {
     assert_eq!(names(&pems).len(), 3);
 
     for (audience, algorithm) in [("es", "ES256"), ("ed", "EdDSA"), ("rs", "RS256")] {
-        // The chain of the first algorithm signs at once, the others were announced.
+        // The chain of the first algorithm signs immediately; the others are announced.
         let token = wait::until(&format!("{algorithm} signs"), TIMEOUT, async || {
             let login = client.login_for(audience, ADMIN, cluster.admin_password()).await.expect("an answer");
             let token = login.tokens().access;
@@ -132,7 +132,7 @@ async fn export_from_database_and_from_key_set_is_identical() {
         let content = |folder: &Path| fs::read_to_string(folder.join(name)).expect("the same name");
         assert_eq!(content(&from_database), content(&from_jwks));
     }
-    // A key set that cannot be read takes no file away.
+    // If the key set cannot be read, no file is removed.
     fs::write(&jwks, r#"{"keys":[]}"#).expect("a file");
     let refused =
         export(&from_jwks, &["--jwks", jwks.to_str().expect("a plain path")]).output().expect("it starts");
@@ -140,7 +140,7 @@ async fn export_from_database_and_from_key_set_is_identical() {
     assert_eq!(names(&from_jwks).len(), 3);
 }
 
-/// A process that follows, until dropped.
+/// A running `keys export --watch`, until dropped.
 struct Following {
     child: Child,
     home: PathBuf,
@@ -159,7 +159,7 @@ impl Following {
         Self { child, home }
     }
 
-    /// How often the command ran, and the files that it found the last time.
+    /// The number of runs of the command, and the files of the last run.
     fn runs(&self) -> (usize, BTreeSet<String>) {
         let lines = |name: &str| fs::read_to_string(self.home.join(name)).unwrap_or_default();
         (lines("runs").lines().count(), lines("seen").lines().map(str::to_owned).collect())
@@ -185,7 +185,7 @@ async fn withdrawn_key_is_removed_and_failed_command_is_retried() {
     wait::until("the command has run", TIMEOUT, async || (following.runs().0 == 1).then_some(())).await;
     assert_eq!((names(&following.home.join("pems")), following.runs().1), (first.clone(), first.clone()));
 
-    // The command fails from now on, and runs again after each look.
+    // The command fails from now on, and runs again after each poll.
     fs::write(following.home.join("broken"), "").expect("a file");
     let admin = cluster.admin_at(0).await;
     let stolen = first.first().expect("one key").trim_end_matches(".pem");
@@ -198,7 +198,7 @@ async fn withdrawn_key_is_removed_and_failed_command_is_retried() {
     assert_eq!(following.runs().1, second, "the command found the new file, and not the old one");
     fs::remove_file(following.home.join("broken")).expect("our own file");
 
-    // Nothing changes: it succeeds once more, and does not run again. Three looks show it.
+    // Nothing changes: the command succeeds once more, and does not run again during three polls.
     let repaired = following.runs().0;
     wait::let_pass(Duration::from_secs(4)).await;
     assert!(following.runs().0 <= repaired + 1, "{repaired}, then {}", following.runs().0);

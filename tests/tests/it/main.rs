@@ -1,6 +1,6 @@
-//! The end-to-end tests in one binary, a module a topic: linking is most of what such a binary costs to build.
+//! The end-to-end tests in one binary with a module per topic, because linking dominates the build time.
 //!
-//! `../reliability.rs` is a binary of its own: it counts what is allocated in its whole process.
+//! `../reliability.rs` is a separate binary, because it measures the allocations of its whole process.
 
 mod bad_input;
 mod cluster;
@@ -20,7 +20,7 @@ mod revocation_reach;
 mod rolling_restart;
 mod settings;
 
-/// Tests that keep every core busy hold this lock, so that only one of them runs at a time: front ends under load, races for
-/// a refresh token, messages that `live_service` must not lose, a queue of passwords. libtest starts as many tests at a time
-/// as there are cores, so a few others run beside it; they mostly wait.
+/// Tests that keep every core busy hold this lock, so that only one of them runs at a time: front ends under
+/// load, races for a refresh token, messages that `live_service` must not lose, a queue of passwords. libtest
+/// starts as many tests at a time as there are cores, so a few others run beside it; they mostly wait.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

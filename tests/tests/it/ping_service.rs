@@ -68,7 +68,7 @@ async fn stopping_replica_fails_no_request() {
         (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
-    // The balancer does not know yet, perhaps: what it sends is answered.
+    // The balancer may not know it yet: the replica still serves its requests.
     client.get("/ping").await.expect("it still listens").assert_status(StatusCode::OK);
     assert!(leaving.process().ended(Duration::from_secs(10)).await.success());
 
@@ -85,12 +85,12 @@ async fn stopping_replica_fails_no_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_without_keys_is_alive_and_not_ready() {
     let scene = Scene::set(&[]).await;
-    // Nobody listens there.
+    // No process listens there.
     let server = ResourceServer::start("http://127.0.0.1:9").await;
     let client = server.client(scene.token("ping"));
     client.get("/livez").await.expect("an answer").assert_status(StatusCode::OK);
     client.get("/readyz").await.expect("an answer").assert_status(StatusCode::SERVICE_UNAVAILABLE);
-    // It cannot tell whether a token is good, and does not call it bad.
+    // It cannot check a token, and does not report it as invalid.
     client.get("/ping").await.expect("an answer").assert_status(StatusCode::SERVICE_UNAVAILABLE);
 }
 

@@ -1,4 +1,4 @@
-//! The service behind PgBouncer in transaction mode, where no two statements need have the same connection.
+//! The service behind PgBouncer in transaction mode, where every statement may use another connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn cluster_works_through_a_transaction_pooler_and_survives_its_crash() {
             refresh_once(Arc::clone(&session), Arc::clone(&ledger))
         });
     }
-    // Long enough for a rotation by the clock: statements meet many connections of the server.
+    // Long enough for a scheduled rotation: statements use many connections of the server.
     let first = key_count(&cluster).await;
     wait::until("a key was announced", Duration::from_secs(30), async || {
         (key_count(&cluster).await > first).then_some(())
@@ -102,7 +102,7 @@ async fn revocation_reaches_a_verifier(cluster: &Cluster, ledger: &Arc<Ledger>, 
     .await;
 }
 
-/// Lines of a log that say that something is wrong.
+/// Log lines that report a problem.
 fn complaints(log: &str) -> String {
     let lines = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));
     lines.collect::<Vec<_>>().join("\n")

@@ -1,4 +1,4 @@
-//! One refresh token shown many times, late, and by two holders, at replicas that may disagree about the time.
+//! One refresh token presented many times, late, and by two holders, at replicas with different clocks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -47,7 +47,7 @@ async fn clocks_ten_seconds_apart_change_nothing() {
     late_clients_and_thieves(&cluster, &user, Duration::from_secs(3)).await;
 }
 
-/// In each round all callers show the same token in parallel, and all must get the same answer.
+/// In each round all callers present the same token in parallel, and all must get the same response.
 async fn race(cluster: &Cluster, user: &str, rounds: usize) {
     let mut current = log_in(cluster, user).await;
     for round in 0..rounds {
@@ -68,7 +68,7 @@ async fn race(cluster: &Cluster, user: &str, rounds: usize) {
 }
 
 async fn late_clients_and_thieves(cluster: &Cluster, user: &str, grace: Duration) {
-    // They wait most of the time, so they wait together.
+    // They mostly wait, so they run in parallel.
     tokio::join!(
         answer_lost_once(cluster, user, grace),
         answer_lost_again_and_again(cluster, user, grace),
@@ -78,7 +78,7 @@ async fn late_clients_and_thieves(cluster: &Cluster, user: &str, grace: Duration
     );
 }
 
-/// The answer went missing; the client comes back long after, at another replica.
+/// The response is lost; the client retries much later, at another replica.
 async fn answer_lost_once(cluster: &Cluster, user: &str, grace: Duration) {
     let first = log_in(cluster, user).await;
     let lost = refresh(cluster, 0, &first).await.tokens();
@@ -89,7 +89,7 @@ async fn answer_lost_once(cluster: &Cluster, user: &str, grace: Duration) {
     refresh(cluster, 2, &found).await.assert_status(StatusCode::OK);
 }
 
-/// Each answer goes missing, several times in a row; the first one that arrives goes on.
+/// Several responses in a row are lost; the client continues with the first one that arrives.
 async fn answer_lost_again_and_again(cluster: &Cluster, user: &str, grace: Duration) {
     let first = log_in(cluster, user).await;
     let mut lost = BTreeSet::new();
@@ -102,7 +102,7 @@ async fn answer_lost_again_and_again(cluster: &Cluster, user: &str, grace: Durat
     refresh(cluster, 2, &found).await.assert_status(StatusCode::OK);
 }
 
-/// A thief shows a token that the client has moved past: both are out.
+/// A thief presents a replaced token: the session ends for both.
 async fn token_moved_past(cluster: &Cluster, user: &str, grace: Duration) {
     let stolen = log_in(cluster, user).await;
     let second = refresh(cluster, 0, &stolen).await.tokens();
@@ -126,20 +126,20 @@ async fn late_duplicate(cluster: &Cluster, user: &str) {
     refresh(cluster, 0, &third).await.assert_status(StatusCode::OK);
 }
 
-/// Of two outstanding tokens one is shown; the other is void, and showing it ends the session.
+/// One of two outstanding tokens is presented; the other is void, and presenting it ends the session.
 async fn two_outstanding_tokens(cluster: &Cluster, user: &str, grace: Duration) {
     let first = log_in(cluster, user).await;
     let one = refresh(cluster, 0, &first).await.tokens();
     past(grace).await;
     let other = refresh(cluster, 1, &first).await.tokens();
-    // The earlier one is still good, although a later one was given out.
+    // The earlier one is still valid, although a later one was issued.
     let next = refresh(cluster, 2, &one).await.tokens();
     past(grace).await;
     refused(&refresh(cluster, 0, &other).await);
     refused(&refresh(cluster, 1, &next).await);
 }
 
-/// The proxy drops, repeats and delays; the client repeats what it sent until an answer comes.
+/// The proxy drops, repeats and delays; the client repeats its request until it gets a response.
 async fn answers_dropped_by_the_proxy(cluster: &Cluster, user: &str, grace: Duration) {
     let (client, balancer) = (cluster.client(), cluster.balancer());
     let mut current = log_in(cluster, user).await;
@@ -147,7 +147,7 @@ async fn answers_dropped_by_the_proxy(cluster: &Cluster, user: &str, grace: Dura
         balancer.misbehave("/v1/refresh", fault, Share::Next(1));
         let answer = client.refresh(&current.refresh).await;
         assert_eq!(answer.is_err(), fault == Fault::DropAnswer, "{fault:?}: {answer:?}");
-        // At once and late: both must be answered.
+        // Immediately and late: both must get a response.
         let retried = client.refresh(&current.refresh).await.expect("an answer").tokens();
         if let Ok(answer) = answer {
             assert_eq!(answer.tokens().refresh, retried.refresh, "{fault:?}");
@@ -159,7 +159,7 @@ async fn answers_dropped_by_the_proxy(cluster: &Cluster, user: &str, grace: Dura
     refresh(cluster, 0, &current).await.assert_status(StatusCode::OK);
 }
 
-/// What each replica's own clock says, in the `Date` of its answers.
+/// The time of each replica's own clock, from the `Date` of its responses.
 async fn assert_clocks_differ(cluster: &Cluster) {
     let mut dates = BTreeSet::new();
     for replica in cluster.replicas() {
@@ -167,7 +167,7 @@ async fn assert_clocks_differ(cluster: &Cluster) {
         dates.insert(answer.header(http::header::DATE).to_owned());
     }
     assert_eq!(dates.len(), REPLICAS, "clocks differ: {dates:?}");
-    // Tokens carry the database's time all the same.
+    // Tokens still contain the database's time.
     for replica in 0..REPLICAS {
         let client = cluster.client().at_replica(replica);
         let admin =

@@ -1,5 +1,5 @@
-//! How far the news of a revocation reach: three replicas on PostgreSQL, verifiers behind the balancer. How fast is R17 in
-//! `reliability.rs`.
+//! Revocations reach all verifiers: three replicas on PostgreSQL, verifiers behind the balancer. R17 in
+//! `reliability.rs` measures the time.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use http::StatusCode;
 use verifier::{FeedState, Reason, Seconds, Verified, Verifier, VerifyError};
 
 const REPLICAS: usize = 3;
-/// For the strict one: well beyond what a stall of this machine may cost.
+/// The limit of the strict verifier, well above any stall of this machine.
 const LIMIT: Seconds = Seconds(10);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +37,7 @@ async fn compromised_key_is_refused_by_every_verifier() {
     for verifier in &verifiers {
         wait::until("the key is refused", Duration::from_secs(5), async || {
             let answer = verifier.verify_now::<verifier::NoExtra>(&stolen.access);
-            // Whichever news came first: the key is gone from the key set, too.
+            // Either may arrive first: the key is also removed from the key set.
             matches!(answer, Err(VerifyError::Invalid(Reason::RevokedKey | Reason::UnknownKey))).then_some(())
         })
         .await;
@@ -46,7 +46,7 @@ async fn compromised_key_is_refused_by_every_verifier() {
         })
         .await;
     }
-    // Tokens of its successor are good at once, at every replica and verifier.
+    // Tokens of its successor are valid immediately, at every replica and verifier.
     for _ in 0..REPLICAS {
         let fresh = login().await;
         assert_ne!(Peek::into(&fresh.access).kid, kid);
@@ -65,7 +65,7 @@ async fn disconnected_verifier_reports_its_staleness_and_follows_its_policy() {
         cluster.client().login(&user, cluster.user_password()).await.expect("an answer").tokens(),
         cluster.client().login(&user, cluster.user_password()).await.expect("an answer").tokens(),
     ];
-    // A way of their own to the replicas, which will break.
+    // A separate connection to the replicas, which will break.
     let way = Balancer::start().await;
     for replica in cluster.replicas() {
         way.set_backend(replica.number(), replica.await_ready().await);
@@ -98,10 +98,10 @@ async fn disconnected_verifier_reports_its_staleness_and_follows_its_policy() {
         [&lenient, &strict].iter().all(is_cut_off).then_some(())
     })
     .await;
-    // The lenient one was told that this is the price: it accepts what it accepted before.
+    // The lenient one is configured to accept this: it accepts the same tokens as before.
     accepts(&lenient, &stays.access);
     accepts(&lenient, &ends.access);
-    // It may have heard one document more than the strict one before the way froze.
+    // It may have received one document more than the strict one before the connection froze.
     wait::until("it says how stale it is", Duration::from_secs(10), async || {
         lenient.status().feed.staleness.is_some_and(|stale| stale > LIMIT.into()).then_some(())
     })
@@ -117,7 +117,7 @@ async fn disconnected_verifier_reports_its_staleness_and_follows_its_policy() {
     }
 }
 
-/// Verifiers that hear the feed through the balancer.
+/// Verifiers that read the feed through the balancer.
 async fn connected(count: usize, issuer: &str) -> Vec<Verifier> {
     let mut verifiers = Vec::new();
     for _ in 0..count {

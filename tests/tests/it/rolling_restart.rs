@@ -1,5 +1,5 @@
-//! Maintenance as the operator guide describes it: a replica leaves the rotation and comes back, and half of the replicas at a time
-//! are restarted, under steady load and without a failed request.
+//! Maintenance according to the operator guide: a replica leaves the rotation and returns, and half of the
+//! replicas at a time restart, under steady load and without a failed request.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use http::StatusCode;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const SESSIONS: usize = 8;
 
-/// Logins, refreshes, own endpoints, forward authentication and key sets through the balancer, by a schedule: a stall shows as
-/// late answers, and a refusal as a failure. Nothing is sent twice.
+/// Logins, refreshes, own endpoints, forward authentication and key sets through the balancer, by a schedule:
+/// a stall shows as latency, and a refusal as a failure. Requests are not repeated.
 async fn steady_load(cluster: &Cluster) -> (Load, Arc<Tally>) {
     let (tally, mut load) = (Tally::new("all"), Load::default());
     let names = cluster.create_users("rolling", SESSIONS, &["ping"]).await;
@@ -72,7 +72,7 @@ fn judge(what: &str, answer: &Result<Answer, Lost>) -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn restarting_half_of_the_replicas_at_a_time_fails_no_request() {
     let database = Postgres::shared().create_database();
-    // Longer than the balancer needs to notice: it asks every 200 ms.
+    // Longer than the balancer needs to detect it: it polls every 200 ms.
     let cluster = Cluster::start(Plan::new(4, database.url()).set("drain_delay", "2s")).await;
     let (load, tally) = steady_load(&cluster).await;
     let before: Vec<u32> = cluster.replicas().iter().map(e2e::cluster::Replica::id).collect();
@@ -83,7 +83,7 @@ async fn restarting_half_of_the_replicas_at_a_time_fails_no_request() {
     };
     some_more("the load runs").await;
     for half in [[0, 1], [2, 3]] {
-        // All at once, as `systemctl restart` on two machines does.
+        // All together, like `systemctl restart` on two machines.
         cluster.stop(half).await;
         tokio::join!(cluster.restart(half[0]), cluster.restart(half[1]));
         some_more("it runs on all four").await;
@@ -110,7 +110,7 @@ struct Line {
     public_addr: String,
 }
 
-/// Runs `auth-service replicas …` as an operator does on a host with the database's URL and the master key.
+/// Runs `auth-service replicas …` like an operator on a host with the database's URL and the master key.
 fn replicas(cluster: &Cluster, database: &Database<'_>, arguments: &[&str]) -> Vec<Line> {
     let output = Command::new(service())
         .arg("replicas")
@@ -130,7 +130,7 @@ fn replicas(cluster: &Cluster, database: &Database<'_>, arguments: &[&str]) -> V
     text.lines().map(line).collect()
 }
 
-/// Asks the balancer until the last 20 answers came from these replicas and no others.
+/// Calls the balancer until the last 20 responses came from exactly these replicas.
 async fn served_by(client: &Client, expected: &[usize]) {
     wait::until(&format!("the replicas {expected:?} serve"), TIMEOUT, async || {
         let mut servers = Vec::new();
@@ -165,7 +165,7 @@ async fn replica_drained_from_the_command_line_gets_no_requests_until_returned()
     let first = listed.iter().find(|line| line.public_addr == public_addr).expect("its address");
     assert_eq!(run(&["drain", &first.id])[0].state, "draining");
     served_by(&client, &[1]).await;
-    // Whoever asks it all the same is served.
+    // It still serves direct requests.
     client.at_replica(0).me().await.expect("an answer").assert_status(StatusCode::OK);
     let metrics = Client::new(&cluster.replicas()[0].admin_url()).get("/metrics").await.expect("an answer");
     let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
@@ -177,7 +177,7 @@ async fn replica_drained_from_the_command_line_gets_no_requests_until_returned()
     assert_eq!(run(&["drain", "--undo", &first.id])[0].state, "ready");
     served_by(&client, &[0, 1]).await;
 
-    // One that ends takes itself off the list; one that is lost stays on it.
+    // A replica that stops removes itself from the list; a lost one stays on it.
     cluster.stop([0]).await;
     let listed = run(&["list"]);
     assert_eq!((listed.len(), listed[0].id == first.id), (1, false), "{listed:?}");

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 const REPLICAS: usize = 3;
 const SETTINGS: &str = "/admin/v1/settings";
-/// How soon every replica uses what was changed at one of them.
+/// The time until every replica uses a change made at one of them.
 const REACH: Duration = Duration::from_secs(2);
 const SESSIONS: usize = 6;
 
@@ -30,7 +30,7 @@ async fn change(admin: &Client, body: &Value) -> Value {
     answer.json()
 }
 
-/// What a replica tells caches, which it says from memory.
+/// A replica's caching headers, which it takes from memory.
 async fn max_age(cluster: &Cluster, replica: usize) -> String {
     let client = Client::new(&cluster.replicas()[replica].public_url());
     client.jwks().await.expect("an answer").header("cache-control").to_owned()
@@ -65,7 +65,7 @@ async fn one_of_two_conflicting_changes_at_different_replicas_is_refused() {
     let cluster = Cluster::start(Plan::new(REPLICAS, database.url())).await;
     let (first, second) = (cluster.admin_at(0).await, cluster.admin_at(1).await);
     for _ in 0..10 {
-        // Each fits the defaults of 7 days idle and 30 days altogether.
+        // Each is valid with the defaults of 7 days idle and 30 days in total.
         let (short, long) = (json!({"refresh_absolute_ttl": "8d"}), json!({"refresh_idle_ttl": "9d"}));
         let answers = tokio::join!(
             first.send_json(Method::PATCH, SETTINGS, &short),
@@ -91,7 +91,8 @@ async fn token_never_outlives_its_key_during_ttl_changes_and_rotations() {
     keep_refreshing(&mut load, &cluster, &users[0], &pool, &ledger).await;
     Checks::new(verifiers.to_vec(), &pool, &ledger).arrive(&mut load, 100, &Tally::new("verify"));
     let mut turn = 0;
-    // Longer than a key signs, and shorter than it takes to announce the next one; each for longer than a rotation.
+    // Longer than a key signs, and shorter than the announcement of the next one; each for longer than a
+    // rotation.
     for life in [30, 3, 25, 2] {
         turn += 1;
         let admin = cluster.admin_at(turn % REPLICAS).await;

@@ -9,8 +9,7 @@ use super::table::Name;
 /// When a verifier fetches the key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Habit {
-    /// When `max-age` is over; within `stale-while-revalidate` after that it answers from what it has
-    /// meanwhile.
+    /// When `max-age` is over; within `stale-while-revalidate` after that, it uses its set during the fetch.
     Headers,
     /// At 80 % of `max-age`, and for an unknown `kid`, once in 10 s: the `verifier` crate.
     UnknownKid,
@@ -67,8 +66,8 @@ pub(crate) enum Freshness {
 impl Verifier {
     pub(crate) fn freshness(&self, at: Millis, fixed_life: Millis) -> Freshness {
         let Some(held) = &self.held else { return Freshness::Stale };
-        // RFC 9111 §4.2.3: the time the answer took counts as age. A library that ignores headers ignores
-        // that as well.
+        // RFC 9111 §4.2.3: the response delay counts as age. A library that ignores headers ignores that,
+        // too.
         let age = at - held.asked_at;
         let life = held.set.life;
         match self.habit {

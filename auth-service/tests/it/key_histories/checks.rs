@@ -112,8 +112,8 @@ impl World<'_> {
 
     /// Checks K4: the signing key is the active one by the database's clock.
     ///
-    /// A signer adds the time since its question to the database's clock, so it may run ahead by the time the
-    /// question took; and what it was told may miss a commit that was late. Both directions are whole
+    /// A signer adds the time since it sent the statement to the database's clock, so it may be ahead by the
+    /// duration of the statement; and the statement may miss a late commit. Both differences are whole
     /// seconds.
     pub(crate) fn check_signature(&mut self, replica: usize, token: &Token) {
         let key = self.table.find(token.key).expect("keys are never deleted").clone();

@@ -14,8 +14,8 @@ pub(crate) type Millis = i64;
 
 /// The first instant of every history.
 pub(crate) const START: Millis = 1_800_000_000_000;
-/// A transaction that stalls is ended by the server after this, so its rows become visible no later after
-/// they were dated.
+/// The server ends a stalled transaction after this time, so its rows become visible at most this long after
+/// their timestamps.
 pub(crate) const LATE_COMMIT: Millis = 5_000;
 /// A request that waits longer for its statement returns 503.
 pub(crate) const LONGEST_QUESTION: Millis = 1_800;

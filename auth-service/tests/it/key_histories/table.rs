@@ -13,7 +13,7 @@ use super::plan::CHAINS;
 pub(crate) struct Key {
     pub(crate) place: ChainKey,
     pub(crate) created_at: UnixTime,
-    /// A key that had to sign at once (first start, compromise) may be unknown to caches until then (K1
+    /// A key that had to sign immediately (first start, compromise) may be unknown to caches until then (K1
     /// waived).
     pub(crate) known_from: Option<UnixTime>,
 }

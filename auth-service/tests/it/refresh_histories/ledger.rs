@@ -1,5 +1,4 @@
-//! What must be true of every step of a session, kept in plain sets instead of `accepted`, `floor` and
-//! `generation`.
+//! Invariants of every step of a session, with plain sets instead of `accepted`, `floor` and `generation`.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What a replica does with a refresh token: `flows/refresh.rs`, one statement at a time, so that other
-//! requests come in between.
+//! The refresh of a replica: `flows/refresh.rs`, one statement at a time, so that other requests run in
+//! between.
 
 use auth_service::domain::session::Generation;
 use auth_service::domain::session::{RefreshPolicy, Verdict};
@@ -25,7 +25,7 @@ enum Statement {
     End,
 }
 
-/// What the client will hear, if it hears anything.
+/// The response to the client, if it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The refresh token of this generation.

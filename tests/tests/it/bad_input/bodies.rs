@@ -1,4 +1,4 @@
-//! Bodies that no route may take.
+//! Request bodies that every route must refuse.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,7 +11,7 @@ pub(super) struct Case {
     pub(super) what: String,
     pub(super) content_type: Option<&'static str>,
     pub(super) body: Bytes,
-    /// The status, where there is only one right one.
+    /// The status, if only one is correct.
     pub(super) status: Option<StatusCode>,
 }
 
@@ -19,7 +19,7 @@ const JSON: Option<&str> = Some("application/json");
 const MALFORMED: Option<StatusCode> = Some(StatusCode::BAD_REQUEST);
 const TOO_LARGE: Option<StatusCode> = Some(StatusCode::PAYLOAD_TOO_LARGE);
 
-/// Every bad body for a route that takes one; nothing for the others.
+/// All bad bodies for a route that accepts a body; none for other routes.
 pub(super) fn cases(route: &Route) -> Vec<Case> {
     let Some(good) = &route.good else { return Vec::new() };
     let mut cases = wrong_content_types(good);
@@ -88,7 +88,7 @@ fn wrong_members(good: &Value) -> Vec<Case> {
     extra["surplus"] = json!(CANARY);
     let mut bodies = vec![("an unknown member".to_owned(), extra.to_string(), MALFORMED)];
     for (name, value) in good.as_object().into_iter().flatten() {
-        // Written by hand: a JSON object in memory has each name once.
+        // Written as text: a JSON object in memory cannot have duplicate names.
         let twice = good.to_string().replacen('{', &format!("{{\"{name}\":{value},"), 1);
         bodies.push((format!("{name} twice"), twice, MALFORMED));
     }
@@ -134,7 +134,7 @@ fn wrong_values(good: &Value, name: &str) -> Vec<Case> {
     if good[name].is_string() {
         let megabyte = format!("\"{}\"", CANARY.repeat(1_000_000 / CANARY.len()));
         add("a megabyte", megabyte.as_bytes(), TOO_LARGE);
-        // Strings all the same; what is wrong with them depends on the member.
+        // All of them are strings; the error depends on the member.
         add("empty", b"\"\"", None);
         add("a NUL", br#""ab\u0000c""#, None);
         add("ten thousand characters", format!("\"{}\"", CANARY.repeat(770)).as_bytes(), None);
@@ -144,7 +144,7 @@ fn wrong_values(good: &Value, name: &str) -> Vec<Case> {
     cases
 }
 
-/// The good body with the raw text `value` for the member `name`.
+/// The valid body with the raw text `value` for the member `name`.
 fn with_raw(good: &Value, name: &str, value: &[u8]) -> Bytes {
     let mut body = b"{".to_vec();
     for (place, (member, usual)) in good.as_object().into_iter().flatten().enumerate() {

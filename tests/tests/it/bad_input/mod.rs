@@ -1,4 +1,4 @@
-//! Bad input on every route: each is told clearly what is wrong, nothing changes, and no secret leaves the service.
+//! Bad input on every route: the error is clear, nothing changes, and no secret leaves the service.
 
 mod bodies;
 mod routes;
@@ -14,10 +14,11 @@ use http::{HeaderName, Method, StatusCode, header};
 use routes::{Listener, Route};
 use serde_json::Value;
 
-/// Part of every made-up secret. It may come back in no answer and stand in no log.
+/// Part of every invented secret. It must not occur in a response or a log.
 const CANARY: &str = "kanarienvogel";
 
-/// Rows that a refused request may write: it is recorded, and failed passwords are counted. A replica tells of itself in any case.
+/// Tables that a refused request may change: the audit log and the failure counters. Replicas also write
+/// heartbeats.
 const RECORDS: &[&str] = &["audit", "login_failures", "replicas"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +104,7 @@ async fn forged_origin_headers_change_nothing() {
         }
     }
 
-    // Issuing: the same issuer whatever the request says.
+    // Issuing: the issuer does not depend on the request.
     let login = all.login(ADMIN, scene.cluster.admin_password()).await.expect("an answer").tokens();
     let me = plain.with_bearer(&login.access).me().await.expect("an answer");
     me.assert_status(StatusCode::OK);
@@ -111,7 +112,7 @@ async fn forged_origin_headers_change_nothing() {
     let claims = e2e::jwt::claims(&login.access);
     assert_eq!(claims["iss"], scene.cluster.issuer());
 
-    // An override is no other method, and a claimed URL no other route.
+    // Override headers change neither the method nor the route.
     let before = scene.database.dump(RECORDS);
     let sessions = all.with_bearer(&login.access).get("/v1/me/sessions").await.expect("an answer");
     sessions.assert_status(StatusCode::OK);
@@ -164,7 +165,7 @@ impl Scene {
         })
     }
 
-    /// A client with a good token for the route's listener.
+    /// A client with a valid token for the route's listener.
     fn bearer_client(&self, route: &Route) -> Client {
         let token = match route.listener {
             Listener::Public => &self.user.access,
@@ -175,7 +176,7 @@ impl Scene {
 
     async fn send_body(&self, route: &Route, case: &Case) {
         let what = format!("{} {} with {}", route.method, route.path, case.what);
-        // Whoever holds a token is past the first check: that is where bodies are read.
+        // With a token, requests pass the first check, so that bodies are read.
         let client = if route.needs_bearer { self.bearer_client(route) } else { self.client(route.listener) };
         let client = client.with_header(HeaderName::from_static("x-forwarded-for"), "203.0.113.9");
         let sent = client.send(route.method.clone(), &route.path, case.content_type, case.body.clone()).await;
@@ -186,7 +187,7 @@ impl Scene {
         }
     }
 
-    /// The database holds what it held `before`, apart from records.
+    /// Checks that the database is as `before`, except for records.
     #[track_caller]
     fn assert_unchanged(&self, before: &str, what: &str) {
         let after = self.database.dump(RECORDS);
@@ -196,7 +197,7 @@ impl Scene {
         assert!(changes.is_empty() && before.len() == after.len(), "{what} changed\n{}", changes.join("\n"));
     }
 
-    /// What is not HTTP is refused or hung up on, and the service goes on.
+    /// Data other than HTTP is refused or the connection closed, and the service continues.
     async fn rude_bytes_are_refused(&self) {
         let public = self.cluster.replicas()[0].address("public");
         let long = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(1_000_000));
@@ -224,7 +225,7 @@ impl Scene {
         alive.assert_status(StatusCode::OK);
     }
 
-    /// The service wrote all it can (level trace). None of what it must keep to itself may be there.
+    /// Checks that the log at level trace contains no secret.
     fn no_secret_was_logged(&self) {
         let logs = self.cluster.logs();
         assert!(logs.len() > 10_000, "the service logs: {} bytes", logs.len());
@@ -250,7 +251,7 @@ impl Scene {
     }
 }
 
-/// A 4xx problem document with a stable code that repeats nothing secret.
+/// Checks for a 4xx problem document with a stable code and no secret.
 #[track_caller]
 fn clearly_refused(answer: &Answer, what: &str) {
     assert!(answer.status.is_client_error(), "{what}: {answer}");
@@ -274,7 +275,7 @@ async fn client_answer(client: &Client, method: Method, path: &str) -> Answer {
     client.send(method, path, None, Bytes::new()).await.expect("an answer")
 }
 
-/// Values of `Authorization` that are no access token, and what they are.
+/// Values of `Authorization` that are not access tokens, with descriptions.
 fn bad_bearers() -> Vec<(String, &'static str)> {
     let none = "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0.eyJzdWIiOiJhZG1pbiJ9.";
     vec![

@@ -1,4 +1,4 @@
-//! Every route of this release that does something for a caller.
+//! All routes of this release for callers.
 
 use std::fmt;
 
@@ -27,17 +27,17 @@ pub(super) struct Route {
     pub(super) listener: Listener,
     pub(super) method: Method,
     pub(super) path: String,
-    /// With an id or a name in the path: what comes before and after it.
+    /// A path with an id or name: the parts before and after it.
     around: Option<(&'static str, &'static str)>,
     pub(super) needs_bearer: bool,
     pub(super) is_list: bool,
-    /// It answers every method alike.
+    /// It treats all methods alike.
     pub(super) takes_any_method: bool,
-    /// Queries that it refuses.
+    /// Invalid queries.
     bad_queries: &'static [&'static str],
-    /// A body that would work.
+    /// A valid body.
     pub(super) good: Option<Value>,
-    /// It works without a body, too.
+    /// The body is optional.
     pub(super) body_is_optional: bool,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Debug for Route {
     }
 }
 
-/// What exists already.
+/// Existing objects.
 pub(super) struct Names<'a> {
     pub(super) username: &'a str,
     pub(super) password: &'a str,
@@ -86,7 +86,7 @@ impl Route {
         Self { is_list: true, ..self }
     }
 
-    /// What a proxy asks.
+    /// The route for proxies.
     fn forward_auth(path: &str) -> Self {
         let bad_queries = &[
             "permission=",
@@ -117,7 +117,7 @@ impl Route {
         Self { path: format!("{before}{id}{after}"), around: Some((before, after)), ..self }
     }
 
-    /// The path with ids and queries that cannot be.
+    /// The path with invalid ids and queries.
     pub(super) fn bad_paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
         if let Some((before, after)) = self.around {
@@ -135,7 +135,7 @@ impl Route {
                 "%20",
                 &long,
             ];
-            // A role may have any plain name, and PUT makes it.
+            // A role may have any plain name, and PUT creates it.
             let can_be_made = self.method == Method::PUT;
             let ids = ids.iter().filter(|id| !can_be_made || id.contains('%') || id.len() > 100);
             paths.extend(ids.map(|id| format!("{before}{}{after}", id.replace(' ', "%20"))));
@@ -144,7 +144,7 @@ impl Route {
         if self.is_list {
             let limits = ["0", "-1", "201", "1.5", "1e3", "99999999999999999999999", "", CANARY, "%ff"];
             paths.extend(limits.iter().map(|limit| format!("{}?limit={limit}", self.path)));
-            // Any other text may be the name that the page before ended with.
+            // Any other text may be the last name of the previous page.
             let afters = ["%00", "%ff", &"a".repeat(600)].map(String::from);
             paths.extend(afters.iter().map(|after| format!("{}?after={after}", self.path)));
             paths.push(format!("{}?limit=1&limit=2", self.path));

@@ -1,5 +1,5 @@
-//! compose.yaml, read by docker-compose; what it gives the programs, read by those programs. Nothing is started: that needs
-//! Docker.
+//! compose.yaml, parsed by docker-compose; its settings, parsed by the programs. Nothing is started, because
+//! that needs Docker.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::service::{Environment, check, seconds, setting};
 use super::tools::{copy, make_secrets, run};
 
-/// The folder as its operator has it, and what docker-compose understands.
+/// The operator's folder, and docker-compose's view of it.
 struct Composition {
     dir: Workdir,
     described: Value,
@@ -33,7 +33,7 @@ impl Composition {
         Self { dir, described }
     }
 
-    /// The services whose image has this name.
+    /// The services with this image.
     fn replicas(&self, program: &str) -> Vec<(&String, &Value)> {
         let services = self.described["services"].as_object().expect("services");
         let image = format!("{program}:{}", env!("CARGO_PKG_VERSION"));
@@ -46,7 +46,7 @@ impl Composition {
         found
     }
 
-    /// A service's environment, with the files that Docker would show it under `/run/secrets`.
+    /// A service's environment, with the files that Docker would mount under `/run/secrets`.
     fn environment(&self, service: &Value) -> Environment {
         let mut environment: Environment =
             serde_json::from_value(service["environment"].clone()).expect("names and texts");
@@ -74,7 +74,7 @@ fn three_replicas_get_settings_that_the_service_accepts() {
     assert_eq!(replicas.len(), 3);
     for (name, replica) in replicas {
         let effective = check(&[], &composition.environment(replica));
-        // The balancer publishes the issuer's port, and only its word about clients is taken.
+        // The balancer publishes the issuer's port, and is the only trusted proxy.
         assert_eq!(setting(&effective, "issuer"), "http://127.0.0.1:8080", "{name}");
         let balancer = composition.address_of("balancer");
         assert_eq!(setting(&effective, "trusted_proxies"), format!("[\"{balancer}/32\"]"), "{name}");
@@ -96,7 +96,7 @@ fn database_accepts_the_replicas() {
     }
 }
 
-/// The init script of the container, run as the superuser that its image makes of `POSTGRES_USER`.
+/// The init script of the container, run as the superuser `POSTGRES_USER` of its image.
 #[test]
 fn example_has_its_own_database_and_no_access_to_the_issuers() {
     let composition = Composition::new();
@@ -160,7 +160,7 @@ fn balancer_lists_every_replica_and_haproxy_accepts_its_configuration() {
         .collect();
     assert_eq!(known, listening.iter().collect(), "each once, and no other");
 
-    // There are no such names here. HAProxy starts all the same, since a replica may be away when it does.
+    // These names do not exist here. HAProxy starts anyway, because a replica may be down when it starts.
     let file = source(&composition.service("balancer")["volumes"][0]);
     let mut haproxy = Command::new("haproxy");
     haproxy.args(["-c", "-f", file]).current_dir(composition.dir.path()).env_clear().envs(environment);
@@ -184,13 +184,13 @@ fn examples_get_only_known_variables() {
     }
 }
 
-/// What is mounted; docker-compose 1 writes `FROM:TO`, its successors an object.
+/// The mounts; docker-compose 1 writes `FROM:TO`, later versions an object.
 fn source(volume: &Value) -> &str {
     let short = || volume.as_str()?.split(':').next();
     volume["source"].as_str().or_else(short).unwrap_or_else(|| panic!("a volume: {volume}"))
 }
 
-/// The address on which a port is published; empty if that is all of them.
+/// The address on which a port is published; empty for all addresses.
 fn host(port: &Value) -> &str {
     match port.as_str() {
         Some(short) => short.rsplitn(3, ':').nth(2).unwrap_or_default(),

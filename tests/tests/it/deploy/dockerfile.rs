@@ -1,4 +1,5 @@
-//! The Dockerfile, instruction by instruction. It is not built here: that needs a base image and ten minutes.
+//! The Dockerfile, instruction by instruction. It is not built here, because that needs a base image and ten
+//! minutes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::service::{Environment, check, setting};
 use super::tools::run;
 
-/// What lies between one `FROM` and the next.
+/// The instructions from one `FROM` to the next.
 pub(crate) struct Stage {
     pub(crate) name: String,
     base: String,
@@ -59,7 +60,7 @@ pub(crate) fn stage(name: &str) -> Stage {
     stages().into_iter().find(|stage| stage.name == name).unwrap_or_else(|| panic!("a stage {name}"))
 }
 
-/// The programs that the builder makes.
+/// The programs that the builder builds.
 fn programs() -> Vec<String> {
     let builder = stage("builder");
     let (_, list) = builder.only("ARG").split_once("PROGRAMS=").expect("a list");
@@ -131,7 +132,7 @@ fn image_starts_the_service_on_the_exposed_ports() {
         .map(|key| setting(&effective, key).rsplit_once(':').expect("address:port").1)
         .to_vec();
     assert_eq!(stage.only("EXPOSE").split(' ').collect::<Vec<_>>(), listens);
-    // It may write where SQLite is by default, relative to the working directory `/`.
+    // It can write to the default folder of SQLite, relative to the working directory `/`.
     assert_eq!(setting(&effective, "database_url"), "sqlite://data/auth.db");
     assert!(stage.all("COPY").contains(&"--from=builder --chown=65532:65532 /out/data /data"));
 }

@@ -1,4 +1,5 @@
-//! The Kubernetes manifests: rendered by kubectl, checked against the schemas of Kubernetes, and against the service.
+//! The Kubernetes manifests: rendered by kubectl, checked against the schemas of Kubernetes, and against the
+//! service.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,10 @@ use serde_json::Value;
 use super::service::{Confined, Environment, check, seconds, setting, with_secrets};
 use super::tools::{Written, copy, make_secrets, run};
 
-/// What `./test` installs.
+/// The tools that `./test` installs.
 const VALIDATE: &str = "../target/tools/kubernetes-validate/bin/kubernetes-validate";
 
-/// The folder as its operator has it, after `make-secrets`.
+/// The operator's folder, after `make-secrets`.
 struct Installation {
     dir: Workdir,
     folder: PathBuf,
@@ -50,7 +51,7 @@ impl Installation {
     }
 }
 
-/// Everything that would be applied.
+/// All rendered objects.
 struct Objects(Vec<Value>);
 
 impl Objects {
@@ -85,7 +86,7 @@ impl Objects {
         &self.pod()["containers"][0]
     }
 
-    /// What the container's environment is, all of it from the one `ConfigMap`.
+    /// The container's environment, all from one `ConfigMap`.
     fn environment(&self) -> Environment {
         let settings = self.only("ConfigMap");
         let from = &self.container()["envFrom"];
@@ -94,7 +95,7 @@ impl Objects {
         serde_json::from_value(settings["data"].clone()).expect("names and texts")
     }
 
-    /// Where the container sees the secrets; the files there are the ones we generate.
+    /// The mount path of the secrets; the files there are the generated ones.
     fn mounted(&self) -> &str {
         let (pod, secret) = (self.pod(), self.only("Secret"));
         assert_eq!(
@@ -215,9 +216,9 @@ fn probes_use_the_right_endpoints() {
     let objects = Installation::new().objects();
     let path = |probe: &str| objects.container()[probe]["httpGet"]["path"].clone();
     assert_eq!(path("readinessProbe"), "/readyz");
-    // A replica that is restarted because its database is away takes the keys with it.
+    // A restart because of an unavailable database would lose the keys in memory.
     assert_eq!((path("livenessProbe"), path("startupProbe")), ("/livez".into(), "/livez".into()));
-    // Else Services of the namespace become AUTH_ variables.
+    // Otherwise Services of the namespace become AUTH_ variables.
     assert_eq!(objects.pod()["enableServiceLinks"], false);
 }
 
@@ -243,7 +244,7 @@ fn unready_replicas_get_only_requests_served_from_memory() {
     assert_eq!(issuing, ["/", "/v1/refresh", "/v1/logout"]);
 }
 
-/// What ingress-nginx does with a request that was sent and not answered.
+/// The ingress-nginx setting for requests that were sent without a response.
 #[test]
 fn only_repeatable_requests_are_retried_and_timeouts_are_short() {
     let objects = Installation::new().objects();
@@ -304,10 +305,10 @@ fn autoscaler_and_disruption_budget_select_these_pods() {
     let deployment = objects.only("Deployment");
     let scaler = &objects.only("HorizontalPodAutoscaler")["spec"];
     assert_eq!(scaler["scaleTargetRef"]["name"], deployment["metadata"]["name"]);
-    // Applying the manifests again must not undo what it decided; and it counts in shares of the requested CPU.
+    // Applying the manifests again must not undo its decision; and it uses shares of the requested CPU.
     assert!(deployment["spec"]["replicas"].is_null());
     assert!(objects.container()["resources"]["requests"]["cpu"].is_string());
-    // 17 connections each must fit into what a PostgreSQL with default settings gives to ordinary roles.
+    // 17 connections per pod must fit into the connections that PostgreSQL allows ordinary roles by default.
     let most = scaler["maxReplicas"].as_u64().expect("a number");
     let surge = deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"].as_u64().expect("a number");
     assert!((most + surge) * 17 <= 100 - 3, "{most} replicas, and {surge} more during an update");

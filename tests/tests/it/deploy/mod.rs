@@ -1,4 +1,4 @@
-//! What lies in `deploy/` is read by the tools that will read it, and its settings by the service itself.
+//! The files in `deploy/`, checked with the tools that use them, and their settings with the service.
 
 mod compose;
 mod dockerfile;

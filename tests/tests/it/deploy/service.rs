@@ -1,4 +1,4 @@
-//! The service with the environment that a description in `deploy/` gives it, and nothing else in it.
+//! Runs the service with only the environment from a description in `deploy/`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,14 +17,14 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) type Environment = BTreeMap<String, String>;
 
-/// Replaces the folder in which a container sees its secrets by one of this machine.
+/// Replaces the container's folder of secrets with a folder of this machine.
 pub(crate) fn with_secrets(environment: &Environment, mounted: &str, folder: &Path) -> Environment {
     let folder = format!("{}/", folder.display());
     let moved = |value: &String| value.replace(&format!("{mounted}/"), &folder);
     environment.iter().map(|(name, value)| (name.clone(), moved(value))).collect()
 }
 
-/// Panics unless the service accepts these settings without a warning. Answers the effective ones.
+/// Panics unless the service accepts these settings without a warning. Returns the effective settings.
 pub(crate) fn check(arguments: &[&str], environment: &Environment) -> String {
     let mut command = Command::new(service());
     command.args(arguments).args(["config", "check"]).env_clear().envs(environment);
@@ -38,7 +38,7 @@ pub(crate) fn check(arguments: &[&str], environment: &Environment) -> String {
 pub(crate) fn setting<'a>(effective: &'a str, key: &str) -> &'a str {
     let line = effective.lines().find_map(|line| line.strip_prefix(&format!("{key} = ")));
     let line = line.unwrap_or_else(|| panic!("{key} is a setting: {effective}"));
-    // Where it comes from follows as a comment.
+    // A comment with the source follows.
     line.split_once(" # ").map_or(line, |(value, _)| value).trim_matches('"')
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn seconds(effective: &str, key: &str) -> u64 {
     value.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{key}: {value}"))
 }
 
-/// A service that may write nowhere and has no privilege.
+/// A service without write access and privileges.
 pub(crate) struct Confined {
     child: Child,
     output: PathBuf,
@@ -81,7 +81,7 @@ impl Confined {
         Self { child, output }
     }
 
-    /// Waits until `path` of the public listener answers 200.
+    /// Waits until `path` of the public listener returns 200.
     pub(crate) async fn answers(&mut self, path: &str) -> Client {
         let Self { child, output } = self;
         let shown = || fs::read_to_string(&*output).unwrap_or_default();

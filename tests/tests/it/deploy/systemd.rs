@@ -1,4 +1,4 @@
-//! The systemd unit, read by systemd's own tools. Nobody is PID 1 here, so it is not started.
+//! The systemd unit, checked with systemd's tools. It is not started, because systemd is not PID 1 here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +12,10 @@ use super::service::{Environment, check, seconds};
 use super::tools::{Written, run};
 
 const INSTALL: &str = "apt-get install systemd";
-/// What becomes the service's file.
+/// The template of the service's configuration file.
 const SETTINGS: &str = "deploy/systemd/auth-service.toml";
 const INSTALLED: &str = "/usr/local/bin/auth-service";
-/// What systemd puts in the place of `%d`.
+/// The value that systemd substitutes for `%d`.
 const CREDENTIALS: &str = "/run/credentials/auth-service.service";
 
 fn unit() -> String {
@@ -31,7 +31,7 @@ fn value<'a>(unit: &'a str, key: &str) -> &'a str {
     values(unit, key).last().unwrap_or_else(|| panic!("{key} is set"))
 }
 
-/// A copy of the unit that starts the program where cargo put it.
+/// A copy of the unit that starts the program from cargo's folder.
 fn runnable(dir: &Workdir) -> PathBuf {
     let file = dir.path().join("auth-service.service");
     fs::write(&file, unit().replace(INSTALLED, &service().display().to_string())).expect("our own folder");
@@ -53,7 +53,7 @@ fn systemd_accepts_the_unit() {
 #[test]
 fn unit_is_confined() {
     let dir = Workdir::new();
-    // On a scale of 0 to 100; a unit that says nothing has 96. What is left is mainly the network.
+    // On a scale of 0 to 100; a unit without restrictions has 96. The rest is mainly the network.
     let judged = analyze(&["security", "--offline=true", "--threshold=15"], &runnable(&dir));
     judged.unwrap_or_else(|why| panic!("{why}"));
 }
@@ -68,7 +68,7 @@ fn unit_starts_the_service_with_settings_it_accepts() {
         .into_iter()
         .map(|credential| credential.split_once(':').expect("NAME:PATH"))
         .collect();
-    // The header says which file becomes this one, and it is not for everybody to read.
+    // The header names the installed file, which must not be world-readable.
     let installed = credentials[words[2].strip_prefix("%d/").expect("a credential")];
     assert!(unit.contains(&format!("install -D -m 640 {SETTINGS} {installed} ")), "{installed}");
 
@@ -82,12 +82,12 @@ fn unit_starts_the_service_with_settings_it_accepts() {
     let settings = super::deploy().join("..").join(SETTINGS);
     let effective = check(&["--config", &settings.display().to_string()], &environment);
 
-    // It drains by itself: drain_delay, 30 s for requests in flight, 2 s for the database.
+    // The service drains itself: drain_delay, 30 s for requests in flight, 2 s for the database.
     let stop: u64 = value(&unit, "TimeoutStopSec").trim_end_matches('s').parse().expect("seconds");
     assert!(stop > seconds(&effective, "drain_delay") + 30 + 2, "TimeoutStopSec={stop}");
 }
 
-/// What stands in a file cannot be changed while the service runs, and can be read by whoever reads the file.
+/// Settings in the file cannot be changed while the service runs, and the file is readable.
 #[test]
 fn unit_overrides_no_stored_settings_and_contains_no_secret() {
     let [example, settings] = ["example.toml", "systemd/auth-service.toml"]
@@ -110,7 +110,7 @@ fn unit_overrides_no_stored_settings_and_contains_no_secret() {
 #[test]
 fn crashed_service_is_always_restarted() {
     let unit = unit();
-    // Not after a clean end: `systemctl stop` and a drained exit are meant.
+    // Not after a clean exit: `systemctl stop` and a drained exit are intended.
     assert_eq!(value(&unit, "Restart"), "on-failure");
     assert_eq!(value(&unit, "StartLimitIntervalSec"), "0");
 }

@@ -1,17 +1,17 @@
-//! Programs that read our files. One that is missing fails its test with the line that installs it.
+//! Programs that check the files. If one is missing, its test fails with the command that installs it.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// What a program that succeeded wrote.
+/// The output of a successful program.
 pub(crate) struct Written {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// Runs a program to its end; what it wrote, or everything it wrote if it failed.
+/// Runs a program to its end and returns its output, or all of its output as the error.
 pub(crate) fn run(command: &mut Command, install: &str) -> Result<Written, String> {
     let output = command.output().unwrap_or_else(|error| {
         let name = command.get_program().display();
@@ -29,7 +29,7 @@ pub(crate) fn run(command: &mut Command, install: &str) -> Result<Written, Strin
     }
 }
 
-/// Makes the secrets of an installation in a new folder, as its operator does.
+/// Creates the secrets of an installation in a new folder, as its operator does.
 pub(crate) fn make_secrets(folder: &Path) -> Result<Written, String> {
     run(Command::new(super::deploy().join("make-secrets")).arg(folder), "it is in deploy/")
 }

@@ -1,4 +1,4 @@
-//! An application that knows nothing of tokens, behind a front end that checks them.
+//! An application without token support, behind a front end that checks tokens.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use serde_json::{Value, json};
 
 use super::routes::{assert_nothing_forged, forging};
 
-/// The default of logins and checks that name no audience, so that a guard that forgets to name its own is found out.
+/// The default audience of logins and checks, so that a guard that does not set its own is detected.
 const OTHER_AUDIENCE: &str = "first";
-/// What takes the headers of the guard out again, where names in `Connection` count (RFC 9110 §7.6.1).
+/// A `Connection` header that would remove the headers of the guard (RFC 9110 §7.6.1).
 const TAKING: &str =
     "close, x-auth-subject, X-Auth-Roles, x-auth-permissions, x-auth-session, x-forwarded-proto";
 
-/// A site with one node, and users who may and may not `ping`.
+/// A site with one node, and users with and without the permission `ping`.
 pub(crate) struct Guarded {
     pub(crate) site: Site,
     allowed: String,
     other: String,
-    /// The roles that the application hears of.
+    /// The roles that the application receives.
     told_roles: Value,
 }
 
@@ -35,14 +35,14 @@ impl Guarded {
         let audiences = format!("{OTHER_AUDIENCE}, {AUDIENCE}");
         let site = Site::start(program, &database.url(), 1, |plan| plan.set("audiences", &audiences)).await;
         let allowed = create_clerk(&site).await;
-        // The name of the permission is in it, and it is not the permission.
+        // It contains the name of the permission, but is not the permission.
         let other = site.cluster().create_users("other", 1, &["ping:not", "pingpong"]).await.remove(0);
-        // It cannot read lists.
+        // This front end cannot parse lists.
         let told_roles = if program == Program::Haproxy { Value::Null } else { json!(["auditor clerk"]) };
         Self { site, allowed, other, told_roles }
     }
 
-    /// Logs in as the user who may `ping`.
+    /// Logs in as the user with the permission `ping`.
     pub(crate) async fn tokens(&self) -> Tokens {
         self.log_in(AUDIENCE, &self.allowed).await
     }
@@ -52,9 +52,9 @@ impl Guarded {
         self.site.client().login_for(audience, user, password).await.expect("an answer").tokens()
     }
 
-    /// Who gets in, who does not, and what the application hears. `missing` is the error that the front end names when there
-    /// is no token (there should be none); `for_others` is what it says to a good token for someone else (it should be
-    /// `invalid_token`).
+    /// Checks accepted and refused requests, and the headers for the application. `missing` is the front
+    /// end's error for a missing token (it should be none); `for_others` is its error for a valid token of
+    /// another audience (it should be `invalid_token`).
     pub(crate) async fn check(&self, missing: &str, for_others: (StatusCode, &str)) {
         let client = self.site.guarded();
         let good = self.tokens().await;
@@ -88,7 +88,7 @@ impl Guarded {
         assert_challenged(&refused, StatusCode::FORBIDDEN, "insufficient_scope");
     }
 
-    /// For front ends that ask `auth-service` about each token.
+    /// For front ends that check each token with `auth-service`.
     pub(crate) async fn check_that_logout_counts(&self) {
         let tokens = self.tokens().await;
         let client = self.site.guarded();
@@ -108,14 +108,14 @@ impl Guarded {
         login.expect("an answer").tokens().access
     }
 
-    /// Signed with the same key, and no token.
+    /// Signed with the same key, but not a token.
     async fn feed_document(&self) -> String {
         let answer = self.site.client().get("/v1/revocations").await.expect("an answer");
         String::from_utf8(answer.assert_status(StatusCode::OK).body.to_vec()).expect("a JWT")
     }
 }
 
-/// A user with two roles, who may `ping` and `pong`.
+/// A user with two roles, and the permissions `ping` and `pong`.
 async fn create_clerk(site: &Site) -> String {
     let admin = site.cluster().admin_at(0).await;
     for (role, permissions) in [("clerk", ["pong"]), ("auditor", ["ping"])] {
@@ -128,7 +128,7 @@ async fn create_clerk(site: &Site) -> String {
     "allowed".to_owned()
 }
 
-/// Tokens that nobody signed, each wrong in one way.
+/// Forged tokens, each wrong in one way.
 fn bad_tokens(good: &str) -> [(&'static str, String); 8] {
     let [head, payload, signature] = parts(good);
     let with_header = |change: Value| format!("{}.{payload}.{signature}", changed(head, &change));
@@ -145,7 +145,7 @@ fn bad_tokens(good: &str) -> [(&'static str, String); 8] {
     ]
 }
 
-/// Panics unless the application heard who the bearer of `tokens` is, and nothing else.
+/// Panics unless the application received exactly the identity of the bearer of `tokens`.
 #[track_caller]
 fn assert_told_who_it_is(seen: &Value, tokens: &Tokens, roles: &Value) {
     assert_nothing_forged(seen);
@@ -189,7 +189,7 @@ fn changed(part: &str, change: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// Whether the application behind the guard answers to `token`.
+/// Whether the application behind the guard responds to `token`.
 pub(crate) async fn passes(client: &Client, token: &str) -> bool {
     let answer = client.with_bearer(token).get("/anything").await.expect("an answer");
     answer.status == StatusCode::OK

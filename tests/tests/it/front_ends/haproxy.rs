@@ -36,7 +36,7 @@ async fn haproxy_guards_an_application_and_updates_keys_without_losing_a_request
     accepted_soon(site, &old).await;
     guarded.check("", (StatusCode::UNAUTHORIZED, "invalid_token")).await;
 
-    // Requests go on all the time while HAProxy loads new keys.
+    // Requests continue while HAProxy loads new keys.
     let (tally, client, stop) = (Tally::new("GET JWKS"), site.client(), Arc::new(AtomicBool::new(false)));
     let (counted, stopped) = (Arc::clone(&tally), Arc::clone(&stop));
     let requests = tokio::spawn(async move {

@@ -8,7 +8,7 @@ use http::{StatusCode, header};
 
 use super::guarded::Guarded;
 use super::{load, routes};
-/// httpd repeats nothing that it has sent, so this is all it can do; `measure` checks it.
+/// httpd never repeats a sent request, so these losses are unavoidable; `measure` checks them.
 #[tokio::test(flavor = "multi_thread")]
 async fn httpd_loses_only_requests_in_flight_at_a_dying_node() {
     load::measure(Program::Httpd).await;
@@ -19,7 +19,7 @@ async fn httpd_routes_by_path_strips_claims_and_passes_streams() {
     routes::check(Program::Httpd).await;
 }
 
-/// It says 403 wherever a `Require` fails, and names an error where none was made.
+/// It returns 403 whenever a `Require` fails, and adds an error for a missing token.
 #[tokio::test(flavor = "multi_thread")]
 async fn httpd_guards_an_application_without_token_support() {
     let guarded = Guarded::start(Program::Httpd).await;

@@ -1,4 +1,4 @@
-//! 200 requests a second while nodes are killed, freeze and die, and are drained.
+//! 200 requests a second while nodes are killed, suspended and drained.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use e2e::wait;
 
 use crate::TURN;
 
-/// A node that is well again gets requests again within this time.
+/// A recovered node gets requests again within this time.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(10);
 
-/// What one front end showed, beyond what all must show.
+/// The results of one front end, besides those common to all.
 pub(crate) struct Figures {
     pub(crate) killed: Outcome,
     pub(crate) frozen: Outcome,
 }
 
-/// Runs all phases, and checks what is the same for every front end: requests are spread evenly, a drain costs none of them,
-/// a killed node costs none that it had not got already, and nodes come back.
+/// Runs all phases, and checks what every front end must do: spread requests evenly, lose none during a
+/// drain, lose only requests in flight at a killed node, and use nodes again after they recover.
 pub(crate) async fn measure(program: Program) -> Figures {
     let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
@@ -51,7 +51,7 @@ pub(crate) async fn measure(program: Program) -> Figures {
         }
     }
 
-    // A front end without checks of its own tries a node again when its time is over.
+    // A front end without health checks retries a node after a pause.
     let started = clock::instant();
     loop {
         let after = traffic.run(span(1), async { None }).await;
@@ -78,7 +78,7 @@ async fn kill(site: &Site, number: usize) -> Option<Death> {
     Some(death)
 }
 
-/// The worst a kill can do: requests that were sent and will never be answered.
+/// The worst case of a kill: requests that were sent and never get a response.
 async fn freeze_and_kill(site: &Site, number: usize) -> Option<Death> {
     wait::let_pass(Duration::from_secs(1)).await;
     site.pause(number);
@@ -95,7 +95,7 @@ async fn drain(site: &Site, number: usize) -> Option<Death> {
     None
 }
 
-/// How many calls of the mix each replica of `auth-service` has answered, as its metrics say.
+/// The number of calls of the mix that each replica of `auth-service` served, from its metrics.
 async fn served(site: &Site) -> [usize; NODES] {
     let mut served = [0; NODES];
     for (count, replica) in served.iter_mut().zip(site.cluster().replicas()) {
@@ -114,7 +114,7 @@ async fn served(site: &Site) -> [usize; NODES] {
     served
 }
 
-/// Each share is within 5 % of an equal one.
+/// Checks that each share is within 5 % of an equal one.
 #[track_caller]
 fn assert_even(what: &str, counts: &[usize; NODES]) {
     let total: usize = counts.iter().sum();

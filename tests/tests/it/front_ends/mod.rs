@@ -1,6 +1,7 @@
-//! The real front ends with the files of `deploy/`: one module for each program, and what all of them must do.
+//! The real front ends with the files of `deploy/`: one module for each program, and common checks.
 //!
-//! `FRONT_ENDS_SECONDS=60` makes each phase of the load that long; `-- --nocapture` shows what was measured.
+//! `FRONT_ENDS_SECONDS=60` sets the length of each phase of the load; `-- --nocapture` shows the
+//! measurements.
 
 mod caddy;
 mod guarded;

@@ -1,4 +1,4 @@
-//! Where requests go: by path, past what clients claim to be, and on when the database is away.
+//! Routing of requests: by path, with forged headers, and during an outage of the database.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use verifier::{FeedState, NoExtra};
 
-/// What a client may send to be taken for someone else.
+/// Headers that a client may forge to impersonate another one.
 const FORGED: [(&str, &str); 20] = [
     ("x-auth-subject", "root"),
     ("x-auth-roles", "root"),
@@ -22,7 +22,7 @@ const FORGED: [(&str, &str); 20] = [
     ("x-auth-session", "root"),
     ("x_auth_subject", "root"),
     ("x_auth_permissions", "root"),
-    // CGI and WSGI read all of them as the same name.
+    // CGI and WSGI treat all of them as the same name.
     ("x_auth-subject", "root"),
     ("x-auth_subject", "root"),
     ("x_auth-session", "root"),
@@ -39,16 +39,17 @@ const FORGED: [(&str, &str); 20] = [
     ("forwarded", "for=192.0.2.1"),
 ];
 
-/// Its clock goes wrong: it lives, is not ready, and cannot tell whether a token is good.
+/// The replica whose clock fails: it is alive but not ready, and cannot check tokens.
 const WRONG_CLOCK: usize = 1;
-/// A front end that asks for health has noticed a change by then.
+/// A front end with health checks has detected a change within this time.
 const NOTICED: Duration = Duration::from_secs(3);
 
-/// Everything that every front end must do, in one site, because it takes a while to build one.
+/// All requirements of every front end, in one site, because building a site takes time.
 pub(crate) async fn check(program: Program) {
     let postgres = Postgres::start();
     let database = postgres.create_database();
-    // Replicas leave readiness when their keys were not confirmed for a quarter of key_publish_ahead, here 2 s.
+    // Replicas leave readiness when their keys were not confirmed for a quarter of key_publish_ahead, here 2
+    // s.
     let site = Site::start(program, &database.url(), NODES, |plan| {
         plan.set("key_publish_ahead", "8s")
             .set("key_poll_interval", "500ms")
@@ -67,14 +68,14 @@ pub(crate) async fn check(program: Program) {
     keys_and_feed_outlive_the_database(program, &site, &postgres).await;
 }
 
-/// A client that claims everything in [`FORGED`].
+/// A client that sends everything in [`FORGED`].
 pub(crate) fn forging(client: &Client) -> Client {
     FORGED.iter().fold(client.clone(), |client, (name, value)| {
         client.with_header(HeaderName::from_static(name), value)
     })
 }
 
-/// Panics if one of the values that a client made up reached the service that answered with `seen`.
+/// Panics if one of the forged values reached the service that returned `seen`.
 #[track_caller]
 pub(crate) fn assert_nothing_forged(seen: &Value) {
     let headers = seen["headers"].as_object().expect("what the service saw");
@@ -112,7 +113,7 @@ async fn admin_is_not_reachable(site: &Site) {
 }
 
 async fn paths_that_begin_alike_are_others(site: &Site) {
-    // The service with the WebSockets answers any path with what it saw.
+    // The service with the WebSockets returns the received request for any path.
     for path in ["/livez", "/lively"] {
         let answer = site.client().get(path).await.expect("an answer");
         assert!(!String::from_utf8_lossy(&answer.body).contains("\"headers\""), "{path}: {answer}");
@@ -129,8 +130,8 @@ async fn sockets_go_where_fewest_are(site: &Site) {
         open.push(Socket::open(site).await);
     }
     assert_eq!(counts(), [2, 2, 2]);
-    // Those of one replica leave. Then the next two go there, one after the other, as they never would in turn. The front
-    // end may count those that left for a moment longer than the service does.
+    // The connections of one replica close. Then the next two must go there, unlike with round-robin. The
+    // front end may count the closed ones for a moment longer than the service does.
     let lonely = open[0].replica;
     open.retain(|socket| socket.replica != lonely);
     let come = wait::until("two sockets in a row go where fewest are", Duration::from_secs(5), async || {
@@ -183,7 +184,7 @@ async fn who_cannot_tell_is_not_asked(program: Program, site: &Site) {
     wait::let_pass(NOTICED).await;
 }
 
-/// `token` may `ping` and nothing else, and whoever is asked through the front end says so.
+/// Checks through the front end that `token` has only the permission `ping`.
 async fn assert_checked(program: Program, site: &Site, token: &str) {
     let client = site.client().with_bearer(token);
     for (query, wanted) in [
@@ -211,7 +212,7 @@ async fn keys_and_feed_outlive_the_database(program: Program, site: &Site, postg
     let token = client.login(&users[0], password).await.expect("an answer").tokens().access;
     postgres.stop(Stop::Immediate);
     let stopped_at = clock::instant();
-    // Until no replica is ready, and then for as long as the front end may take to notice.
+    // Until no replica is ready, and then until the front end has detected it.
     let mut all_unready_at = None;
     while all_unready_at.is_none_or(|at: std::time::Instant| at.elapsed() < NOTICED) {
         for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration", "/v1/revocations"] {
@@ -245,7 +246,7 @@ async fn no_replica_is_ready(site: &Site) -> bool {
     true
 }
 
-/// A connection that was upgraded as a WebSocket is; what flows over it then is nobody's business in between.
+/// An upgraded connection, as for WebSockets; the front end forwards its data unchanged.
 struct Socket {
     stream: TcpStream,
     replica: usize,

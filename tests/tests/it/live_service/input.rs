@@ -26,7 +26,7 @@ async fn bad_frames_are_refused_and_store_nothing() {
         (send("nul", "a\0b"), bad("bad_request", json!("nul"))),
         (json!({ "type": "send", "id": "x", "to": "", "body": "y" }), bad("bad_request", json!("x"))),
         (send("large", &"x".repeat(6 * 1024)), bad("too_large", json!("large"))),
-        // What JSON makes of it counts, since that is what is passed on.
+        // The size of the JSON form counts, because that is forwarded.
         (send("escaped", &"\u{1}".repeat(1500)), bad("too_large", json!("escaped"))),
     ];
     for (frame, answer) in cases {
@@ -35,7 +35,7 @@ async fn bad_frames_are_refused_and_store_nothing() {
     assert_eq!(scene.database.query("SELECT count(*) FROM live_messages").trim(), "0");
     assert_eq!(scene.database.query("SELECT count(*) FROM live_inboxes").trim(), "0");
 
-    // The largest that fits, in the form that takes most room where it is passed on.
+    // The largest allowed message, in the form with the largest JSON encoding.
     let mut other = scene.open(1, &token).await;
     for (id, body) in [("a", "x".repeat(6000)), ("b", "\u{1}".repeat(1000)), ("c", "\"".repeat(3000))] {
         socket.deliver(id, &body).await;
@@ -55,18 +55,18 @@ async fn binary_and_oversized_frames_close_the_socket() {
     };
     assert_eq!(end(Message::binary(vec![1, 2, 3])).await, 1003);
     assert_eq!(end(Message::text("x".repeat(17 * 1024))).await, 1009);
-    // Nobody else notices.
+    // Other sockets are not affected.
     scene.open(0, &token).await.deliver("x", "hello").await;
 }
 
-/// Else each of many sockets could make the service hold as much as it announces.
+/// Otherwise each of many sockets could make the service allocate the announced size.
 #[tokio::test(flavor = "multi_thread")]
 async fn oversized_frame_header_closes_the_socket_before_the_payload() {
     let scene = Scene::set().await;
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
     let mut socket = scene.open(0, &token).await;
-    // A masked text of 1 MiB, of which there is only the header.
+    // Only the header of a masked text frame of 1 MiB.
     let header = [&[0x81, 0xff][..], &1_048_576_u64.to_be_bytes(), &[0; 4]].concat();
     assert!(socket.send_raw(&header).await);
     assert_eq!(socket.closed().await.0, 1009);

@@ -1,4 +1,4 @@
-//! What was acknowledged arrives, whatever breaks in between.
+//! Acknowledged messages arrive despite failures.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lo
     const DEVICES: usize = 40;
     const SPREAD: Duration = Duration::from_secs(3);
     let _turn = TURN.lock().await;
-    // HAProxy inherits it, and needs two for each socket.
+    // HAProxy inherits the limit, and needs two files for each socket.
     allow_open_files(8_000);
-    // HAProxy needs 2 s to notice.
+    // HAProxy needs 2 s to detect it.
     let environment = [("DRAIN_DELAY", "3"), ("DRAIN_SPREAD", "3")];
     let cheap_logins =
         |plan: e2e::cluster::Plan| plan.set("hash_memory_kib", "7168").set("hash_iterations", "5");
@@ -53,7 +53,7 @@ async fn two_thousand_sockets_move_when_a_replica_drains_without_a_login_or_a_lo
     fleet.back(Duration::from_secs(20)).await;
     println!("all are back {:?} after SIGTERM", left_at.elapsed());
 
-    // Those that were at the replica that left, and no others.
+    // Only the sockets of the replica that left.
     let farewell = Event::Closed(1012, "draining".to_owned());
     assert_eq!(fleet.ends(), vec![farewell; spread["0"]]);
     let spread = fleet.spread();
@@ -72,7 +72,7 @@ async fn killed_replicas_lose_no_acknowledged_message() {
     let scene = Scene::set().await;
     let fleet = scene.fleet((6, 9), (9, Duration::from_millis(200))).await;
     fleet.acknowledge(100).await;
-    // Two of the three, in any order, and the third carries on.
+    // Two of the three, in any order, while the third continues.
     let first = random.below(REPLICAS);
     for victim in [first, (first + 1) % REPLICAS] {
         scene.live.replicas()[victim].kill();
@@ -94,7 +94,7 @@ async fn no_message_is_lost_while_no_replica_listens_to_the_database() {
     let mut sender = scene.open(0, &token).await;
     sender.deliver("before", "hello").await;
 
-    // The connections that listen break, and no new ones are let in.
+    // The listening connections break, and new ones are refused.
     let name = scene.database.query("SELECT current_database()").trim().to_owned();
     let limit = |limit: i32| scene.database.query(&format!("ALTER DATABASE {name} CONNECTION LIMIT {limit}"));
     limit(0);
@@ -147,7 +147,7 @@ async fn stopped_and_frozen_database_loses_no_acknowledged_message() {
     postgres.start_again();
     fleet.acknowledge(50).await;
 
-    // Nothing breaks here, and nothing answers either.
+    // No connection breaks, but the database does not respond.
     postgres.freeze();
     wait::let_pass(Duration::from_secs(12)).await;
     postgres.thaw();
@@ -169,7 +169,7 @@ async fn silent_database_connections_lose_no_acknowledged_message() {
     let scene = Scene::set_on(database, &url, |plan| plan, &[]).await;
     let fleet = scene.fleet((2, 6), (6, Duration::from_millis(200))).await;
     fleet.acknowledge(30).await;
-    // New connections work again at once; those that stand are dead, and nothing says so.
+    // New connections work again immediately; existing ones are dead without notice.
     passage.swallow();
     wait::let_pass(Duration::from_secs(1)).await;
     passage.let_through();
@@ -197,7 +197,7 @@ async fn slow_client_is_disconnected_and_resumes_later() {
     let mut quick = scene.open(0, &token).await;
     let mut sender = scene.open(0, &token).await;
 
-    // More than the buffers between us hold.
+    // More than the capacity of the buffers in between.
     let body = "x".repeat(5_900);
     for number in 1..=MESSAGES {
         sender.deliver(&number.to_string(), &body).await;

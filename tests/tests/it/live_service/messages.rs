@@ -1,4 +1,4 @@
-//! What is said at one replica is heard at all.
+//! Messages sent at one replica arrive at all.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn returning_device_gets_missed_messages_at_any_replica() {
     let user = scene.user("alice", &[]).await;
     let token = scene.log_in(&user).await.access;
     let mut socket = scene.open(0, &token).await;
-    // More than a replica reads at once.
+    // More than a replica reads in one query.
     for number in 1..=150 {
         assert_eq!(socket.deliver(&format!("id-{number}"), "hello").await, number);
     }
@@ -50,7 +50,7 @@ async fn returning_device_gets_missed_messages_at_any_replica() {
             assert_eq!(back.message().await["seq"], number);
         }
     }
-    // One that has seen more than there is hears where the inbox stands, and what comes from then on.
+    // A device ahead of the inbox gets the current number, and later messages.
     let mut ahead = Socket::open(scene.live.address(), &token, Some(1_000)).await.expect("a socket");
     assert_eq!(ahead.welcome()["seq"], 150);
     socket.deliver("id-151", "hello").await;
@@ -65,7 +65,8 @@ async fn resent_message_is_stored_once() {
     let mut sockets = scene.open_all(&token).await;
     let mut listener = scene.open(0, &token).await;
     assert_eq!(sockets[0].deliver("one", "first").await, 1);
-    // At another replica, as after a lost acknowledgement; at all of them at once; and the next one has the next number.
+    // At another replica, as after a lost acknowledgement; at all of them in parallel; the next message has
+    // the next number.
     assert_eq!(sockets[1].deliver("one", "first").await, 1);
     let [a, b, c] = &mut sockets[..] else { panic!("three sockets") };
     let at_once = tokio::join!(a.deliver("two", "x"), b.deliver("two", "x"), c.deliver("two", "x"));
@@ -104,7 +105,7 @@ async fn deleted_messages_are_reported_as_missing() {
     for id in ["a", "b", "c", "d"] {
         socket.deliver(id, "hello").await;
     }
-    // As if the first three were old and had been deleted; that they are is seen at the next start.
+    // As if the first three were old and deleted; replicas detect this at the next start.
     scene.database.query("UPDATE live_messages SET sent_at = sent_at - 2000 WHERE seq <= 3");
     let replica = &scene.live.replicas()[0];
     replica.kill();
@@ -118,7 +119,7 @@ async fn deleted_messages_are_reported_as_missing() {
     let mut back = open(1).await;
     assert_eq!(next(&mut back).await, json!({ "type": "missed", "after": 1, "until": 3 }));
     assert_eq!(back.message().await["seq"], 4);
-    // And when nothing is left at all.
+    // The same with an empty inbox.
     scene.database.query("DELETE FROM live_messages");
     let mut back = open(2).await;
     assert_eq!(next(&mut back).await, json!({ "type": "missed", "after": 2, "until": 4 }));

@@ -1,4 +1,4 @@
-//! `examples/live-service`: three replicas on one PostgreSQL behind a balancer that knows nothing of users.
+//! `examples/live-service`: three replicas on one PostgreSQL behind a balancer without user affinity.
 
 mod input;
 mod loss;
@@ -14,7 +14,7 @@ use e2e::postgres::{Database, Postgres};
 
 const REPLICAS: usize = 3;
 
-/// An issuer, a live-service, and each with a database of its own.
+/// An issuer and a live-service, each with its own database.
 struct Scene {
     live: LiveService,
     cluster: Cluster,
@@ -63,7 +63,7 @@ impl Scene {
         Socket::open(address, token, None).await.expect("a socket")
     }
 
-    /// New users with so many devices each, connected through the balancer; see [`Fleet::start`].
+    /// New users with this many devices each, connected through the balancer; see [`Fleet::start`].
     async fn fleet(&self, shape: (usize, usize), sending: (usize, Duration)) -> Fleet {
         Fleet::start(&self.cluster, self.live.address(), shape, sending).await
     }

@@ -1,4 +1,4 @@
-//! A socket lives as long as its token, and a token may be renewed.
+//! A socket lives as long as its token, which can be renewed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Scene;
 
-/// What the issuer promises of verifiers that are connected.
+/// The issuer's promise for connected verifiers.
 const REACH: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn socket_is_closed_when_its_token_expires_unless_it_was_renewed() {
     let exp = Peek::into(&first.access).exp;
     assert_eq!(left.welcome()["expires_at"], exp);
 
-    // The token is refreshed at the issuer and shown at a replica that has never seen the session before.
+    // The token is refreshed at the issuer and presented at a replica that has never seen the session.
     e2e::wait::let_pass(Duration::from_secs(2)).await;
     let second = scene.cluster.client().refresh(&first.refresh).await.expect("an answer").tokens();
     let answer = renewed.ask(&renew(&second.access)).await;
@@ -101,7 +101,7 @@ async fn socket_opens_only_with_a_valid_token() {
     assert_eq!(open(&[]).await, Err(Refused::Status(401)));
     assert_eq!(open(&[bearer("junk")]).await, Err(Refused::Status(401)));
     assert_eq!(open(&[bearer(&token)]).await, welcome);
-    // As a browser does it, from a page that may and from one that may not.
+    // Like a browser, from an allowed origin and from another one.
     let offer = (header::SEC_WEBSOCKET_PROTOCOL, browser_offer(&token));
     assert_eq!(open(&[offer.clone(), origin("https://app.example.com")]).await, welcome);
     assert_eq!(open(&[offer, origin("https://evil.example.com")]).await, Err(Refused::Status(403)));
@@ -121,7 +121,7 @@ async fn sockets_per_user_and_replica_are_limited() {
     let address = scene.live.replicas()[0].address();
     let refused = async |token: &str| Socket::open(address, token, None).await.err();
     assert_eq!(refused(&token).await, Some(Refused::Status(429)));
-    // That one was refused costs nothing.
+    // The refused one has no effect.
     sockets.push(scene.open(0, &others).await);
     sockets.push(scene.open(0, &others).await);
     assert_eq!(refused(&others).await, Some(Refused::Status(503)), "the replica is full");
@@ -139,10 +139,10 @@ async fn client_without_pongs_is_disconnected() {
     let token = scene.log_in(&user).await.access;
     let mut socket = scene.open(0, &token).await;
     let address = scene.live.replicas()[0].address();
-    // It answers as long as something is awaited.
+    // It responds to pings while it waits for a frame.
     assert!(timeout(Duration::from_secs(2), socket.next()).await.is_err());
     assert_eq!(Socket::open(address, &token, None).await.err(), Some(Refused::Status(503)));
-    // Now it does not; the connection stays open on our side.
+    // Now it does not respond; the client keeps the connection open.
     e2e::wait::until("its place is free", Duration::from_secs(5), async || {
         Socket::open(address, &token, None).await.ok()
     })
