@@ -246,7 +246,7 @@ async fn no_replica_is_ready(site: &Site) -> bool {
     true
 }
 
-/// An upgraded connection, as for WebSockets; the front end forwards its data unchanged.
+/// An upgraded connection, for example a web socket; the front end forwards its data unchanged.
 struct Socket {
     stream: TcpStream,
     replica: usize,
