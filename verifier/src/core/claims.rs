@@ -63,13 +63,13 @@ impl<'de> Deserialize<'de> for NoExtra {
 impl AccessClaims {
     /// Parses the claims, or returns the first fault in them.
     pub(crate) fn parse(json: &str) -> Result<Self, Reason> {
-        json::parse::<Found>(json)?.complete()
+        json::parse::<FoundClaims>(json)?.complete()
     }
 }
 
 impl<'de> Deserialize<'de> for AccessClaims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        json::deserialize::<Found, D>(deserializer)?.complete().map_err(D::Error::custom)
+        json::deserialize::<FoundClaims, D>(deserializer)?.complete().map_err(D::Error::custom)
     }
 }
 
@@ -81,7 +81,7 @@ fn one_or_many<S: Serializer>(audiences: &Vec<String>, serializer: S) -> Result<
 }
 
 #[derive(Default)]
-struct Found {
+struct FoundClaims {
     iss: Option<String>,
     sub: Option<String>,
     aud: Option<Audiences>,
@@ -97,7 +97,7 @@ struct Found {
     amr: Option<Vec<String>>,
 }
 
-impl<'de> Object<'de> for Found {
+impl<'de> Object<'de> for FoundClaims {
     const WHAT: &'static str = "the claims of an access token";
     const MALFORMED: Reason = Reason::BadClaims;
 
@@ -121,7 +121,7 @@ impl<'de> Object<'de> for Found {
     }
 }
 
-impl Found {
+impl FoundClaims {
     /// Checks that the claims required by RFC 9068 §2.2 are present and not empty.
     fn complete(self) -> Result<AccessClaims, Reason> {
         fn text(name: &'static str, found: Option<String>) -> Result<String, Reason> {

@@ -30,19 +30,19 @@ impl<'a> Header<'a> {
     /// The header of a JWS whose `typ` is this media type, with or without `application/`.
     pub(crate) fn parse_as(typ: &str, json: &'a [u8]) -> Result<Self, Reason> {
         let json = std::str::from_utf8(json).map_err(|_| Reason::BadHeader)?;
-        json::parse::<Found<'_>>(json)?.check(typ)
+        json::parse::<FoundHeader<'_>>(json)?.check(typ)
     }
 }
 
 #[derive(Default)]
-struct Found<'a> {
+struct FoundHeader<'a> {
     alg: Option<Text<'a>>,
     kid: Option<Text<'a>>,
     typ: Option<Text<'a>>,
     is_critical: bool,
 }
 
-impl<'a> Found<'a> {
+impl<'a> FoundHeader<'a> {
     fn check(self, expected: &str) -> Result<Header<'a>, Reason> {
         if self.is_critical {
             return Err(Reason::CriticalHeader);
@@ -67,7 +67,7 @@ impl<'a> Found<'a> {
     }
 }
 
-impl<'de> Object<'de> for Found<'de> {
+impl<'de> Object<'de> for FoundHeader<'de> {
     const WHAT: &'static str = "a JOSE header";
     const MALFORMED: Reason = Reason::BadHeader;
 

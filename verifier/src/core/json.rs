@@ -50,14 +50,14 @@ pub(crate) trait Object<'de>: Default {
 pub(crate) fn parse<'de, T: Object<'de>>(json: &'de str) -> Result<T, Reason> {
     let mut fault = T::MALFORMED;
     let mut reader = serde_json::Deserializer::from_str(json);
-    let object = reader.deserialize_map(Members { fault: &mut fault, object: PhantomData });
+    let object = reader.deserialize_map(ObjectVisitor { fault: &mut fault, object: PhantomData });
     object.and_then(|object| reader.end().map(|()| object)).map_err(|_| fault)
 }
 
 /// As [`parse`], for an object inside another document.
 pub(crate) fn deserialize<'de, T: Object<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let mut fault = T::MALFORMED;
-    deserializer.deserialize_map(Members { fault: &mut fault, object: PhantomData })
+    deserializer.deserialize_map(ObjectVisitor { fault: &mut fault, object: PhantomData })
 }
 
 /// A member whose value is to be read or skipped.
@@ -102,13 +102,13 @@ fn duplicate<E: Error>(fault: &mut Reason) -> E {
 }
 
 /// Reads an object in one pass.
-struct Members<'r, T> {
+struct ObjectVisitor<'r, T> {
     /// What to report if reading ends in an error.
     fault: &'r mut Reason,
     object: PhantomData<T>,
 }
 
-impl<'de, T: Object<'de>> Visitor<'de> for Members<'_, T> {
+impl<'de, T: Object<'de>> Visitor<'de> for ObjectVisitor<'_, T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -115,7 +115,7 @@ impl From<String> for Kid {
 /// assert_eq!(key.kid().as_str(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Members<'static>", try_from = "Members<'static>")]
+#[serde(into = "JwkMembers<'static>", try_from = "JwkMembers<'static>")]
 pub struct Jwk {
     kid: Kid,
     key: PublicKey,
@@ -260,7 +260,7 @@ impl PublicKey {
 /// A JWK on the wire: exactly these members.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Members<'a> {
+pub(crate) struct JwkMembers<'a> {
     pub(crate) kid: Cow<'a, str>,
     pub(crate) kty: Cow<'a, str>,
     pub(crate) alg: Cow<'a, str>,
@@ -278,7 +278,7 @@ pub(crate) struct Members<'a> {
     pub(crate) e: Option<Cow<'a, str>>,
 }
 
-impl From<Jwk> for Members<'static> {
+impl From<Jwk> for JwkMembers<'static> {
     fn from(jwk: Jwk) -> Self {
         let number = |bytes: &[u8]| Some(base64url::encode(bytes).into());
         let named = Self {
@@ -303,10 +303,10 @@ impl From<Jwk> for Members<'static> {
     }
 }
 
-impl TryFrom<Members<'static>> for Jwk {
+impl TryFrom<JwkMembers<'static>> for Jwk {
     type Error = JwkError;
 
-    fn try_from(members: Members<'static>) -> Result<Self, JwkError> {
+    fn try_from(members: JwkMembers<'static>) -> Result<Self, JwkError> {
         if members.usage != "sig" {
             return Err(JwkError("not for signatures"));
         }
@@ -314,7 +314,7 @@ impl TryFrom<Members<'static>> for Jwk {
     }
 }
 
-impl Members<'_> {
+impl JwkMembers<'_> {
     /// The key in these members, if its type is the one that `alg` requires (RFC 8725 §3.1).
     pub(crate) fn public_key(&self) -> Result<PublicKey, JwkError> {
         let number = |member: &Option<Cow<'_, str>>| {

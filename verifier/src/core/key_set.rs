@@ -15,7 +15,7 @@ use crate::core::base64url;
 use crate::core::crypto::PreparedKey;
 use crate::core::error::JwksError;
 use crate::core::header::{Header, MAX_KID};
-use crate::core::jwk::{Algorithm, JwkError, JwkSet, Kid, Members, PublicKey};
+use crate::core::jwk::{Algorithm, JwkError, JwkMembers, JwkSet, Kid, PublicKey};
 
 /// The longest JWKS that is read, in bytes.
 pub(crate) const MAX_BYTES: usize = 256 * 1024;
@@ -221,7 +221,7 @@ impl AnyJwk<'_> {
             return Err(JwkError("not for checking signatures"));
         }
         let text = |name| self.text(name).map(Cow::Owned);
-        let members = Members {
+        let members = JwkMembers {
             kty: text("kty").unwrap_or_default(),
             alg: text("alg").ok_or(JwkError("no alg"))?,
             crv: text("crv"),
@@ -229,7 +229,7 @@ impl AnyJwk<'_> {
             y: text("y"),
             n: text("n"),
             e: text("e"),
-            ..Members::default()
+            ..JwkMembers::default()
         };
         members.public_key()
     }
@@ -247,8 +247,8 @@ impl AnyJwk<'_> {
 
 impl<'de> Deserialize<'de> for AnyJwk<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
+        struct AnyJwkVisitor;
+        impl<'de> Visitor<'de> for AnyJwkVisitor {
             type Value = AnyJwk<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,6 +264,6 @@ impl<'de> Deserialize<'de> for AnyJwk<'de> {
                 Ok(jwk)
             }
         }
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(AnyJwkVisitor)
     }
 }

@@ -61,7 +61,7 @@ enum Format {
 }
 
 /// The source of the keys.
-enum Source {
+enum KeySource {
     Database(SqlStore),
     Jwks(String),
 }
@@ -70,11 +70,11 @@ impl Export {
     /// Runs the command. `config` is the configuration file, which names the database.
     pub(crate) async fn run(self, config: Option<&Path>) -> Result<(), Failure> {
         let source = if let Some(place) = self.jwks {
-            Source::Jwks(place)
+            KeySource::Jwks(place)
         } else {
             let config = load(Config::load(config))?.config;
             let clock = Arc::new(SystemClock::new());
-            Source::Database(boot::database::open_to_read(&config, clock, &SystemEntropy::new()).await?)
+            KeySource::Database(boot::database::open_to_read(&config, clock, &SystemEntropy::new()).await?)
         };
         let mut mirror = Mirror {
             source,
@@ -101,7 +101,7 @@ impl Export {
 
 /// Keeps a folder equal to a key set.
 struct Mirror {
-    source: Source,
+    source: KeySource,
     folder: Folder,
     exec: Option<String>,
     /// Whether the command must run: at the start, and until it has succeeded after a change.
@@ -133,7 +133,7 @@ impl Mirror {
     }
 }
 
-impl Source {
+impl KeySource {
     async fn read(&self) -> Result<JwkSet, Failure> {
         match self {
             Self::Database(store) => {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::store::engine::database::Database;
 use crate::store::{SqlStore, StoreError};
-use source::Source;
+use source::CopySource;
 use table::{Digest, Table};
 use target::Target;
 
@@ -141,7 +141,7 @@ impl SqlStore {
         mut report: impl FnMut(Progress),
     ) -> Result<Vec<Compared>, CopyError> {
         source::refuse_if_open(from)?;
-        let mut source = Source::open(from, &self.db).await?;
+        let mut source = CopySource::open(from, &self.db).await?;
         let target = Target::new(self, source.installation().await?);
         target.begin().await?;
         let mut tables = Vec::new();
@@ -163,7 +163,7 @@ impl SqlStore {
 
 async fn copy_table(
     table: &Table,
-    source: &mut Source,
+    source: &mut CopySource,
     target: &Target<'_>,
     report: &mut impl FnMut(Progress),
 ) -> Result<(), CopyError> {
@@ -181,7 +181,7 @@ async fn copy_table(
     }
 }
 
-async fn compare(table: &Table, source: &mut Source, target: &Database) -> Result<Compared, CopyError> {
+async fn compare(table: &Table, source: &mut CopySource, target: &Database) -> Result<Compared, CopyError> {
     let expected = table.digest(source.snapshot()).await?;
     let mut tx = target.begin().await?;
     let found = table.digest(&mut tx).await?;

@@ -48,14 +48,14 @@ pub(super) fn refuse_if_open(path: &Path) -> Result<(), CopyError> {
 }
 
 /// The file, as it was when it was opened.
-pub(super) struct Source {
+pub(super) struct CopySource {
     database: Database,
     snapshot: Transaction,
     /// Changes when another connection commits something.
     version: i64,
 }
 
-impl Source {
+impl CopySource {
     pub(super) async fn open(path: &Path, like: &Database) -> Result<Self, CopyError> {
         let database = Database::open_sqlite_to_read(path, Arc::clone(like.clock()), Seconds(0)).await?;
         let version = version(&database).await?;

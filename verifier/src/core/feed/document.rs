@@ -72,7 +72,7 @@ impl Rules {
         self.check(json::parse(claims)?, now_ms)
     }
 
-    fn check(&self, found: Found<'_>, now_ms: i64) -> Result<Document, Reason> {
+    fn check(&self, found: FoundDocument<'_>, now_ms: i64) -> Result<Document, Reason> {
         let iss = found.iss.ok_or(Reason::MissingClaim("iss"))?.0;
         let iat = found.iat.ok_or(Reason::MissingClaim("iat"))?.0;
         let exp = found.exp.ok_or(Reason::MissingClaim("exp"))?.0;
@@ -119,7 +119,7 @@ fn sessions(sids: &str) -> Option<Vec<SessionId>> {
 }
 
 #[derive(Default)]
-struct Found<'a> {
+struct FoundDocument<'a> {
     iss: Option<Text<'a>>,
     iat: Option<NumericDate>,
     exp: Option<NumericDate>,
@@ -130,7 +130,7 @@ struct Found<'a> {
     since: Option<Whole>,
 }
 
-impl<'de> Object<'de> for Found<'de> {
+impl<'de> Object<'de> for FoundDocument<'de> {
     const WHAT: &'static str = "the claims of a revocation document";
     const MALFORMED: Reason = Reason::BadClaims;
 
