@@ -137,6 +137,19 @@ impl Socket {
         answer["seq"].as_i64().expect("a number")
     }
 
+    /// As [`deliver`](Self::deliver), but repeats the message while the service says that it is unavailable, as the protocol asks.
+    pub async fn deliver_eventually(&mut self, id: &str, body: &str) {
+        let frame = json!({ "type": "send", "id": id, "body": body });
+        let mut answer = self.ask(&frame).await;
+        for _ in 0..10 {
+            if answer["code"] != "unavailable" {
+                break;
+            }
+            answer = self.ask(&frame).await;
+        }
+        assert_eq!((&answer["type"], &answer["id"]), (&json!("sent"), &json!(id)), "{answer}");
+    }
+
     /// The next frame, which must be a message.
     pub async fn message(&mut self) -> Value {
         match within("a message", self.next()).await {

@@ -21,6 +21,9 @@ const CANARY: &str = "kanarienvogel";
 /// heartbeats.
 const RECORDS: &[&str] = &["audit", "login_failures", "replicas"];
 
+/// Bytes that the system takes from a client even if the service reads none of them.
+const SENT_IN_ONE_PIECE: usize = 64 * 1024;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_reported_and_changes_and_leaks_nothing() {
     let scene = Scene::set().await;
@@ -180,7 +183,13 @@ impl Scene {
         let client = if route.needs_bearer { self.bearer_client(route) } else { self.client(route.listener) };
         let client = client.with_header(HeaderName::from_static("x-forwarded-for"), "203.0.113.9");
         let sent = client.send(route.method.clone(), &route.path, case.content_type, case.body.clone()).await;
-        let answer = sent.unwrap_or_else(|lost| panic!("{what}: {}", lost.why));
+        let answer = match sent {
+            Ok(answer) => answer,
+            // The service responds and closes the connection without reading the rest; the client may see the end before the response.
+            // What it responds is in the service's own tests, which have no network between.
+            Err(lost) if case.body.len() > SENT_IN_ONE_PIECE && lost.why.contains("BodyWrite") => return,
+            Err(lost) => panic!("{what}: {}", lost.why),
+        };
         clearly_refused(&answer, &what);
         if let Some(status) = case.status {
             assert_eq!(answer.status, status, "{what}: {answer}");

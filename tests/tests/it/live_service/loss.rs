@@ -110,8 +110,9 @@ async fn no_message_is_lost_while_no_replica_listens_to_the_database() {
         })
         .await;
     }
+    // A replica whose open connections are all in use cannot open another one, and says so.
     for number in 1..=10 {
-        sender.deliver(&format!("id-{number}"), "does anybody hear me?").await;
+        sender.deliver_eventually(&format!("id-{number}"), "does anybody hear me?").await;
     }
     for socket in &mut sockets {
         assert_eq!(socket.message().await["id"], "before");
