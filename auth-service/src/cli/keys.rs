@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use auth_service::config::Config;
+use auth_service::domain::authority::Actor;
 use auth_service::domain::key::Chain;
 use auth_service::flows::rotate_keys::{self, Compromised};
 use auth_service::store::KeyRow;
@@ -11,8 +12,6 @@ use verifier::{Algorithm, UnixTime};
 
 use super::export::Export;
 use super::{Failure, open, print, time};
-
-const ACTOR: &str = "cli";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
@@ -47,19 +46,26 @@ pub(crate) async fn run(config: Option<&Path>, command: KeysCommand) -> Result<(
         }
         KeysCommand::Rotate { alg } => {
             let app = open().await?;
-            let rotated = rotate_keys::rotate(&app, ACTOR, alg).await?;
+            let rotated = rotate_keys::rotate(&app, &Actor::command_line("unknown", None), alg).await?;
             print(&line(&rotated.key, app.clock.now()))
         }
         KeysCommand::Compromise { kid } => {
             let app = open().await?;
-            let Compromised { key, successor } = rotate_keys::compromise(&app, ACTOR, &kid).await?;
+            let Compromised { key, successor } =
+                rotate_keys::compromise(&app, &Actor::command_line("unknown", None), &kid).await?;
             let now = app.clock.now();
             print(&line(&key, now))?;
             successor.map_or(Ok(()), |row| print(&line(&row, now)))
         }
         KeysCommand::Reseal => {
             let app = open().await?;
-            let resealed = rotate_keys::reseal(&app.store, &app.keyring, &*app.entropy, ACTOR).await?;
+            let resealed = rotate_keys::reseal(
+                &app.store,
+                &app.keyring,
+                &*app.entropy,
+                &Actor::command_line("unknown", None),
+            )
+            .await?;
             print(&format!("{resealed} keys resealed with the first master key"))
         }
         KeysCommand::Export(export) => export.run(config).await,
@@ -72,7 +78,7 @@ fn line(row: &KeyRow, now: UnixTime) -> String {
         key.kid.to_string(),
         row.chain.to_string(),
         key.generation.to_string(),
-        key.schedule.phase(now).as_str().to_owned(),
+        key.phase(now).as_str().to_owned(),
         time(Some(key.schedule.activates_at)),
         time(end.map(|end| end.retires_at)),
         time(end.map(|end| end.expires_at)),

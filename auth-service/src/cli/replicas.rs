@@ -40,7 +40,7 @@ pub(crate) async fn run(app: &App, command: ReplicasCommand) -> Result<(), Failu
             rows.iter().try_for_each(|row| print(&line(row)))
         }
         ReplicasCommand::Drain { id, undo } => {
-            replicas::drain(&app.store, &Actor::command_line(), &id, !undo).await?;
+            replicas::drain(&app.store, &Actor::command_line("unknown", None), &id, !undo).await?;
             let row = wait_until_applied(app, &id, !undo).await?;
             print(&line(&row))
         }

@@ -30,7 +30,7 @@ pub(crate) async fn run(app: &App, command: SessionsCommand) -> Result<(), Failu
         SessionsCommand::List { username } => list(app, &username).await,
         SessionsCommand::End { id } => {
             let id = SessionId::parse(&id).ok_or("a session id is a UUID, as `sessions list` prints it")?;
-            sessions::end(&app.store, Actor::command_line(), id).await?;
+            sessions::end(&app.store, Actor::command_line("unknown", None), id).await?;
             print(&format!("session {id} has ended"))
         }
     }

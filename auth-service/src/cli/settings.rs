@@ -1,13 +1,12 @@
 //! `auth-service settings …`
 
 use auth_service::config::NewValue;
+use auth_service::domain::authority::Actor;
 use auth_service::flows::settings::{self, SettingView, SettingsView};
 use auth_service::runtime::app::App;
 use clap::Subcommand;
 
 use super::{Failure, print};
-
-const ACTOR: &str = "cli";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SettingsCommand {
@@ -33,7 +32,8 @@ pub(crate) async fn run(app: &App, command: SettingsCommand) -> Result<(), Failu
         SettingsCommand::Set { key, value } => (key, Some(NewValue::Text(value))),
         SettingsCommand::Unset { key } => (key, None),
     };
-    let view = settings::change(&app.settings, &app.store, ACTOR, vec![(key.clone(), value)], None).await?;
+    let actor = Actor::command_line("unknown", None);
+    let view = settings::change(&app.settings, &app.store, &actor, vec![(key.clone(), value)], None).await?;
     let changed = view.settings.iter().filter(|setting| setting.name == key);
     for setting in changed {
         print(&line(setting))?;

@@ -38,7 +38,7 @@ pub(crate) enum UserCommand {
 }
 
 pub(crate) async fn run(app: &App, command: UserCommand) -> Result<(), Failure> {
-    let actor = Actor::command_line();
+    let actor = Actor::command_line("unknown", None);
     match command {
         UserCommand::Add { username, roles } => {
             let password = Password::new(read_password()?);

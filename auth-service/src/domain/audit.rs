@@ -5,60 +5,55 @@ use std::fmt;
 use ring::digest;
 use verifier::UnixTime;
 
-/// The kind of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum EventKind {
-    Bootstrap,
-    Login,
-    LoginRefused,
-    Logout,
-    RefreshRecovered,
-    RefreshReuse,
-    RefreshFastForwarded,
-    SessionEnded,
-    PasswordChanged,
-    PasswordRefused,
-    UserCreated,
-    UserChanged,
-    UserDeleted,
-    RoleChanged,
-    RoleDeleted,
-    KeyAnnounced,
-    KeyCompromised,
-    KeysResealed,
-    ReplicaDrained,
-    ReplicaReturned,
-    SettingChanged,
+use super::authority::{Actor, Reason};
+
+/// Generates [`EventKind`] from rows: name, name in the database and on the wire.
+macro_rules! event_kinds {
+    ($($name:ident, $text:literal;)+) => {
+        /// The kind of an event.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the names say it")]
+        pub enum EventKind {
+            $($name),+
+        }
+
+        impl EventKind {
+            /// All of them, in the order of the documents.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The name in the database and on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text),+
+                }
+            }
+        }
+    };
 }
 
-impl EventKind {
-    /// The name in the database and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bootstrap => "bootstrap",
-            Self::Login => "login",
-            Self::LoginRefused => "login_refused",
-            Self::Logout => "logout",
-            Self::RefreshRecovered => "refresh_recovered",
-            Self::RefreshReuse => "refresh_reuse",
-            Self::RefreshFastForwarded => "refresh_fast_forwarded",
-            Self::SessionEnded => "session_ended",
-            Self::PasswordChanged => "password_changed",
-            Self::PasswordRefused => "password_refused",
-            Self::UserCreated => "user_created",
-            Self::UserChanged => "user_changed",
-            Self::UserDeleted => "user_deleted",
-            Self::RoleChanged => "role_changed",
-            Self::RoleDeleted => "role_deleted",
-            Self::KeyAnnounced => "key_announced",
-            Self::KeyCompromised => "key_compromised",
-            Self::KeysResealed => "keys_resealed",
-            Self::ReplicaDrained => "replica_drained",
-            Self::ReplicaReturned => "replica_returned",
-            Self::SettingChanged => "setting_changed",
-        }
-    }
+event_kinds! {
+    Bootstrap, "bootstrap";
+    Login, "login";
+    LoginRefused, "login_refused";
+    Logout, "logout";
+    RefreshRecovered, "refresh_recovered";
+    RefreshReuse, "refresh_reuse";
+    RefreshFastForwarded, "refresh_fast_forwarded";
+    SessionEnded, "session_ended";
+    PasswordChanged, "password_changed";
+    PasswordRefused, "password_refused";
+    UserCreated, "user_created";
+    UserChanged, "user_changed";
+    UserDeleted, "user_deleted";
+    UserUnlocked, "user_unlocked";
+    RoleChanged, "role_changed";
+    RoleDeleted, "role_deleted";
+    KeyAnnounced, "key_announced";
+    KeyCompromised, "key_compromised";
+    KeysResealed, "keys_resealed";
+    ReplicaDrained, "replica_drained";
+    ReplicaReturned, "replica_returned";
+    SettingChanged, "setting_changed";
 }
 
 /// One entry of the audit log, before it is added to a chain. Contains no secret.
@@ -66,7 +61,7 @@ impl EventKind {
 pub struct AuditEvent {
     /// The kind of the event.
     pub kind: EventKind,
-    /// The actor: a user id, or `system`, or `cli`.
+    /// The actor: a user id, or `system`, or `cli:` and a person at a machine.
     pub actor: Option<String>,
     /// The user or object that it concerns.
     pub subject: Option<String>,
@@ -74,20 +69,28 @@ pub struct AuditEvent {
     pub session_id: Option<String>,
     /// The client's address.
     pub address: Option<String>,
-    /// Further details.
-    pub detail: Option<String>,
+    /// Further details, without the reason.
+    detail: Option<String>,
+    /// Why the actor did it.
+    reason: Option<Reason>,
 }
 
 impl AuditEvent {
     /// An event with only a kind.
     pub fn new(kind: EventKind) -> Self {
-        Self { kind, actor: None, subject: None, session_id: None, address: None, detail: None }
+        Self { kind, actor: None, subject: None, session_id: None, address: None, detail: None, reason: None }
     }
 
     /// Sets the actor.
     #[must_use]
     pub fn by(self, actor: impl fmt::Display) -> Self {
         Self { actor: Some(actor.to_string()), ..self }
+    }
+
+    /// Sets the actor, and why they did it.
+    #[must_use]
+    pub fn by_actor(self, actor: &Actor) -> Self {
+        Self { reason: actor.reason.clone(), ..self.by(&actor.name) }
     }
 
     /// Sets the user or object that it concerns.
@@ -114,11 +117,20 @@ impl AuditEvent {
         Self { detail: Some(detail.to_string()), ..self }
     }
 
+    /// The details as they are stored: with the reason at the end.
+    pub fn full_detail(&self) -> Option<String> {
+        match (&self.detail, &self.reason) {
+            (Some(detail), Some(reason)) => Some(format!("{detail}; reason: {reason}")),
+            (None, Some(reason)) => Some(format!("reason: {reason}")),
+            (detail, None) => detail.clone(),
+        }
+    }
+
     /// The hash that chains this event to the one before it: SHA-256 in lower-case hexadecimal, over the
     /// previous hash and the fields. Each field is preceded by its length, so that different events give
     /// different bytes.
     pub fn chained_hash(&self, prev: &str, chain: &str, seq: i64, at: UnixTime) -> String {
-        let (seq, at) = (seq.to_string(), at.0.to_string());
+        let (seq, at, detail) = (seq.to_string(), at.0.to_string(), self.full_detail());
         let fields = [
             Some(prev),
             Some(chain),
@@ -129,7 +141,7 @@ impl AuditEvent {
             self.subject.as_deref(),
             self.session_id.as_deref(),
             self.address.as_deref(),
-            self.detail.as_deref(),
+            detail.as_deref(),
         ];
         let mut context = digest::Context::new(&digest::SHA256);
         for field in fields {
@@ -138,5 +150,37 @@ impl AuditEvent {
             context.update(field.unwrap_or_default().as_bytes());
         }
         super::hex(context.finish().as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_ends_the_detail_in_any_order_of_calls() {
+        let actor = Actor::command_line("alice@db1", Some("ticket 7".parse().unwrap()));
+        let event = || AuditEvent::new(EventKind::UserChanged);
+        for event in
+            [event().by_actor(&actor).detail("disabled"), event().detail("disabled").by_actor(&actor)]
+        {
+            assert_eq!(event.full_detail().as_deref(), Some("disabled; reason: ticket 7"));
+            assert_eq!(event.actor.as_deref(), Some("cli:alice@db1"));
+        }
+        assert_eq!(event().by_actor(&actor).full_detail().as_deref(), Some("reason: ticket 7"));
+        let without = Actor { reason: None, ..actor };
+        assert_eq!(event().by_actor(&without).detail("disabled").full_detail().as_deref(), Some("disabled"));
+        assert_eq!(event().by_actor(&without).full_detail(), None);
+    }
+
+    #[test]
+    fn hash_covers_the_reason() {
+        let hash = |reason: Option<&str>| {
+            let actor = Actor::command_line("alice@db1", reason.map(|text| text.parse().unwrap()));
+            AuditEvent::new(EventKind::UserDeleted).by_actor(&actor).chained_hash("", "a.1", 1, UnixTime(5))
+        };
+        assert_ne!(hash(None), hash(Some("ticket 7")));
+        let written = AuditEvent::new(EventKind::UserDeleted).by("cli:alice@db1").detail("reason: ticket 7");
+        assert_eq!(hash(Some("ticket 7")), written.chained_hash("", "a.1", 1, UnixTime(5)));
     }
 }

@@ -1,5 +1,8 @@
 //! The permissions of the admin API, and the rule that operators grant only permissions that they hold.
 
+use std::fmt;
+use std::str::FromStr;
+
 use super::user::{Permission, PermissionSet};
 
 /// Generates [`AdminPermission`] from rows: name, permission.
@@ -63,6 +66,12 @@ pub fn permissions_of<'a>(roles: impl IntoIterator<Item = &'a str>, stored: Perm
     }
 }
 
+/// Whether a user with these permissions is an administrator with full rights: one who can do everything that
+/// the admin API offers, and so can restore the rights of anyone else.
+pub fn has_full_rights(permissions: &PermissionSet) -> bool {
+    permissions.is_superset(&AdminPermission::all())
+}
+
 /// The author of a change, and their rights.
 #[derive(Clone, Debug)]
 pub struct Actor {
@@ -70,12 +79,30 @@ pub struct Actor {
     pub name: String,
     /// The rights with which they make it.
     pub authority: Authority,
+    /// Why they make it. Part of every audit entry that they cause.
+    pub reason: Option<Reason>,
 }
 
 impl Actor {
-    /// The command line on a machine with access to the database.
-    pub fn command_line() -> Self {
-        Self { name: "cli".to_owned(), authority: Authority::Unlimited }
+    /// A person who uses the command line on a machine with access to the database, such as `alice@db1`.
+    pub fn command_line(person: impl fmt::Display, reason: Option<Reason>) -> Self {
+        Self { name: format!("cli:{person}"), authority: Authority::Unlimited, reason }
+    }
+
+    /// The service itself, for changes that no person asked for.
+    pub fn system() -> Self {
+        Self { name: "system".to_owned(), authority: Authority::Unlimited, reason: None }
+    }
+
+    /// The same actor on the command line, who has confirmed that the last administrator may be taken away.
+    /// Changes nothing for an operator of the admin API, who always leaves an administrator behind.
+    #[must_use]
+    pub fn even_the_last_administrator(self) -> Self {
+        let authority = match self.authority {
+            Authority::Unlimited => Authority::Unconditional,
+            other => other,
+        };
+        Self { authority, ..self }
     }
 }
 
@@ -86,6 +113,8 @@ pub enum Authority {
     Operator(PermissionSet),
     /// The command line: access to the database is enough.
     Unlimited,
+    /// As `Unlimited`, and may take the last administrator away.
+    Unconditional,
     /// A user who changes their own password.
     Own,
 }
@@ -97,11 +126,61 @@ impl Authority {
     /// every admin permission may define the permissions of applications, and therefore covers everything.
     pub fn covers(&self, permissions: &PermissionSet) -> bool {
         match self {
-            Self::Unlimited | Self::Own => true,
-            Self::Operator(held) => {
-                held.is_superset(&AdminPermission::all()) || held.is_superset(permissions)
-            }
+            Self::Unlimited | Self::Unconditional | Self::Own => true,
+            Self::Operator(held) => has_full_rights(held) || held.is_superset(permissions),
         }
+    }
+
+    /// Whether a change with this authority may leave nobody with full rights.
+    pub fn may_take_last_administrator(&self) -> bool {
+        matches!(self, Self::Unconditional)
+    }
+}
+
+/// Why an operator makes a change, in their own words: one line for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(String);
+
+/// Why a text is not a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReasonError {
+    /// Nothing but white space.
+    #[error("a reason must not be empty")]
+    Empty,
+    /// Longer than [`Reason::LONGEST`].
+    #[error("a reason has at most {} characters", Reason::LONGEST)]
+    TooLong,
+    /// A line break, a tab or another control character.
+    #[error("a reason is one line, without control characters")]
+    ControlCharacter,
+}
+
+impl Reason {
+    /// The maximum length in code points.
+    pub const LONGEST: usize = 500;
+}
+
+/// Removes white space at both ends.
+impl FromStr for Reason {
+    type Err = ReasonError;
+
+    fn from_str(text: &str) -> Result<Self, ReasonError> {
+        let text = text.trim();
+        if text.is_empty() {
+            Err(ReasonError::Empty)
+        } else if text.chars().count() > Self::LONGEST {
+            Err(ReasonError::TooLong)
+        } else if text.chars().any(char::is_control) {
+            Err(ReasonError::ControlCharacter)
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -134,8 +213,38 @@ mod tests {
         assert!(Authority::Operator(AdminPermission::all()).covers(&set("orders:write")));
         for permission in AdminPermission::ALL {
             let all = AdminPermission::all();
-            let lacking = all.iter().filter(|held| held.as_str() != permission.as_str()).cloned().collect();
+            let lacking: PermissionSet =
+                all.iter().filter(|held| held.as_str() != permission.as_str()).cloned().collect();
+            assert!(!has_full_rights(&lacking), "{permission:?}");
             assert!(!Authority::Operator(lacking).covers(&set("orders:write")), "{permission:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_confirmed_command_may_take_the_last_administrator() {
+        let command = Actor::command_line("alice@db1", None);
+        assert_eq!(command.name, "cli:alice@db1");
+        assert!(!command.authority.may_take_last_administrator());
+        assert!(command.even_the_last_administrator().authority.may_take_last_administrator());
+        let authority = Authority::Operator(AdminPermission::all());
+        let operator = Actor { name: "operator".to_owned(), authority, reason: None };
+        assert!(!operator.even_the_last_administrator().authority.may_take_last_administrator());
+    }
+
+    #[test]
+    fn reason_is_one_line_of_limited_length() {
+        let parse = |text: &str| text.parse::<Reason>();
+        assert_eq!(
+            parse("  ticket 4711: ä \t").map(|reason| reason.to_string()),
+            Ok("ticket 4711: ä".to_owned())
+        );
+        assert!(parse(&"ä".repeat(500)).is_ok());
+        assert_eq!(parse(&"a".repeat(501)), Err(ReasonError::TooLong));
+        for empty in ["", " ", "\n"] {
+            assert_eq!(parse(empty), Err(ReasonError::Empty));
+        }
+        for control in ["a\nb", "a\tb", "a\u{1b}[31mb", "a\u{85}b"] {
+            assert_eq!(parse(control), Err(ReasonError::ControlCharacter), "{control:?}");
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum KeyPhase {
     Retiring,
     /// Neither published nor used.
     Expired,
+    /// Neither published nor used, and everything that it signed is refused.
+    Compromised,
 }
 
 impl KeyPhase {
@@ -28,7 +30,7 @@ impl KeyPhase {
 
     /// Whether the JWKS contains a key in this phase.
     pub fn is_published(self) -> bool {
-        self != Self::Expired
+        !matches!(self, Self::Expired | Self::Compromised)
     }
 
     /// The name on the wire.
@@ -38,6 +40,7 @@ impl KeyPhase {
             Self::Active => "active",
             Self::Retiring => "retiring",
             Self::Expired => "expired",
+            Self::Compromised => "compromised",
         }
     }
 }
@@ -66,7 +69,8 @@ impl KeySchedule {
         Self { activates_at, end: None }
     }
 
-    /// Pending `..activates_at`, Active until a successor activates, Retiring `..expires_at`, then Expired.
+    /// Pending `..activates_at`, Active until a successor activates, Retiring `..expires_at`, then Expired. Only
+    /// [`ChainKey::phase`] knows whether the key is compromised.
     pub fn phase(&self, now: UnixTime) -> KeyPhase {
         match self.end {
             Some(end) if now >= end.expires_at => KeyPhase::Expired,
@@ -91,7 +95,8 @@ impl KeySchedule {
         Self { end: Some(KeyEnd { retires_at: at, expires_at: announced.max(at + policy.tail) }), ..self }
     }
 
-    /// The schedule after a compromise: every later boundary moves to `now`. There is no fifth phase.
+    /// The schedule after a compromise: every later boundary moves to `now`, so the key neither
+    /// signs nor is published, also for a release or a reader that knows the schedule only.
     #[must_use]
     pub fn cut_short(self, now: UnixTime) -> Self {
         let end = self.end.unwrap_or(KeyEnd { retires_at: now, expires_at: now });
@@ -164,6 +169,16 @@ pub struct ChainKey {
     pub schedule: KeySchedule,
     /// When it was marked as compromised.
     pub compromised_at: Option<UnixTime>,
+}
+
+impl ChainKey {
+    /// The phase of the schedule, or Compromised from `compromised_at` on.
+    pub fn phase(&self, now: UnixTime) -> KeyPhase {
+        match self.compromised_at {
+            Some(at) if now >= at => KeyPhase::Compromised,
+            _ => self.schedule.phase(now),
+        }
+    }
 }
 
 /// A new key that does not belong to a chain yet.
@@ -264,13 +279,13 @@ pub fn announce(chain: &[ChainKey], policy: &RotationPolicy, now: UnixTime) -> R
     let at = now + policy.publish_ahead;
     plan.announce(chain, at);
     if let Some(newest) = newest(chain) {
-        match newest.schedule.phase(now) {
+        match newest.phase(now) {
             KeyPhase::Pending => {
                 return Err(RotationError::Pending { earliest_at: newest.schedule.activates_at });
             }
             // This includes a key that was wound down but still signs: it continues until the new key signs.
             KeyPhase::Active => plan.reschedule(newest, newest.schedule.succeeded(at, policy)),
-            KeyPhase::Retiring | KeyPhase::Expired => {}
+            KeyPhase::Retiring | KeyPhase::Expired | KeyPhase::Compromised => {}
         }
     }
     Ok(plan)
@@ -302,7 +317,7 @@ pub fn compromise(chain: &[ChainKey], generation: i64, policy: &RotationPolicy, 
     let Some(key) = chain.iter().find(unmarked) else { return plan };
     plan.changes.push(Change::Compromise { generation });
     plan.reschedule(key, key.schedule.cut_short(now));
-    match (key.schedule.phase(now), in_phase(chain, KeyPhase::Pending, now)) {
+    match (key.phase(now), in_phase(chain, KeyPhase::Pending, now)) {
         (KeyPhase::Active, Some(pending)) => {
             plan.reschedule(pending, KeySchedule { activates_at: now, ..pending.schedule });
             plan.successor = Some(pending.generation);
@@ -315,7 +330,7 @@ pub fn compromise(chain: &[ChainKey], generation: i64, policy: &RotationPolicy, 
                 plan.reschedule(active, active.schedule.succeeded(at, policy));
             }
         }
-        (KeyPhase::Retiring | KeyPhase::Expired, _) => {}
+        (KeyPhase::Retiring | KeyPhase::Expired | KeyPhase::Compromised, _) => {}
     }
     plan
 }
@@ -340,13 +355,13 @@ fn is_due(newest: &ChainKey, policy: &RotationPolicy, now: UnixTime) -> bool {
 }
 
 fn in_phase(chain: &[ChainKey], phase: KeyPhase, now: UnixTime) -> Option<&ChainKey> {
-    chain.iter().find(|key| key.schedule.phase(now) == phase)
+    chain.iter().find(|key| key.phase(now) == phase)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use KeyPhase::{Active, Expired, Pending, Retiring};
+    use KeyPhase::{Active, Compromised, Expired, Pending, Retiring};
 
     const POLICY: RotationPolicy =
         RotationPolicy { period: Seconds(1_000), publish_ahead: Seconds(100), tail: Seconds(400) };
@@ -379,11 +394,11 @@ mod tests {
     }
 
     fn phases(chain: &[ChainKey], now: UnixTime) -> Vec<KeyPhase> {
-        chain.iter().map(|key| key.schedule.phase(now)).collect()
+        chain.iter().map(|key| key.phase(now)).collect()
     }
 
     fn signers(chain: &[ChainKey], now: UnixTime) -> Vec<i64> {
-        let signs = |key: &&ChainKey| key.schedule.phase(now).may_sign();
+        let signs = |key: &&ChainKey| key.phase(now).may_sign();
         chain.iter().filter(signs).map(|key| key.generation).collect()
     }
 
@@ -448,7 +463,7 @@ mod tests {
         chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
         let now = NOW + Seconds(10);
         chain = apply(&chain, compromise(&chain, 1, &POLICY, now), now);
-        assert_eq!(phases(&chain, now), [Expired, Active]);
+        assert_eq!(phases(&chain, now), [Compromised, Active]);
         assert!(compromise(&chain, 1, &POLICY, now).is_empty(), "repeating it changes nothing");
     }
 
@@ -456,7 +471,7 @@ mod tests {
     fn compromised_active_key_without_a_successor_gets_one_that_signs_immediately() {
         let mut chain = founded();
         chain = apply(&chain, compromise(&chain, 1, &POLICY, NOW), NOW);
-        assert_eq!(phases(&chain, NOW), [Expired, Active]);
+        assert_eq!(phases(&chain, NOW), [Compromised, Active]);
     }
 
     #[test]
@@ -465,7 +480,7 @@ mod tests {
         chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
         let now = NOW + Seconds(99);
         chain = apply(&chain, compromise(&chain, 2, &POLICY, now), now);
-        assert_eq!(phases(&chain, now), [Active, Expired, Pending]);
+        assert_eq!(phases(&chain, now), [Active, Compromised, Pending]);
         assert_eq!(signers(&chain, now + Seconds(99)), [1]);
         assert_eq!(signers(&chain, now + Seconds(100)), [3]);
     }
@@ -476,7 +491,7 @@ mod tests {
         chain = apply(&chain, announce(&chain, &POLICY, NOW).unwrap(), NOW);
         let now = NOW + Seconds(200);
         chain = apply(&chain, compromise(&chain, 1, &POLICY, now), now);
-        assert_eq!(phases(&chain, now), [Expired, Active]);
+        assert_eq!(phases(&chain, now), [Compromised, Active]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn report(app: &App) -> ReplicaReport {
     let (snapshot, now) = (app.keyring.snapshot(), app.clock.now());
     let signing = |algorithm| {
         let keys = snapshot.chain_keys(Chain::Signing(algorithm));
-        let active = keys.iter().find(|key| key.schedule.phase(now).may_sign())?;
+        let active = keys.iter().find(|key| key.phase(now).may_sign())?;
         Some((algorithm, active.generation))
     };
     let lease_left = Duration::from(app.config.key_publish_ahead).saturating_sub(app.keyring.confirmed_for());

@@ -21,7 +21,7 @@ pub enum ReplicaError {
 /// seconds.
 pub async fn drain(store: &SqlStore, actor: &Actor, id: &str, wanted: bool) -> Result<(), ReplicaError> {
     let kind = if wanted { EventKind::ReplicaDrained } else { EventKind::ReplicaReturned };
-    let event = AuditEvent::new(kind).by(&actor.name).on(id);
+    let event = AuditEvent::new(kind).by_actor(actor).on(id);
     if store.want_drain(id, wanted, event).await? { Ok(()) } else { Err(ReplicaError::NotFound) }
 }
 

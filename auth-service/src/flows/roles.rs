@@ -17,6 +17,9 @@ pub enum RoleError {
     /// The actor lacks permissions that the role has or would get.
     #[error("the role has, or would get, permissions that you do not have")]
     Escalation,
+    /// Nobody would have full rights any more.
+    #[error("nobody would have full rights any more; give a user the role `admin` first")]
+    LastAdministrator,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -31,7 +34,7 @@ pub async fn put(
     permissions: PermissionSet,
 ) -> Result<bool, RoleError> {
     refuse_built_in(name)?;
-    let event = AuditEvent::new(EventKind::RoleChanged).by(&actor.name).on(name).detail(&permissions);
+    let event = AuditEvent::new(EventKind::RoleChanged).by_actor(&actor).on(name).detail(&permissions);
     let outcome = store.put_role(name.to_string(), permissions, actor.authority, event).await?;
     done(outcome).map(|()| outcome == RoleWrite::Created)
 }
@@ -39,7 +42,7 @@ pub async fn put(
 /// Deletes a role and removes it from all users.
 pub async fn delete(store: &SqlStore, actor: Actor, name: &RoleName) -> Result<(), RoleError> {
     refuse_built_in(name)?;
-    let event = AuditEvent::new(EventKind::RoleDeleted).by(&actor.name).on(name);
+    let event = AuditEvent::new(EventKind::RoleDeleted).by_actor(&actor).on(name);
     done(store.delete_role(name.to_string(), actor.authority, event).await?)
 }
 
@@ -52,5 +55,6 @@ fn done(outcome: RoleWrite) -> Result<(), RoleError> {
         RoleWrite::Created | RoleWrite::Changed => Ok(()),
         RoleWrite::NotFound => Err(RoleError::NotFound),
         RoleWrite::Escalation => Err(RoleError::Escalation),
+        RoleWrite::LastAdministrator => Err(RoleError::LastAdministrator),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use verifier::Algorithm;
 
 use crate::config::rotation_policy;
+use crate::domain::authority::Actor;
 use crate::domain::key::{self, Chain, ChainKey, NewKey, RotationError, RotationPolicy};
 use crate::entropy::{Entropy, EntropyError};
 use crate::keys::keyring::{KeyRing, RingError};
@@ -52,7 +53,7 @@ pub struct Rotated {
 }
 
 /// Announces a successor now, for an operator.
-pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Result<Rotated, RotateError> {
+pub async fn rotate(app: &App, actor: &Actor, algorithm: Option<Algorithm>) -> Result<Rotated, RotateError> {
     let settings = app.settings();
     let algorithm = algorithm.unwrap_or(settings.signing_algorithm);
     if !settings.signing_algorithms.contains(&algorithm) {
@@ -64,7 +65,7 @@ pub async fn rotate(app: &App, actor: &str, algorithm: Option<Algorithm>) -> Res
     key::announce(&app.keyring.snapshot().chain_keys(chain), &policy, app.clock.now())?;
     let candidate = candidate(app, chain).await?;
     let decide = move |keys: &[ChainKey], _: bool, now| key::announce(keys, &policy, now);
-    let written = app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await??;
+    let written = app.store.change_keys(chain, Some(candidate), actor, decide).await??;
     catch_up(&app.store, &app.keyring).await?;
     let key = written.successor().ok_or(RotateError::NotFound)?.clone();
     let retiring = written.find(key.key.generation - 1).cloned();
@@ -81,7 +82,7 @@ pub struct Compromised {
 }
 
 /// Marks a key as compromised and ends its use immediately (rule K6). Repeating it changes nothing.
-pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<Compromised, RotateError> {
+pub async fn compromise(app: &App, actor: &Actor, kid: &str) -> Result<Compromised, RotateError> {
     catch_up(&app.store, &app.keyring).await?;
     let row = app.keyring.snapshot().find(kid).ok_or(RotateError::NotFound)?.row.clone();
     let (chain, generation) = (row.chain, row.key.generation);
@@ -91,7 +92,7 @@ pub async fn compromise(app: &App, actor: &str, kid: &str) -> Result<Compromised
     let policy = rotation_policy(&app.config, &app.settings(), chain);
     let candidate = candidate(app, chain).await?;
     let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::compromise(keys, generation, &policy, now));
-    let written = app.store.change_keys(chain, Some(candidate), actor.to_owned(), decide).await??;
+    let written = app.store.change_keys(chain, Some(candidate), actor, decide).await??;
     catch_up(&app.store, &app.keyring).await?;
     let key = written.find(generation).cloned().unwrap_or(row);
     Ok(Compromised { key, successor: written.successor().cloned() })
@@ -117,7 +118,7 @@ pub async fn rotate_if_due(app: &App) -> Result<(), RotateError> {
             continue;
         }
         let decide = move |keys: &[ChainKey], _: bool, now| Ok(key::wind_down(keys, &policy, now));
-        app.store.change_keys(chain, None, "system".to_owned(), decide).await??;
+        app.store.change_keys(chain, None, &Actor::system(), decide).await??;
         catch_up(&app.store, &app.keyring).await?;
     }
     Ok(())
@@ -132,7 +133,7 @@ pub(crate) async fn continue_chain(
 ) -> Result<(), StoreError> {
     let decide =
         move |keys: &[ChainKey], founding: bool, now| Ok(key::successor_if_due(keys, &policy, founding, now));
-    store.change_keys(chain, Some(candidate), "system".to_owned(), decide).await.map(drop)
+    store.change_keys(chain, Some(candidate), &Actor::system(), decide).await.map(drop)
 }
 
 /// Reseals every key under the first master key. Returns the number of keys that were resealed.
@@ -140,7 +141,7 @@ pub async fn reseal(
     store: &SqlStore,
     keyring: &KeyRing,
     entropy: &dyn Entropy,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<u64, RotateError> {
     let master = keyring.master();
     let table = store.key_table().await?;
@@ -157,7 +158,7 @@ pub async fn reseal(
     if values.is_empty() {
         return Ok(0);
     }
-    Ok(store.reseal(values, actor.to_owned()).await?)
+    Ok(store.reseal(values, actor).await?)
 }
 
 async fn candidate(app: &App, chain: Chain) -> Result<NewKey, RotateError> {

@@ -2,7 +2,7 @@
 
 use super::authenticate::Caller;
 use crate::domain::audit::{AuditEvent, EventKind};
-use crate::domain::authority::Actor;
+use crate::domain::authority::{Actor, AdminPermission};
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::UserId;
 use crate::store::{SqlStore, StoreError};
@@ -51,7 +51,7 @@ pub async fn end(store: &SqlStore, actor: Actor, id: SessionId) -> Result<(), Se
         return Err(SessionError::Escalation);
     }
     let event =
-        AuditEvent::new(EventKind::SessionEnded).by(&actor.name).on(live.session.user_id).in_session(id);
+        AuditEvent::new(EventKind::SessionEnded).by_actor(&actor).on(live.session.user_id).in_session(id);
     store.end_session(id, EndReason::EndedByAdmin, event).await?;
     Ok(())
 }
@@ -62,7 +62,38 @@ pub async fn end_all(store: &SqlStore, actor: Actor, user: UserId) -> Result<(),
     if !actor.authority.covers(&row.permissions) {
         return Err(SessionError::Escalation);
     }
-    let event = AuditEvent::new(EventKind::SessionEnded).by(&actor.name).on(user).detail("all");
+    let event = AuditEvent::new(EventKind::SessionEnded).by_actor(&actor).on(user).detail("all");
     store.end_sessions_of(user, None, EndReason::EndedByAdmin, event).await?;
     Ok(())
+}
+
+/// The greatest number of sessions that one transaction of [`end_everyone`] ends: the database's limit for a statement is far away, and
+/// other writers of SQLite wait for a moment only.
+const BATCH: u32 = 1_000;
+
+/// Ends every live session for an operator, except those that begin meanwhile. Returns how many, and tells `progress` after each
+/// transaction how many so far.
+///
+/// If it is cut off, the sessions that have ended stay ended, and another call ends the rest.
+pub async fn end_everyone(
+    store: &SqlStore,
+    actor: &Actor,
+    mut progress: impl FnMut(u64),
+) -> Result<u64, SessionError> {
+    if !actor.authority.covers(&AdminPermission::all()) {
+        return Err(SessionError::Escalation);
+    }
+    let started_at = store.confirmation().await?.now;
+    let mut event = Some(AuditEvent::new(EventKind::SessionEnded).by_actor(actor).detail("all sessions"));
+    let (mut ended, mut after) = (0, String::new());
+    loop {
+        let batch = store.end_batch(after, BATCH, started_at, EndReason::EndedByAdmin, event.clone()).await?;
+        let Some(last) = batch.last else { return Ok(ended) };
+        if batch.count > 0 {
+            // Recorded once, together with the first sessions that ended.
+            event = None;
+        }
+        (ended, after) = (ended + batch.count, last);
+        progress(ended);
+    }
 }

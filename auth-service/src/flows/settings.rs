@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{self, ConfigError, NewValue, Source, Stored};
+use crate::domain::authority::Actor;
 use crate::runtime::settings::LiveSettings;
 use crate::store::{SettingRow, SettingsChange, SettingsWrite, SqlStore, StoreError};
 
@@ -90,7 +91,7 @@ pub async fn list(live: &LiveSettings, store: &SqlStore) -> Result<SettingsView,
 pub async fn change(
     live: &LiveSettings,
     store: &SqlStore,
-    actor: &str,
+    actor: &Actor,
     patch: SettingsPatch,
     expected: Option<i64>,
 ) -> Result<SettingsView, SettingsError> {
@@ -98,7 +99,7 @@ pub async fn change(
     let names: BTreeSet<String> = values.keys().cloned().collect();
     let layers = live.layers().clone();
     let check = move |stored: &Stored| layers.check(stored, &names);
-    let change = SettingsChange { values, expected, actor: actor.to_owned() };
+    let change = SettingsChange { values, expected, actor: actor.clone() };
     match store.change_settings(change, check).await? {
         SettingsWrite::Done => {}
         SettingsWrite::Stale => return Err(SettingsError::Stale),

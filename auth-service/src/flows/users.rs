@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::password::check_strength;
+use super::throttle::FailureKeys;
 use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Actor;
@@ -70,6 +71,9 @@ pub enum UserError {
     /// The actor lacks permissions that the user has or would get.
     #[error("the user has, or would get, permissions that you do not have")]
     Escalation,
+    /// The user is the last one with full rights.
+    #[error("nobody else has full rights; give another user the role `admin` first")]
+    LastAdministrator,
     /// Hashing is saturated.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -96,7 +100,7 @@ pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<Use
         claims: request.claims,
     };
     let event = AuditEvent::new(EventKind::UserCreated)
-        .by(&actor.name)
+        .by_actor(&actor)
         .on(new.id)
         .detail(format!("roles {}", new.roles.join(" ")));
     done(app.store.create_user(new, actor.authority, event).await?)
@@ -121,7 +125,7 @@ pub async fn change(
     words.extend(patch.roles.as_ref().map(|roles| format!("roles {}", roles.join(" "))));
     words.extend(patch.claims.as_ref().map(|_| "claims".to_owned()));
     words.extend(patch.disabled.map(|disabled| if disabled { "disabled" } else { "enabled" }.to_owned()));
-    let event = AuditEvent::new(EventKind::UserChanged).by(&actor.name).on(id).detail(words.join(", "));
+    let event = AuditEvent::new(EventKind::UserChanged).by_actor(&actor).on(id).detail(words.join(", "));
     let UserPatch { roles, claims, disabled } = patch;
     let change = UserChange { roles, claims, disabled, ..UserChange::default() };
     done(store.change_user(id, change, actor.authority, event).await?)
@@ -138,13 +142,25 @@ pub async fn set_password(
     check_strength(&app.settings(), &password, &user.username).await??;
     let hash = app.hashing.hash(password).await?;
     let change = UserChange { password_hash: Some(hash), ..UserChange::default() };
-    let event = AuditEvent::new(EventKind::PasswordChanged).by(&actor.name).on(id);
+    let event = AuditEvent::new(EventKind::PasswordChanged).by_actor(&actor).on(id);
     done(app.store.change_user(id, change, actor.authority, event).await?)
+}
+
+/// Forgets the failed logins with a user's name, so that they need not wait for their next attempt. Failures
+/// counted by client address stay. Returns whether there were any.
+pub async fn unlock(store: &SqlStore, actor: &Actor, username: &str) -> Result<bool, UserError> {
+    let username = Username::parse(username)?;
+    let user = store.find_user_named(username.as_str()).await?.ok_or(UserError::NotFound)?;
+    let FailureKeys { name, .. } = FailureKeys::new(username.as_str(), None);
+    // As in `login_refused`, so that both can be found together.
+    let detail = format!("name {}", &name[..16]);
+    let event = AuditEvent::new(EventKind::UserUnlocked).by_actor(actor).on(user.id).detail(detail);
+    Ok(store.forget_failures(&name, event).await?)
 }
 
 /// Deletes a user with their sessions.
 pub async fn delete(store: &SqlStore, actor: Actor, id: UserId) -> Result<(), UserError> {
-    let event = AuditEvent::new(EventKind::UserDeleted).by(&actor.name).on(id);
+    let event = AuditEvent::new(EventKind::UserDeleted).by_actor(&actor).on(id);
     done(store.delete_user(id, actor.authority, event).await?).map(drop)
 }
 
@@ -155,6 +171,7 @@ fn done(outcome: UserWrite) -> Result<UserRow, UserError> {
         UserWrite::NameTaken => Err(UserError::UsernameTaken),
         UserWrite::UnknownRole(name) => Err(UserError::UnknownRole(name)),
         UserWrite::Escalation => Err(UserError::Escalation),
+        UserWrite::LastAdministrator => Err(UserError::LastAdministrator),
     }
 }
 

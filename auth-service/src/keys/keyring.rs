@@ -276,7 +276,7 @@ impl KeyRing {
         let newest_in = |phase| {
             snapshot
                 .chain(Chain::RefreshMac)
-                .filter(|key| key.row.key.schedule.phase(now) == phase)
+                .filter(|key| key.row.key.phase(now) == phase)
                 .filter_map(|key| u32::try_from(key.row.key.generation).ok())
                 .max()
         };
@@ -382,7 +382,7 @@ impl Snapshot {
 
     fn active(&self, algorithm: Algorithm, now: UnixTime) -> Option<ActiveKey> {
         let mut chain = self.chain(Chain::Signing(algorithm));
-        let key = chain.find(|key| key.row.key.schedule.phase(now).may_sign())?;
+        let key = chain.find(|key| key.row.key.phase(now).may_sign())?;
         let KeyUse::Sign(signer) = &key.use_ else { return None };
         Some(ActiveKey { signer: Arc::clone(signer), schedule: key.row.key.schedule })
     }
@@ -421,7 +421,7 @@ pub fn jwks<'r>(rows: impl IntoIterator<Item = &'r KeyRow>, keys_version: i64, n
 
 fn is_published(row: &KeyRow, now: UnixTime) -> bool {
     // A compromised key is removed immediately, even if this replica's clock is behind the database clock.
-    row.key.compromised_at.is_none() && row.key.schedule.phase(now).is_published()
+    row.key.compromised_at.is_none() && row.key.phase(now).is_published()
 }
 
 /// Parses a key, or reuses it from the previous snapshot.

@@ -88,7 +88,7 @@ impl AuditWriter<'_> {
             event.subject.clone(),
             event.session_id.clone(),
             event.address.clone(),
-            event.detail.clone(),
+            event.full_detail(),
             prev.as_str(),
             hash.as_str(),
         ];

@@ -30,7 +30,7 @@ impl SqlStore {
             let Some(row) = tx.first(sql, Vec::new()).await? else {
                 return Ok(Undo(Bootstrap::AlreadyDone));
             };
-            super::users::ensure_admin_role(tx).await?;
+            super::administrators::ensure_admin_role(tx).await?;
             let created = super::users::insert(tx, &admin).await?.is_some();
             let sql = "INSERT INTO user_roles (user_id, role) SELECT id, $2 FROM users WHERE username = $1
                        ON CONFLICT DO NOTHING";

@@ -11,6 +11,7 @@ use super::sessions::ALIVE;
 use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Actor;
 use crate::domain::key::{Chain, ChainKey, Change, KeyEnd, KeySchedule, NewKey, Plan, RotationError};
 use crate::domain::revocation::{LARGEST_LEEWAY, LONGEST_ACCESS_TOKEN};
 
@@ -108,12 +109,13 @@ impl SqlStore {
         &self,
         chain: Chain,
         candidate: Option<NewKey>,
-        actor: String,
+        actor: &Actor,
         decide: D,
     ) -> Result<Result<KeyWrite, RotationError>, StoreError>
     where
         D: Fn(&[ChainKey], bool, UnixTime) -> Result<Plan, RotationError> + Send + Sync + 'static,
     {
+        let actor = actor.clone();
         self.transaction(async move |tx| {
             raise_keys_version(tx).await?;
             // After the lock: the statement that waited for it may be old.
@@ -142,7 +144,7 @@ impl SqlStore {
                         mark_compromised(tx, chain, *generation, now).await?
                     }
                 };
-                entries.extend(event_for(change, &row).map(|event| event.by(&actor).at(now)));
+                entries.extend(event_for(change, &row).map(|event| event.by_actor(&actor).at(now)));
                 write.rows.insert(row.key.generation, row);
             }
             Ok(Keep(Ok(write), entries))
@@ -178,7 +180,8 @@ impl SqlStore {
     }
 
     /// Replaces sealed values that still are as the caller saw them. Returns how many were replaced.
-    pub async fn reseal(&self, values: Vec<Resealed>, actor: String) -> Result<u64, StoreError> {
+    pub async fn reseal(&self, values: Vec<Resealed>, actor: &Actor) -> Result<u64, StoreError> {
+        let actor = actor.clone();
         self.transaction(async move |tx| {
             let (mut replaced, mut changed_at) = (0, None);
             for Resealed { kid, from, to } in &values {
@@ -188,7 +191,7 @@ impl SqlStore {
                     changed_at = Some(row.time("now")?);
                 }
             }
-            let event = AuditEvent::new(EventKind::KeysResealed).by(&actor).detail(replaced);
+            let event = AuditEvent::new(EventKind::KeysResealed).by_actor(&actor).detail(replaced);
             Ok(Keep(replaced, changed_at.map(|now| event.at(now)).into_iter().collect()))
         })
         .await

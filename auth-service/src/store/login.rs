@@ -3,7 +3,7 @@
 use verifier::{Seconds, UnixTime};
 
 use super::engine::row::{Row, arguments, only};
-use super::transaction::Outcome::Keep;
+use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
 use crate::domain::login::Failures;
@@ -80,6 +80,19 @@ impl SqlStore {
                 now = only(rows, "login_failures")?.time("last_at")?;
             }
             Ok(Keep((), vec![event.at(now)]))
+        })
+        .await
+    }
+
+    /// Deletes the counter with this key and records `event`. Returns whether there was one; if not, nothing is recorded.
+    pub async fn forget_failures(&self, key: &str, event: AuditEvent) -> Result<bool, StoreError> {
+        let key = key.to_owned();
+        self.transaction(async move |tx| {
+            let sql = "DELETE FROM login_failures WHERE subject = $2 RETURNING {now} AS now";
+            Ok(match tx.first(sql, arguments![key.as_str()]).await? {
+                Some(row) => Keep(true, vec![event.at(row.time("now")?)]),
+                None => Undo(false),
+            })
         })
         .await
     }

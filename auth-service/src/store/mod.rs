@@ -3,6 +3,7 @@
 //! SQLite and PostgreSQL share the text of every statement; `engine/` hides the differences. A method that authorises a token also
 //! returns a [`Confirmation`]: the time on the shared clock and the version of the key table that the statement saw.
 
+mod administrators;
 mod audit;
 mod audit_chain;
 mod bootstrap;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use verifier::{Clock, Seconds};
 
-pub use audit::{AuditCursor, AuditRow};
+pub use audit::{AuditCursor, AuditFilter, AuditRow};
 pub use bootstrap::Bootstrap;
 pub use confirmation::Confirmation;
 pub use deadline::Deadline;
@@ -37,7 +38,7 @@ pub use keys::{KeyRow, KeyTable, KeyWrite, Resealed};
 pub use login::{LoginAttempt, LoginSubject};
 pub use revocations::RevocationTable;
 pub use roles::RoleWrite;
-pub use sessions::{Advance, LiveSession, NewSession, SessionUser};
+pub use sessions::{Advance, EndedBatch, LiveSession, NewSession, SessionCursor, SessionUser};
 pub use settings::{SettingRow, SettingsChange, SettingsTable, SettingsWrite};
 pub use transfer::{Compared, CopyError, Progress};
 pub use users::{NewUser, UserChange, UserPage, UserRow, UserWrite};

@@ -95,24 +95,47 @@ impl SqlStore {
     }
 }
 
-/// Revokes the sessions of a transaction that `which` selects by `$3` and that ended at `ended_at`.
+/// Revokes the sessions of a transaction that `which` selects by `$3` and `$4` and that ended at `ended_at`.
 ///
 /// A session that expired long ago has no token that is still accepted, and needs no revocation; so the number of rows is limited by
 /// the number of sessions that a user may have.
+///
+/// The last refresh does not count here, as it does in [`revoke_recently_refreshed`]: in a database that was restored from a backup, a
+/// session may have been refreshed later than its row says.
 pub(super) async fn revoke_sessions(
     tx: &mut Transaction,
     which: &str,
-    value: &str,
+    values: [&str; 2],
+    ended_at: UnixTime,
+) -> Result<(), StoreError> {
+    revoke(tx, which, values, ended_at).await
+}
+
+/// As [`revoke_sessions`], for any number of sessions: leaves out those whose last refresh is so long ago that no verifier accepts the
+/// token any more. Most sessions of a large installation are idle, and verifiers accept a limited number of revocations.
+pub(super) async fn revoke_recently_refreshed(
+    tx: &mut Transaction,
+    which: &str,
+    values: [&str; 2],
+    ended_at: UnixTime,
+) -> Result<(), StoreError> {
+    revoke(tx, &format!("{which} AND refreshed_at > {{now}} - $2"), values, ended_at).await
+}
+
+async fn revoke(
+    tx: &mut Transaction,
+    which: &str,
+    [first, second]: [&str; 2],
     ended_at: UnixTime,
 ) -> Result<(), StoreError> {
     let keep_for = tx.keep_revocations_for();
     let sql = format!(
         "INSERT INTO revocations (kind, subject, revoked_at, forget_at)
          SELECT 'session', id, {{now}}, {{now}} + $2 FROM sessions
-          WHERE {which} AND ended_at = $4 AND expires_at > {{now}} - $2 AND idle_expires_at > {{now}} - $2
+          WHERE {which} AND ended_at = $5 AND expires_at > {{now}} - $2 AND idle_expires_at > {{now}} - $2
          ON CONFLICT DO NOTHING"
     );
-    tx.fetch(&sql, arguments![keep_for.0, value, ended_at]).await?;
+    tx.fetch(&sql, arguments![keep_for.0, first, second, ended_at]).await?;
     tx.notify(CHANNEL).await
 }
 

@@ -2,6 +2,7 @@
 
 use verifier::UnixTime;
 
+use super::administrators::LastAdministrator;
 use super::engine::database::Transaction;
 use super::engine::row::{Row, arguments};
 use super::transaction::Outcome::{Keep, Undo};
@@ -21,6 +22,8 @@ pub enum RoleWrite {
     NotFound,
     /// The actor lacks permissions that the role has or would get.
     Escalation,
+    /// Nobody would have full rights any more.
+    LastAdministrator,
 }
 
 impl SqlStore {
@@ -44,7 +47,8 @@ impl SqlStore {
         Ok(role.map(|(_, permissions)| permissions))
     }
 
-    /// Creates a role or replaces its permissions, if `authority` covers what it had and gets. Takes effect at the next refresh.
+    /// Creates a role or replaces its permissions, if `authority` covers what it had and gets. Refused if it would take the last
+    /// administrator away. Takes effect at the next refresh.
     pub async fn put_role(
         &self,
         name: String,
@@ -53,6 +57,7 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<RoleWrite, StoreError> {
         self.transaction(async move |tx| {
+            let last = LastAdministrator::lock(tx, &authority).await?;
             let old = lock(tx, &name).await?;
             let held = old.as_ref().map(|(permissions, _)| permissions);
             if !held.is_none_or(|held| authority.covers(held)) || !authority.covers(&permissions) {
@@ -66,15 +71,19 @@ impl SqlStore {
                 (sql, RoleWrite::Created)
             };
             // The authority over a role that another operator created in between was not checked: leave it alone.
-            match tx.first(sql, arguments![name.as_str(), permissions.to_string()]).await? {
-                Some(row) => Ok(Keep(written, vec![event.at(row.time("now")?)])),
-                None => Ok(Undo(RoleWrite::Escalation)),
+            let Some(row) = tx.first(sql, arguments![name.as_str(), permissions.to_string()]).await? else {
+                return Ok(Undo(RoleWrite::Escalation));
+            };
+            if last.is_gone(tx).await? {
+                return Ok(Undo(RoleWrite::LastAdministrator));
             }
+            Ok(Keep(written, vec![event.at(row.time("now")?)]))
         })
         .await
     }
 
-    /// Deletes a role and takes it from everyone who has it, if `authority` covers it.
+    /// Deletes a role and takes it from everyone who has it, if `authority` covers it. Refused if it would take the last administrator
+    /// away.
     pub async fn delete_role(
         &self,
         name: String,
@@ -82,6 +91,7 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<RoleWrite, StoreError> {
         self.transaction(async move |tx| {
+            let last = LastAdministrator::lock(tx, &authority).await?;
             let Some((permissions, now)) = lock(tx, &name).await? else {
                 return Ok(Undo(RoleWrite::NotFound));
             };
@@ -89,6 +99,9 @@ impl SqlStore {
                 return Ok(Undo(RoleWrite::Escalation));
             }
             tx.fetch("DELETE FROM roles WHERE name = $1", arguments![name.as_str()]).await?;
+            if last.is_gone(tx).await? {
+                return Ok(Undo(RoleWrite::LastAdministrator));
+            }
             Ok(Keep(RoleWrite::Changed, vec![event.at(now)]))
         })
         .await

@@ -4,7 +4,7 @@ use verifier::{Seconds, UnixTime};
 
 use super::engine::database::Transaction;
 use super::engine::row::{Argument, Row, arguments, only};
-use super::revocations::revoke_sessions;
+use super::revocations::{revoke_recently_refreshed, revoke_sessions};
 use super::transaction::Outcome::{Keep, Undo};
 use super::{Confirmation, SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
@@ -24,6 +24,21 @@ pub struct LiveSession {
     pub seen: Confirmation,
 }
 
+/// A place in a list of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionCursor {
+    created_at: UnixTime,
+    expires_at: UnixTime,
+    id: SessionId,
+}
+
+impl SessionCursor {
+    /// The place of this session.
+    pub fn at(session: &Session) -> Self {
+        Self { created_at: session.created_at, expires_at: session.expires_at, id: session.id }
+    }
+}
+
 /// The present state of what tokens say about their user.
 #[derive(Clone, Debug)]
 pub struct SessionUser {
@@ -37,6 +52,15 @@ pub struct SessionUser {
     pub claims: serde_json::Map<String, serde_json::Value>,
     /// When the user was disabled.
     pub disabled_at: Option<UnixTime>,
+}
+
+/// The outcome of one step of ending every session.
+#[derive(Clone, Debug, Default)]
+pub struct EndedBatch {
+    /// How many sessions ended.
+    pub count: u64,
+    /// The id after which the next step starts; `None` if no session follows.
+    pub last: Option<String>,
 }
 
 /// A session to be created.
@@ -189,7 +213,9 @@ impl SqlStore {
         reason: EndReason,
         event: AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.end_where("id = $3", id.to_string(), String::new(), reason, event).await.map(|ended| ended > 0)
+        self.end_where("id = $3 AND id <> $4", [id.to_string(), String::new()], reason, event)
+            .await
+            .map(|ended| ended > 0)
     }
 
     /// Ends all of a user's sessions except one, and records `event` if there were any. Returns how many.
@@ -201,23 +227,49 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<u64, StoreError> {
         let except = except.map(|id| id.to_string()).unwrap_or_default();
-        self.end_where("user_id = $3", user.to_string(), except, reason, event).await
+        self.end_where("user_id = $3 AND id <> $4", [user.to_string(), except], reason, event).await
     }
 
     async fn end_where(
         &self,
         which: &'static str,
-        id: String,
-        except: String,
+        values: [String; 2],
         reason: EndReason,
         event: AuditEvent,
     ) -> Result<u64, StoreError> {
         self.transaction(async move |tx| {
-            let ended = end(tx, which, &id, &except, reason).await?;
+            let ended = end(tx, which, values.each_ref().map(String::as_str), reason).await?;
             Ok(match ended.now {
                 Some(now) => Keep(ended.count, vec![event.at(now)]),
                 None => Undo(0),
             })
+        })
+        .await
+    }
+
+    /// Ends those of the next `limit` sessions after the id `after` that are alive and began by `began_by`, and records `event` if there
+    /// were any. One transaction: it reads and ends at most `limit` sessions, however many there are.
+    ///
+    /// Revokes only what may still have a token; see [`revoke_recently_refreshed`].
+    pub async fn end_batch(
+        &self,
+        after: String,
+        limit: u32,
+        began_by: UnixTime,
+        reason: EndReason,
+        event: Option<AuditEvent>,
+    ) -> Result<EndedBatch, StoreError> {
+        self.transaction(async move |tx| {
+            let sql = "SELECT MAX(id) AS last FROM (SELECT id FROM sessions WHERE id > $1 ORDER BY id LIMIT $2) AS batch";
+            let row = only(tx.fetch(sql, arguments![after.as_str(), i64::from(limit)]).await?, "sessions")?;
+            let Some(last) = row.text_if_any("last")? else { return Ok(Undo(EndedBatch::default())) };
+            let which = format!("id > $3 AND id <= $4 AND created_at <= {} AND {ALIVE}", began_by.0);
+            let values = [after.as_str(), last.as_str()];
+            let ended = mark_ended(tx, &which, values, reason).await?;
+            let batch = EndedBatch { count: ended.count, last: Some(last.clone()) };
+            let Some(now) = ended.now else { return Ok(Undo(batch)) };
+            revoke_recently_refreshed(tx, "id > $3 AND id <= $4", values, now).await?;
+            Ok(Keep(batch, event.iter().map(|event| event.at(now)).collect()))
         })
         .await
     }
@@ -240,6 +292,35 @@ impl SqlStore {
         .await
     }
 
+    /// Live sessions of one user, newest first, or of all users, those that may live longest first; at most `limit`, after the last
+    /// place of an earlier page.
+    pub async fn live_sessions(
+        &self,
+        user: Option<UserId>,
+        after: Option<SessionCursor>,
+        limit: u32,
+    ) -> Result<Vec<LiveSession>, StoreError> {
+        // Each order has an index, so that a page costs the same however many sessions there are.
+        let (condition, column) = match user {
+            Some(_) => ("user_id = $2", "created_at"),
+            None => ("$2 = ''", "expires_at"),
+        };
+        let at = after.as_ref().map_or(UnixTime(i64::MAX), |after| match user {
+            Some(_) => after.created_at,
+            None => after.expires_at,
+        });
+        let id = after.map(|after| after.id.to_string()).unwrap_or_default();
+        let sql = format!(
+            "SELECT {LIVE} FROM sessions WHERE {condition} AND {ALIVE} AND ({column}, id) < ($3, $4)
+              ORDER BY {column} DESC, id DESC LIMIT $5"
+        );
+        let user = user.map(|user| user.to_string()).unwrap_or_default();
+        self.read(sql, arguments![user, at, id, i64::from(limit)], |rows| {
+            rows.iter().map(read_live).collect()
+        })
+        .await
+    }
+
     /// Deletes sessions that have been over for `keep_for`, at most `limit` of them. Returns how many.
     pub async fn purge_sessions(&self, keep_for: Seconds, limit: u32) -> Result<u64, StoreError> {
         let sql = "DELETE FROM sessions WHERE id IN
@@ -254,22 +335,41 @@ pub(super) struct Ended {
     pub(super) now: Option<UnixTime>,
 }
 
-/// Ends the live sessions that `which` selects by `$3`, except one, and revokes their tokens.
-pub(super) async fn end(
+/// Ends the sessions of a user except one, which may be empty, and revokes their tokens.
+pub(super) async fn end_of_user(
     tx: &mut Transaction,
-    which: &str,
-    id: &str,
+    user: &str,
     except: &str,
     reason: EndReason,
 ) -> Result<Ended, StoreError> {
-    let sql = format!(
-        "UPDATE sessions SET ended_at = {{now}}, end_reason = $2 WHERE {which} AND id <> $4 AND ended_at IS NULL RETURNING ended_at"
-    );
-    let rows = tx.fetch(&sql, arguments![reason.as_str(), id, except]).await?;
-    let now = rows.first().map(|row| row.time("ended_at")).transpose()?;
-    if let Some(now) = now {
-        revoke_sessions(tx, which, id, now).await?;
+    end(tx, "user_id = $3 AND id <> $4", [user, except], reason).await
+}
+
+/// Ends the sessions that `which` selects by `$3` and `$4`, and revokes their tokens.
+async fn end(
+    tx: &mut Transaction,
+    which: &str,
+    values: [&str; 2],
+    reason: EndReason,
+) -> Result<Ended, StoreError> {
+    let ended = mark_ended(tx, which, values, reason).await?;
+    if let Some(now) = ended.now {
+        revoke_sessions(tx, which, values, now).await?;
     }
+    Ok(ended)
+}
+
+async fn mark_ended(
+    tx: &mut Transaction,
+    which: &str,
+    [first, second]: [&str; 2],
+    reason: EndReason,
+) -> Result<Ended, StoreError> {
+    let sql = format!(
+        "UPDATE sessions SET ended_at = {{now}}, end_reason = $2 WHERE {which} AND ended_at IS NULL RETURNING ended_at"
+    );
+    let rows = tx.fetch(&sql, arguments![reason.as_str(), first, second]).await?;
+    let now = rows.first().map(|row| row.time("ended_at")).transpose()?;
     Ok(Ended { count: rows.len() as u64, now })
 }
 
@@ -323,7 +423,7 @@ async fn enforce_limit(tx: &mut Transaction, new: &NewSession) -> Result<(), Sto
         EndReason::SessionLimit.as_str(),
     ];
     if let Some(row) = tx.first(&sql, arguments).await? {
-        revoke_sessions(tx, "user_id = $3", &user, row.time("ended_at")?).await?;
+        revoke_sessions(tx, "user_id = $3 AND id <> $4", [&user, ""], row.time("ended_at")?).await?;
     }
     Ok(())
 }

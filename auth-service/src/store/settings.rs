@@ -10,6 +10,7 @@ use super::revocations::CHANNEL;
 use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::{AuditEvent, EventKind};
+use crate::domain::authority::Actor;
 
 /// All stored settings, in one snapshot.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub struct SettingsChange {
     /// The version that the operator saw. If the stored version differs, and the values too, nothing is changed.
     pub expected: Option<i64>,
     /// The operator who makes the change.
-    pub actor: String,
+    pub actor: Actor,
 }
 
 /// The outcome of a change of settings.
@@ -104,10 +105,10 @@ impl SqlStore {
             }
             let mut entries = Vec::new();
             for Changed { name, before, after } in &changed {
-                write(tx, name, after.as_deref(), &change.actor).await?;
+                write(tx, name, after.as_deref(), &change.actor.name).await?;
                 let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".to_owned());
                 let event = AuditEvent::new(EventKind::SettingChanged)
-                    .by(&change.actor)
+                    .by_actor(&change.actor)
                     .on(name)
                     .detail(format!("{} -> {}", shown(before), shown(after)));
                 entries.push(event.at(now));

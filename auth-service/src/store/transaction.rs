@@ -173,6 +173,7 @@ mod tests {
     use super::Outcome::{Keep, Undo};
     use super::*;
     use crate::domain::audit::{AuditEvent, EventKind};
+    use crate::store::AuditFilter;
 
     /// The error after which a database asks to run the transaction again.
     #[derive(Debug, thiserror::Error)]
@@ -226,7 +227,7 @@ mod tests {
     /// Whether the role exists, and how many events were recorded.
     async fn stored(store: &SqlStore) -> (bool, usize) {
         let role = store.find_role("role").await.unwrap();
-        (role.is_some(), store.audit_page(None, 10).await.unwrap().len())
+        (role.is_some(), store.audit_page(&AuditFilter::default(), None, 10).await.unwrap().len())
     }
 
     #[tokio::test]
@@ -278,7 +279,7 @@ mod tests {
         assert_eq!(add_role(&store, |tries, _| Ok(Undo(tries))).await.unwrap(), 1);
         assert_eq!(stored(&store).await, (false, 1));
         record().await;
-        let rows = store.audit_page(None, 10).await.unwrap();
+        let rows = store.audit_page(&AuditFilter::default(), None, 10).await.unwrap();
         assert_eq!((rows[1].place.seq, &rows[1].prev), (2, &rows[0].hash));
     }
 

@@ -3,13 +3,14 @@
 use serde_json::{Map, Value};
 use verifier::UnixTime;
 
+use super::administrators::{LastAdministrator, ensure_admin_role};
 use super::audit_chain::Entry;
 use super::engine::database::Transaction;
 use super::engine::row::{Row, arguments, only};
 use super::transaction::Outcome::{self, Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::authority::{ADMIN_ROLE, AdminPermission, Authority, permissions_of};
+use crate::domain::authority::{ADMIN_ROLE, Authority, permissions_of};
 use crate::domain::password::PasswordHash;
 use crate::domain::session::{EndReason, SessionId};
 use crate::domain::user::{PermissionSet, UserId};
@@ -65,6 +66,13 @@ pub struct UserChange {
     pub credential_version: Option<i64>,
 }
 
+impl UserChange {
+    /// Whether the user may have fewer rights afterwards.
+    fn may_reduce_rights(&self) -> bool {
+        self.roles.is_some() || self.disabled == Some(true)
+    }
+}
+
 /// The outcome of a change of a user.
 #[derive(Clone, Debug)]
 pub enum UserWrite {
@@ -78,6 +86,8 @@ pub enum UserWrite {
     UnknownRole(String),
     /// The actor lacks permissions that the user has or would get.
     Escalation,
+    /// Nobody would have full rights any more.
+    LastAdministrator,
 }
 
 /// Where a page of users starts and how long it is.
@@ -113,7 +123,7 @@ impl SqlStore {
 
     /// Changes a user and records `event`, if `authority` covers what they hold and what they get.
     ///
-    /// Disabling and a new password first make every login that is under way fail, then end the sessions.
+    /// Refused if it would take the last administrator away. Disabling and a new password first make every login that is under way fail, then end the sessions.
     pub async fn change_user(
         &self,
         id: UserId,
@@ -122,6 +132,11 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<UserWrite, StoreError> {
         self.transaction(async move |tx| {
+            let last = if change.may_reduce_rights() {
+                LastAdministrator::lock(tx, &authority).await?
+            } else {
+                LastAdministrator::unaffected()
+            };
             let Some((user, now)) = lock(tx, id, &change).await? else {
                 return Ok(Undo(UserWrite::NotFound));
             };
@@ -129,12 +144,16 @@ impl SqlStore {
                 return Ok(Undo(UserWrite::Escalation));
             }
             let written = apply(tx, user, &change, &authority).await?;
+            if last.is_gone(tx).await? {
+                return Ok(Undo(UserWrite::LastAdministrator));
+            }
             Ok(kept_if_done(written, event.at(now)))
         })
         .await
     }
 
-    /// Deletes a user with their sessions and records `event`, if `authority` covers what they hold.
+    /// Deletes a user with their sessions and records `event`, if `authority` covers what they hold. Refused if they are the last
+    /// administrator.
     pub async fn delete_user(
         &self,
         id: UserId,
@@ -142,6 +161,7 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<UserWrite, StoreError> {
         self.transaction(async move |tx| {
+            let last = LastAdministrator::lock(tx, &authority).await?;
             let Some((user, now)) = lock(tx, id, &UserChange::default()).await? else {
                 return Ok(Undo(UserWrite::NotFound));
             };
@@ -150,8 +170,11 @@ impl SqlStore {
             }
             // Their rows go with the user; what was revoked stays known.
             let id = id.to_string();
-            super::sessions::end(tx, "user_id = $3", &id, "", EndReason::UserDeleted).await?;
+            super::sessions::end_of_user(tx, &id, "", EndReason::UserDeleted).await?;
             tx.fetch("DELETE FROM users WHERE id = $1", arguments![id]).await?;
+            if last.is_gone(tx).await? {
+                return Ok(Undo(UserWrite::LastAdministrator));
+            }
             Ok(Keep(UserWrite::Done(Box::new(user)), vec![event.at(now)]))
         })
         .await
@@ -227,12 +250,6 @@ async fn grant(
     })
 }
 
-/// Creates the row of the built-in role if it is missing.
-pub(super) async fn ensure_admin_role(tx: &mut Transaction) -> Result<(), StoreError> {
-    let sql = "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    tx.fetch(sql, arguments![ADMIN_ROLE, AdminPermission::all().to_string()]).await.map(drop)
-}
-
 /// Locks the user's row; a change of credentials is counted first, so that logins under way fail.
 async fn lock(
     tx: &mut Transaction,
@@ -264,13 +281,13 @@ async fn apply(
         tx.fetch("UPDATE users SET password_hash = $2 WHERE id = $1", arguments![id.as_str(), hash.as_str()])
             .await?;
         let keep = change.keep_session.map(|id| id.to_string()).unwrap_or_default();
-        super::sessions::end(tx, "user_id = $3", &id, &keep, EndReason::PasswordChanged).await?;
+        super::sessions::end_of_user(tx, &id, &keep, EndReason::PasswordChanged).await?;
     }
     match change.disabled {
         Some(true) => {
             let sql = "UPDATE users SET disabled_at = COALESCE(disabled_at, {now}) WHERE id = $2";
             tx.fetch(sql, arguments![id.as_str()]).await?;
-            super::sessions::end(tx, "user_id = $3", &id, "", EndReason::UserDisabled).await?;
+            super::sessions::end_of_user(tx, &id, "", EndReason::UserDisabled).await?;
         }
         Some(false) => {
             tx.fetch("UPDATE users SET disabled_at = NULL WHERE id = $1", arguments![id]).await?;

@@ -11,7 +11,7 @@ use crate::http::base::error::Problem;
 use crate::http::base::extract::Parameters;
 use crate::http::base::page::PageQuery;
 use crate::http::base::wire::{Timestamp, private};
-use crate::store::{AuditCursor, AuditRow};
+use crate::store::{AuditCursor, AuditFilter, AuditRow};
 
 pub(in crate::http) async fn list(
     State(app): State<SharedApp>,
@@ -28,7 +28,7 @@ pub(in crate::http) async fn list(
         let (at, seq, chain) = (parts.next()?, parts.next()?, parts.next()?);
         Some(AuditCursor { at: UnixTime(at.parse().ok()?), chain: chain.to_owned(), seq: seq.parse().ok()? })
     })?;
-    let mut events = app.store.audit_page(after, query.limit()?).await?;
+    let mut events = app.store.audit_page(&AuditFilter::default(), after, query.limit()?).await?;
     let next = query.next(&mut events, |last| {
         let AuditCursor { at, chain, seq } = &last.place;
         format!("{} {seq} {chain}", at.0)

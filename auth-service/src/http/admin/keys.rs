@@ -64,7 +64,7 @@ pub(in crate::http) async fn rotate(
         retiring: Option<KeyResponse>,
     }
     let algorithm = body.unwrap_or_default().alg;
-    let rotated = rotate_keys::rotate(&app, &operator.actor().name, algorithm).await?;
+    let rotated = rotate_keys::rotate(&app, &operator.actor(), algorithm).await?;
     let now = app.clock.now();
     let answer = Rotated {
         key: KeyResponse::new(&rotated.key, now),
@@ -83,8 +83,9 @@ pub(in crate::http) async fn compromise(
         key: KeyResponse,
         successor: Option<KeyResponse>,
     }
-    let done = rotate_keys::compromise(&app, &operator.actor().name, &kid.0).await?;
-    let now = app.clock.now();
+    let done = rotate_keys::compromise(&app, &operator.actor(), &kid.0).await?;
+    // The key was marked by the database's clock, which may be ahead of this one.
+    let now = done.key.key.compromised_at.map_or_else(|| app.clock.now(), |at| at.max(app.clock.now()));
     Ok(private(Compromised {
         key: KeyResponse::new(&done.key, now),
         successor: done.successor.map(|row| KeyResponse::new(&row, now)),
@@ -106,12 +107,12 @@ struct KeyResponse {
 
 impl KeyResponse {
     fn new(row: &KeyRow, now: UnixTime) -> Self {
-        let schedule = &row.key.schedule;
+        let (key, schedule) = (&row.key, &row.key.schedule);
         Self {
             kid: row.key.kid.to_string(),
             alg: row.chain.as_str(),
             generation: row.key.generation,
-            phase: schedule.phase(now).as_str(),
+            phase: key.phase(now).as_str(),
             created_at: Timestamp(row.created_at),
             activates_at: Timestamp(schedule.activates_at),
             retires_at: schedule.end.map(|end| Timestamp(end.retires_at)),

@@ -41,11 +41,11 @@ fn measure(app: &App) {
     for algorithm in Algorithm::ALL {
         let keys = snapshot.chain_keys(Chain::Signing(algorithm));
         for phase in [KeyPhase::Pending, KeyPhase::Active, KeyPhase::Retiring] {
-            let count = keys.iter().filter(|key| key.schedule.phase(now) == phase).count();
+            let count = keys.iter().filter(|key| key.phase(now) == phase).count();
             metrics::gauge!("auth_keys", "alg" => algorithm.as_str(), "phase" => phase.as_str())
                 .set(u32::try_from(count).unwrap_or(u32::MAX));
         }
-        if let Some(active) = keys.iter().find(|key| key.schedule.phase(now).may_sign()) {
+        if let Some(active) = keys.iter().find(|key| key.phase(now).may_sign()) {
             let age = now - active.schedule.activates_at;
             metrics::gauge!("auth_key_active_age_seconds", "alg" => algorithm.as_str()).set(float(age.0));
         }

@@ -30,8 +30,7 @@ pub(in crate::http) async fn change(
     IfMatch(expected): IfMatch,
     JsonBody(PatchBody(patch)): JsonBody<PatchBody>,
 ) -> Result<Response, Problem> {
-    let changed =
-        settings::change(&app.settings, &app.store, &operator.actor().name, patch, expected).await?;
+    let changed = settings::change(&app.settings, &app.store, &operator.actor(), patch, expected).await?;
     Ok(respond(changed))
 }
 

@@ -57,7 +57,7 @@ pub(in crate::http) struct Operator(pub(in crate::http) Caller);
 impl Operator {
     /// The operator as flows and the audit log need it.
     pub(in crate::http) fn actor(&self) -> Actor {
-        Actor { name: self.0.user_id.to_string(), authority: self.0.authority() }
+        Actor { name: self.0.user_id.to_string(), authority: self.0.authority(), reason: None }
     }
 }
 

@@ -61,6 +61,7 @@ codes! {
     NotFound, NOT_FOUND, "not_found", "Not found";
     MethodNotAllowed, METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed";
     UsernameTaken, CONFLICT, "username_taken", "User name taken";
+    LastAdministrator, CONFLICT, "last_administrator", "Last administrator";
     RotationPending, CONFLICT, "rotation_pending", "Rotation already pending";
     SettingsChanged, PRECONDITION_FAILED, "settings_changed", "Settings changed since they were read";
     BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", "Body too large";

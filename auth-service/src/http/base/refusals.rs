@@ -154,6 +154,7 @@ impl From<UserError> for Problem {
             UserError::UnknownRole(_) => Self::new(Code::UnknownRole),
             UserError::NotFound => Self::new(Code::NotFound),
             UserError::Escalation => Self::new(Code::PrivilegeEscalation),
+            UserError::LastAdministrator => Self::new(Code::LastAdministrator).detail(error.to_string()),
             UserError::Hash(error) => error.into(),
             UserError::Store(error) => error.into(),
             UserError::Entropy(error) => Self::new(Code::InternalError).cause(error),
@@ -167,6 +168,7 @@ impl From<RoleError> for Problem {
             RoleError::NotFound => Self::new(Code::NotFound),
             RoleError::BuiltIn => Self::new(Code::PrivilegeEscalation).detail(error.to_string()),
             RoleError::Escalation => Self::new(Code::PrivilegeEscalation),
+            RoleError::LastAdministrator => Self::new(Code::LastAdministrator).detail(error.to_string()),
             RoleError::Store(error) => error.into(),
         }
     }
