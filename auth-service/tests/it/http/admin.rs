@@ -335,10 +335,15 @@ async fn the_admin_role_can_be_granted_after_an_earlier_release_deleted_it() {
     replica.send(admin_get("/admin/v1/users").bearer(&root)).await.assert_problem(403, "insufficient_scope");
     let admin = replica.app.store.find_user_named("admin").await.unwrap().unwrap();
     let patch = UserPatch { roles: Some(vec!["admin".to_owned()]), ..UserPatch::default() };
-    let admin =
-        users::change(&replica.app.settings(), &replica.app.store, Actor::command_line(), admin.id, patch)
-            .await
-            .unwrap();
+    let admin = users::change(
+        &replica.app.settings(),
+        &replica.app.store,
+        Actor::command_line("alice@db1", None),
+        admin.id,
+        patch,
+    )
+    .await
+    .unwrap();
     assert_eq!(admin.permissions, AdminPermission::all());
     assert_eq!(replica.send(admin_get("/admin/v1/users").bearer(&root)).await.status, 200);
 }

@@ -335,7 +335,11 @@ async fn settings_require_permissions() {
 
 async fn store_by_hand(replica: &Replica, name: &str, value: &str) {
     let values = [(name.to_owned(), Some(value.to_owned()))].into();
-    let change = auth_service::store::SettingsChange { values, expected: None, actor: "other".to_owned() };
+    let change = auth_service::store::SettingsChange {
+        values,
+        expected: None,
+        actor: Actor { name: "other".to_owned(), ..Actor::system() },
+    };
     let accept = |_: &auth_service::config::Stored| Ok::<_, String>(());
     replica.app.store.change_settings(change, accept).await.unwrap();
 }
