@@ -1,6 +1,7 @@
 //! Settings that change while the service runs.
 
 use auth_service::config::{Given, Source};
+use auth_service::domain::authority::Actor;
 use auth_service::http::Listener;
 use http::Method;
 use serde_json::{Value, json};
