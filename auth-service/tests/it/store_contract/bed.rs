@@ -11,6 +11,7 @@ use auth_service::domain::session::SessionId;
 use auth_service::domain::user::{PermissionSet, UserId};
 use auth_service::store::{AuditFilter, LiveSession, NewSession, NewUser, SqlStore, UserRow, UserWrite};
 use e2e::postgres::Postgres;
+use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use verifier::{ManualClock, Seconds, UnixTime};
 
@@ -61,17 +62,13 @@ impl Bed {
         Self { store, clock, next_id: AtomicU64::new(1), folder, url }
     }
 
-    /// The same database as another process sees it. On PostgreSQL, its clock is not moved.
-    pub(crate) fn another(&self) -> impl Future<Output = SqlStore> + Send + 'static {
-        let path = self.folder.as_ref().map(|folder| folder.path().join("auth.db"));
-        let (clock, url) = (self.clock.clone(), self.url.clone());
-        let name = format!("replica-{}", self.next_id.fetch_add(1, Ordering::Relaxed));
-        async move {
-            match path {
-                Some(path) => SqlStore::open_sqlite(&path, clock, &name, KEEP_FOR).await.unwrap(),
-                None => SqlStore::connect_postgres(&url, clock, &name, KEEP_FOR).await.unwrap(),
-            }
+    /// The same database as another replica sees it; its clock is not moved. SQLite serves one process, so there it is the same store.
+    pub(crate) async fn another(&self) -> SqlStore {
+        if self.folder.is_some() {
+            return self.store.clone();
         }
+        let name = format!("replica-{}", self.next_id.fetch_add(1, Ordering::Relaxed));
+        SqlStore::connect_postgres(&self.url, self.clock.clone(), &name, KEEP_FOR).await.unwrap()
     }
 
     /// Advances the clock of the database's statements.
@@ -88,6 +85,18 @@ impl Bed {
             let before = second().await;
             while second().await == before {}
         }
+    }
+
+    /// How often PostgreSQL had to break a deadlock in this database.
+    pub(crate) async fn deadlocks(&self) -> i64 {
+        if self.folder.is_some() {
+            return 0;
+        }
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        // A session hands its counts in when it ends, or a second after its last statement.
+        sqlx::query("SELECT pg_stat_force_next_flush()").execute(&mut connection).await.unwrap();
+        let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
     }
 
     /// Sixteen bytes that are unique within this bed.

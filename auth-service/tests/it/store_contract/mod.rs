@@ -55,6 +55,7 @@ contract![
     users::last_administrator_stays_unless_confirmed,
     users::roles_of_the_last_administrator_keep_their_permissions,
     users::of_two_administrators_who_attack_each_other_one_stays,
+    users::changes_of_users_and_roles_at_the_same_time_never_deadlock,
     users::new_administrator_restores_control_although_the_role_is_gone,
     users::audit_filter_selects_entries_in_either_order,
     sessions::everyone_is_logged_out_in_batches_and_the_feed_names_the_recently_refreshed,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use auth_service::domain::audit::{AuditEvent, EventKind};
 use auth_service::domain::authority::{AdminPermission, Authority};
 use auth_service::domain::user::{PermissionSet, UserId};
-use auth_service::store::{AuditFilter, RoleWrite, SqlStore, UserChange, UserPage, UserWrite};
+use auth_service::store::{AuditFilter, RoleWrite, SqlStore, StoreError, UserChange, UserPage, UserWrite};
 use verifier::Seconds;
 
 use super::bed::{Bed, event, race};
@@ -208,26 +208,23 @@ pub(crate) async fn of_two_administrators_who_attack_each_other_one_stays(bed: B
     for role in ["left", "right"] {
         bed.role(role, &AdminPermission::all().to_string()).await;
     }
-    for round in 0..30 {
+    let replicas = [bed.another().await, bed.another().await];
+    for round in 0..90 {
         let attacks = [Attack::ALL[round % 3], Attack::ALL[round / 3 % 3]];
         let [left, right] = [
             bed.user(&format!("left{round}"), &["left"]).await,
             bed.user(&format!("right{round}"), &["right"]).await,
         ];
         let barrier = Arc::new(tokio::sync::Barrier::new(2));
-        let tasks: Vec<_> = attacks
-            .into_iter()
-            .zip([right.id, left.id])
-            .map(|(attack, victim)| {
-                // A process of its own each: transactions of one store that write to the audit log wait for each other.
-                let (store, barrier) = (bed.another(), Arc::clone(&barrier));
-                tokio::spawn(async move {
-                    let store = store.await;
-                    barrier.wait().await;
-                    attack.make(&store, victim, full_rights()).await
-                })
-            })
-            .collect();
+        let mut tasks = Vec::new();
+        for (index, (attack, victim)) in attacks.into_iter().zip([right.id, left.id]).enumerate() {
+            // Transactions of one replica that write to the audit log wait for each other.
+            let (store, barrier) = (replicas[index].clone(), Arc::clone(&barrier));
+            tasks.push(tokio::spawn(async move {
+                barrier.wait().await;
+                attack.make(&store, victim, full_rights()).await
+            }));
+        }
         let mut done = 0;
         for task in tasks {
             let outcome = task.await.unwrap();
@@ -289,4 +286,42 @@ pub(crate) async fn audit_filter_selects_entries_in_either_order(bed: Bed) {
         read(AuditFilter { event, people: vec!["bob".to_owned()], until: Some(at), ..filter() }).await,
         [0; 0]
     );
+}
+
+/// The transactions that take the lock of the administrators, and those that only add rights, in every mixture.
+pub(crate) async fn changes_of_users_and_roles_at_the_same_time_never_deadlock(bed: Bed) {
+    bed.user("root", &["admin"]).await;
+    let mut ids = Vec::new();
+    for index in 0..6 {
+        ids.push(bed.user(&format!("user{index}"), &[]).await.id);
+    }
+    let mut tasks = Vec::new();
+    for worker in 0..6_usize {
+        let new: Vec<_> = (0..20)
+            .map(|round| bed.new_user(&format!("new{worker}-{round}"), &["two", "admin", "one"]))
+            .collect();
+        let (store, ids) = (bed.another().await, ids.clone());
+        tasks.push(tokio::spawn(async move {
+            let permissions = || PermissionSet::parse("orders:read audit:read").unwrap();
+            let roles = [["one", "two", "admin"], ["admin", "two", "one"]];
+            for (round, new) in new.into_iter().enumerate() {
+                let step = round + worker;
+                for role in roles[step % 2].iter().filter(|role| **role != "admin") {
+                    store.put_role((*role).to_owned(), permissions(), Authority::Unlimited, event()).await?;
+                }
+                store.create_user(new, Authority::Unlimited, event()).await?;
+                let granted = roles[step % 2].iter().map(|role| (*role).to_owned()).collect();
+                let change = UserChange { roles: Some(granted), ..UserChange::default() };
+                store.change_user(ids[step % 6], change, Authority::Unlimited, event()).await?;
+                let change = UserChange { disabled: Some(round % 2 == 0), ..UserChange::default() };
+                store.change_user(ids[(step + 1) % 6], change, Authority::Unlimited, event()).await?;
+                store.delete_role(["one", "two"][step % 2].to_owned(), Authority::Unlimited, event()).await?;
+            }
+            Ok::<_, StoreError>(())
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(bed.deadlocks().await, 0);
 }
