@@ -414,6 +414,23 @@ mod tests {
     }
 
     #[test]
+    fn key_is_compromised_from_its_second_on_and_neither_signs_nor_is_published() {
+        let before = apply(&founded(), announce(&founded(), &POLICY, NOW).unwrap(), NOW);
+        for generation in [1, 2] {
+            let at = NOW + Seconds(50);
+            let chain = apply(&before, compromise(&before, generation, &POLICY, at), at);
+            let key = chain.iter().find(|key| key.generation == generation).unwrap();
+            for after in [0, 1, 100, 10_000] {
+                assert_eq!(key.phase(at + Seconds(after)), Compromised);
+            }
+            assert_ne!(key.phase(at - Seconds(1)), Compromised);
+            // A reader that knows the schedule only draws the same conclusions.
+            assert_eq!(key.schedule.phase(at), Expired);
+        }
+        assert!(!Compromised.may_sign() && !Compromised.is_published());
+    }
+
+    #[test]
     fn next_change_is_the_nearest_boundary_ahead() {
         let schedule = KeySchedule::starting(NOW).succeeded(NOW + Seconds(100), &POLICY);
         let next = |offset: i64| schedule.next_change(NOW + Seconds(offset)).map(|at| (at - NOW).0);

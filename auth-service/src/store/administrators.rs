@@ -30,10 +30,10 @@ impl SqlStore {
 /// other: each decides on what those before it have committed, and of two administrators who disable each other one stays. All other
 /// transactions can only add administrators.
 ///
-/// The lock causes no deadlock. Whoever waits for it holds no other lock yet. Whoever holds it may wait for transactions that never ask
-/// for it: those that add rights refer to the row by foreign key, which PostgreSQL allows beside this lock (FOR KEY SHARE beside FOR NO
-/// KEY UPDATE; therefore the name, a key column, must not be assigned), and those that insert the row have locked nothing yet that an
-/// existing user or role needs.
+/// The lock causes no deadlock: a transaction that waits for it holds no other lock that an existing user or role needs, and one that
+/// holds it only waits for transactions that do not ask for it. Two more ways to touch the row keep to this. A foreign key that refers
+/// to it does not wait (FOR KEY SHARE beside FOR NO KEY UPDATE; for that, the lock must not assign the name, a key column).
+/// [`ensure_admin_role`] does wait, and so comes first in its transaction, too.
 pub(super) struct LastAdministrator {
     must_stay: bool,
 }
@@ -59,7 +59,7 @@ impl LastAdministrator {
     }
 }
 
-/// Creates the row of the built-in role if it is missing.
+/// Creates the row of the built-in role if it is missing. Waits for a transaction that holds the row.
 pub(super) async fn ensure_admin_role(tx: &mut Transaction) -> Result<(), StoreError> {
     let sql = "INSERT INTO roles (name, permissions) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     tx.fetch(sql, arguments![ADMIN_ROLE, AdminPermission::all().to_string()]).await.map(drop)

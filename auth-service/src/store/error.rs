@@ -38,10 +38,11 @@ impl StoreError {
         }
     }
 
-    /// Whether the transaction may succeed when it is run again (serialisation failure, deadlock).
+    /// Whether the transaction may end otherwise when it is run again: after a serialisation failure or a deadlock, and when a row that
+    /// it had read, such as a role, was deleted before it referred to the row.
     pub(super) fn is_transient(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("40001" | "40P01"))
+        matches!(error.code().as_deref(), Some("40001" | "40P01" | "23503"))
     }
 
     /// Whether we are connected to a standby: another server has taken over.

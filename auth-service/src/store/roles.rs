@@ -57,8 +57,13 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<RoleWrite, StoreError> {
         self.transaction(async move |tx| {
-            let last = LastAdministrator::lock(tx, &authority).await?;
-            let old = lock(tx, &name).await?;
+            // A new role reduces nobody's rights.
+            let exists = tx.first("SELECT name FROM roles WHERE name = $1", arguments![name.as_str()]).await?;
+            let (last, old) = if exists.is_some() {
+                (LastAdministrator::lock(tx, &authority).await?, lock(tx, &name).await?)
+            } else {
+                (LastAdministrator::unaffected(), None)
+            };
             let held = old.as_ref().map(|(permissions, _)| permissions);
             if !held.is_none_or(|held| authority.covers(held)) || !authority.covers(&permissions) {
                 return Ok(Undo(RoleWrite::Escalation));

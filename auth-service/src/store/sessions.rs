@@ -281,15 +281,8 @@ impl SqlStore {
         after: Option<(UnixTime, String)>,
         limit: u32,
     ) -> Result<Vec<Session>, StoreError> {
-        let (at, id) = after.unwrap_or((UnixTime(i64::MAX), String::new()));
-        let sql = format!(
-            "SELECT {LIVE} FROM sessions WHERE user_id = $2 AND {ALIVE} AND (created_at, id) < ($3, $4)
-              ORDER BY created_at DESC, id DESC LIMIT $5"
-        );
-        self.read(sql, arguments![user.to_string(), at, id, i64::from(limit)], |rows| {
-            rows.iter().map(|row| read_live(row).map(|live| live.session)).collect()
-        })
-        .await
+        let sessions = self.live_after(Some(user), after, limit).await?;
+        Ok(sessions.into_iter().map(|live| live.session).collect())
     }
 
     /// Live sessions of one user, newest first, or of all users, those that may live longest first; at most `limit`, after the last
@@ -300,19 +293,29 @@ impl SqlStore {
         after: Option<SessionCursor>,
         limit: u32,
     ) -> Result<Vec<LiveSession>, StoreError> {
+        let after = after.map(|place| {
+            let at = if user.is_some() { place.created_at } else { place.expires_at };
+            (at, place.id.to_string())
+        });
+        self.live_after(user, after, limit).await
+    }
+
+    /// Live sessions after a place: its time, which is `created_at` for one user and `expires_at` for all, and its id.
+    async fn live_after(
+        &self,
+        user: Option<UserId>,
+        after: Option<(UnixTime, String)>,
+        limit: u32,
+    ) -> Result<Vec<LiveSession>, StoreError> {
         // Each order has an index, so that a page costs the same however many sessions there are.
-        let (condition, column) = match user {
+        let (condition, time) = match user {
             Some(_) => ("user_id = $2", "created_at"),
             None => ("$2 = ''", "expires_at"),
         };
-        let at = after.as_ref().map_or(UnixTime(i64::MAX), |after| match user {
-            Some(_) => after.created_at,
-            None => after.expires_at,
-        });
-        let id = after.map(|after| after.id.to_string()).unwrap_or_default();
+        let (at, id) = after.unwrap_or((UnixTime(i64::MAX), String::new()));
         let sql = format!(
-            "SELECT {LIVE} FROM sessions WHERE {condition} AND {ALIVE} AND ({column}, id) < ($3, $4)
-              ORDER BY {column} DESC, id DESC LIMIT $5"
+            "SELECT {LIVE} FROM sessions WHERE {condition} AND {ALIVE} AND ({time}, id) < ($3, $4)
+              ORDER BY {time} DESC, id DESC LIMIT $5"
         );
         let user = user.map(|user| user.to_string()).unwrap_or_default();
         self.read(sql, arguments![user, at, id, i64::from(limit)], |rows| {

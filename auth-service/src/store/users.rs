@@ -114,6 +114,11 @@ impl SqlStore {
         event: AuditEvent,
     ) -> Result<UserWrite, StoreError> {
         self.transaction(async move |tx| {
+            if new.roles.iter().any(|role| role == ADMIN_ROLE) {
+                // Built in, so it can be granted before the bootstrap, and after a release before this one deleted its row. Comes first,
+                // because it waits for a transaction that holds the row; see `LastAdministrator`.
+                ensure_admin_role(tx).await?;
+            }
             let Some(now) = insert(tx, &new).await? else { return Ok(Undo(UserWrite::NameTaken)) };
             let written = grant(tx, new.id, &new.roles, &authority).await?;
             Ok(kept_if_done(written, event.at(now)))
@@ -232,10 +237,6 @@ async fn grant(
 ) -> Result<UserWrite, StoreError> {
     tx.fetch("DELETE FROM user_roles WHERE user_id = $1", arguments![id.to_string()]).await?;
     for role in roles {
-        if role == ADMIN_ROLE {
-            // Built in, so it can be granted before the bootstrap, and after a release before this one deleted its row.
-            ensure_admin_role(tx).await?;
-        }
         let sql = "INSERT INTO user_roles (user_id, role) SELECT $1, name FROM roles WHERE name = $2
                    ON CONFLICT (user_id, role) DO UPDATE SET role = excluded.role RETURNING role";
         if tx.first(sql, arguments![id.to_string(), role.as_str()]).await?.is_none() {

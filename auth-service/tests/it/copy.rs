@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_service::domain::audit::{AuditEvent, EventKind};
-use auth_service::domain::authority::Authority;
+use auth_service::domain::authority::{Actor, Authority};
 use auth_service::domain::key::{Chain, Change, KeySchedule, NewKey, Plan};
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::user::{PermissionSet, UserId};
@@ -34,7 +34,7 @@ impl Source {
         let announce = move |_: &[_], _, _| {
             Ok(Plan { changes: vec![Change::Announce { generation: 1, schedule }], successor: Some(1) })
         };
-        store.change_keys(Chain::RefreshMac, Some(key), "test".to_owned(), announce).await.unwrap().unwrap();
+        store.change_keys(Chain::RefreshMac, Some(key), &Actor::system(), announce).await.unwrap().unwrap();
         // Capitals and punctuation, which databases may sort differently from bytes.
         for (number, name) in ["Zoe", "anna", "Äpfel", "_x", "éa", "B-1"].iter().enumerate() {
             add_user(&store, number, name).await;

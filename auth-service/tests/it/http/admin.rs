@@ -335,12 +335,53 @@ async fn the_admin_role_can_be_granted_after_an_earlier_release_deleted_it() {
     replica.send(admin_get("/admin/v1/users").bearer(&root)).await.assert_problem(403, "insufficient_scope");
     let admin = replica.app.store.find_user_named("admin").await.unwrap().unwrap();
     let patch = UserPatch { roles: Some(vec!["admin".to_owned()]), ..UserPatch::default() };
-    let admin =
-        users::change(&replica.app.settings(), &replica.app.store, Actor::command_line(), admin.id, patch)
-            .await
-            .unwrap();
+    let admin = users::change(
+        &replica.app.settings(),
+        &replica.app.store,
+        Actor::command_line("alice@db1", None),
+        admin.id,
+        patch,
+    )
+    .await
+    .unwrap();
     assert_eq!(admin.permissions, AdminPermission::all());
     assert_eq!(replica.send(admin_get("/admin/v1/users").bearer(&root)).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_last_administrator_can_be_neither_disabled_nor_demoted_nor_deleted() {
+    let replica = Replica::start().await;
+    let root = replica.admin_token().await;
+    let all: Vec<&str> = AdminPermission::ALL.iter().map(|permission| permission.as_str()).collect();
+    let admin_id = replica.app.store.find_user_named("admin").await.unwrap().unwrap().id;
+    let path = format!("/admin/v1/users/{admin_id}");
+    let attacks = || {
+        [
+            admin(Method::PATCH, &path).json(&json!({"disabled": true})),
+            admin(Method::PATCH, &path).json(&json!({"roles": []})),
+            admin(Method::DELETE, &path),
+        ]
+    };
+    for attack in attacks() {
+        let refused = replica.send(attack.bearer(&root)).await;
+        refused.assert_problem(409, "last_administrator");
+        let detail = "nobody else has full rights; give another user the role `admin` first";
+        assert_eq!(refused.json()["detail"], detail);
+    }
+    // A second one, by a role that is not built in. Now the first may go, but then the role must stay.
+    replica.put_role(&root, "owner", &all).await;
+    replica.create_user(&root, "alice", &["owner"]).await;
+    let alice = token_of(&replica, "alice").await;
+    let [_, _, deletion] = attacks();
+    assert_eq!(replica.send(deletion.bearer(&alice)).await.status, 204);
+    let role = "/admin/v1/roles/owner";
+    let fewer = json!({"permissions": all[1..]});
+    for attack in [admin(Method::PUT, role).json(&fewer), admin(Method::DELETE, role)] {
+        let refused = replica.send(attack.bearer(&alice)).await;
+        refused.assert_problem(409, "last_administrator");
+        let detail = "nobody would have full rights any more; give a user the role `admin` first";
+        assert_eq!(refused.json()["detail"], detail);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use auth_service::domain::audit::EventKind;
 use auth_service::domain::authority::AdminPermission;
 use auth_service::http::{Access, Code, Listener, route_table};
 use auth_service::runtime::metric::{METRICS, MetricKind};
@@ -61,6 +62,13 @@ fn protocols_lists_every_admin_permission() {
     let paragraph = &PROTOCOLS[PROTOCOLS.find(listed[0]).unwrap()..];
     let listed = names(paragraph.split("\n\n").next().unwrap());
     assert_eq!(listed, AdminPermission::ALL.iter().map(|permission| permission.as_str()).collect::<Vec<_>>());
+}
+
+#[test]
+fn protocols_lists_every_audit_event() {
+    let list = PROTOCOLS.split("Events: ").nth(1).expect("a list of events");
+    let listed = names(list.split("\n\n").next().unwrap());
+    assert_eq!(listed, EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>());
 }
 
 #[test]

@@ -172,7 +172,10 @@ async fn a_compromised_key_is_replaced_immediately() {
     let path = format!("/admin/v1/keys/{}/compromise", name.as_str().unwrap());
     let answer = replica.send(admin_post(&path).bearer(&token)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!((&answer.json()["key"]["kid"], &answer.json()["key"]["phase"]), (&name, &json!("expired")));
+    assert_eq!(
+        (&answer.json()["key"]["kid"], &answer.json()["key"]["phase"]),
+        (&name, &json!("compromised"))
+    );
     let successor = answer.json()["successor"]["kid"].clone();
     // The operator's own token was signed with it.
     replica.send(admin_post(&path).bearer(&token)).await.assert_problem(401, "invalid_token");

@@ -88,7 +88,7 @@ async fn the_list_shows_which_replica_cannot_use_the_stored_settings() {
     let store = &replica.app.store;
     // As a release with other limits might store it.
     let values = [("password_min_length".to_owned(), Some("7".to_owned()))].into();
-    let change = SettingsChange { values, expected: None, actor: "a later release".to_owned() };
+    let change = SettingsChange { values, expected: None, actor: Actor::system() };
     store.change_settings(change, |_| Ok::<_, Infallible>(())).await.unwrap();
     let version = store.settings().await.unwrap().version;
     replica.app.settings.catch_up(store, version).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_drained_replica_is_not_ready_but_serves_until_it_returns() {
 #[tokio::test]
 async fn a_drain_requested_through_the_database_starts_at_the_next_heartbeat() {
     let replica = Replica::start().await;
-    let (app, actor) = (&replica.app, Actor::command_line());
+    let (app, actor) = (&replica.app, Actor::command_line("alice@db1", None));
     let id = app.store.replica().to_owned();
     assert!(matches!(flow::drain(&app.store, &actor, &id, true).await, Err(flow::ReplicaError::NotFound)));
     heartbeat::beat(app).await.unwrap();

@@ -1,6 +1,7 @@
 //! Settings that change while the service runs.
 
 use auth_service::config::{Given, Source};
+use auth_service::domain::authority::Actor;
 use auth_service::http::Listener;
 use http::Method;
 use serde_json::{Value, json};
@@ -335,7 +336,11 @@ async fn settings_require_permissions() {
 
 async fn store_by_hand(replica: &Replica, name: &str, value: &str) {
     let values = [(name.to_owned(), Some(value.to_owned()))].into();
-    let change = auth_service::store::SettingsChange { values, expected: None, actor: "other".to_owned() };
+    let change = auth_service::store::SettingsChange {
+        values,
+        expected: None,
+        actor: Actor { name: "other".to_owned(), ..Actor::system() },
+    };
     let accept = |_: &auth_service::config::Stored| Ok::<_, String>(());
     replica.app.store.change_settings(change, accept).await.unwrap();
 }

@@ -9,8 +9,9 @@ use auth_service::domain::authority::Authority;
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::session::SessionId;
 use auth_service::domain::user::{PermissionSet, UserId};
-use auth_service::store::{LiveSession, NewSession, NewUser, SqlStore, UserRow, UserWrite};
+use auth_service::store::{AuditFilter, LiveSession, NewSession, NewUser, SqlStore, UserRow, UserWrite};
 use e2e::postgres::Postgres;
+use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use verifier::{ManualClock, Seconds, UnixTime};
 
@@ -18,7 +19,10 @@ pub(crate) struct Bed {
     pub(crate) store: SqlStore,
     clock: Arc<ManualClock>,
     next_id: AtomicU64,
+    /// Of a SQLite file.
     folder: Option<TempDir>,
+    /// Of PostgreSQL.
+    url: String,
 }
 
 pub(crate) const MAC_KEY: u32 = 1;
@@ -36,21 +40,35 @@ impl Bed {
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
         let path = folder.path().join("auth.db");
         let store = SqlStore::open_sqlite(&path, clock.clone(), "replica-a", KEEP_FOR).await.unwrap();
-        Self::migrated(store, clock, Some(folder)).await
+        Self::migrated(store, clock, Some(folder), String::new()).await
     }
 
     pub(crate) async fn postgres() -> Self {
         let clock = Arc::new(ManualClock::new(UnixTime(1_800_000_000)));
         let url = tokio::task::spawn_blocking(|| Postgres::shared().create_database().url()).await.unwrap();
         let store = SqlStore::connect_postgres(&url, clock.clone(), "replica-a", KEEP_FOR).await.unwrap();
-        Self::migrated(store, clock, None).await
+        Self::migrated(store, clock, None, url).await
     }
 
-    async fn migrated(store: SqlStore, clock: Arc<ManualClock>, folder: Option<TempDir>) -> Self {
+    async fn migrated(
+        store: SqlStore,
+        clock: Arc<ManualClock>,
+        folder: Option<TempDir>,
+        url: String,
+    ) -> Self {
         let all = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations")).unwrap().count();
         assert_eq!(store.migrate().await.unwrap().len(), all);
         assert!(store.migrate().await.unwrap().is_empty(), "a second run applies nothing");
-        Self { store, clock, next_id: AtomicU64::new(1), folder }
+        Self { store, clock, next_id: AtomicU64::new(1), folder, url }
+    }
+
+    /// The same database as another replica sees it; its clock is not moved. SQLite serves one process, so there it is the same store.
+    pub(crate) async fn another(&self) -> SqlStore {
+        if self.folder.is_some() {
+            return self.store.clone();
+        }
+        let name = format!("replica-{}", self.next_id.fetch_add(1, Ordering::Relaxed));
+        SqlStore::connect_postgres(&self.url, self.clock.clone(), &name, KEEP_FOR).await.unwrap()
     }
 
     /// Advances the clock of the database's statements.
@@ -67,6 +85,18 @@ impl Bed {
             let before = second().await;
             while second().await == before {}
         }
+    }
+
+    /// How often PostgreSQL had to break a deadlock in this database.
+    pub(crate) async fn deadlocks(&self) -> i64 {
+        if self.folder.is_some() {
+            return 0;
+        }
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        // A session hands its counts in when it ends, or a second after its last statement.
+        sqlx::query("SELECT pg_stat_force_next_flush()").execute(&mut connection).await.unwrap();
+        let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
     }
 
     /// Sixteen bytes that are unique within this bed.
@@ -131,7 +161,7 @@ impl Bed {
 
     /// The number of audit entries of this kind.
     pub(crate) async fn recorded(&self, kind: EventKind) -> usize {
-        let rows = self.store.audit_page(None, 10_000).await.unwrap();
+        let rows = self.store.audit_page(&AuditFilter::default(), None, 10_000).await.unwrap();
         rows.iter().filter(|row| row.event == kind.as_str()).count()
     }
 }

@@ -1,6 +1,7 @@
 //! Chains of keys change under one lock.
 
 use auth_service::domain::audit::EventKind;
+use auth_service::domain::authority::Actor;
 use auth_service::domain::hex;
 use auth_service::domain::key::{
     self, Chain, ChainKey, KeyPhase, NewKey, Plan, RotationError, RotationPolicy,
@@ -40,12 +41,12 @@ pub(crate) async fn change(
     name: &str,
     decide: fn(&[ChainKey], bool, UnixTime) -> Decision,
 ) -> Result<KeyWrite, RotationError> {
-    bed.store.change_keys(chain, Some(candidate(name)), "test".to_owned(), decide).await.unwrap()
+    bed.store.change_keys(chain, Some(candidate(name)), &Actor::system(), decide).await.unwrap()
 }
 
 fn phases(table: &KeyTable, chain: Chain) -> Vec<KeyPhase> {
     let in_chain = |row: &&KeyRow| row.chain == chain;
-    table.rows.iter().filter(in_chain).map(|row| row.key.schedule.phase(table.seen.now)).collect()
+    table.rows.iter().filter(in_chain).map(|row| row.key.phase(table.seen.now)).collect()
 }
 
 /// 64 callers, each with its own key; returns how many of them announced it.
@@ -54,7 +55,7 @@ async fn winners(bed: &Bed, decide: fn(&[ChainKey], bool, UnixTime) -> Decision)
         race(bed, |store| {
             let name = hex(&bed.fresh());
             async move {
-                store.change_keys(CHAIN, Some(candidate(&name)), "test".to_owned(), decide).await.unwrap()
+                store.change_keys(CHAIN, Some(candidate(&name)), &Actor::system(), decide).await.unwrap()
             }
         })
         .await;
@@ -79,7 +80,7 @@ pub(crate) async fn one_of_64_compromises_takes_effect(bed: Bed) {
     let acted = winners(&bed, |keys, _, now| Ok(key::compromise(keys, 1, &POLICY, now))).await;
     assert_eq!(acted, 1);
     let table = bed.store.key_table().await.unwrap();
-    assert_eq!(phases(&table, CHAIN), [KeyPhase::Expired, KeyPhase::Active]);
+    assert_eq!(phases(&table, CHAIN), [KeyPhase::Compromised, KeyPhase::Active]);
     assert!(table.rows[0].key.compromised_at.is_some());
     assert_eq!(bed.recorded(EventKind::KeyCompromised).await, 1);
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use auth_service::domain::authority::Authority;
+use auth_service::domain::authority::{Actor, Authority};
+use auth_service::domain::hex;
 use auth_service::domain::password::PasswordHash;
 use auth_service::domain::user::UserId;
-use auth_service::store::{Bootstrap, NewSession, SqlStore, UserChange, UserWrite};
+use auth_service::flows::users::{self, UserError};
+use auth_service::store::{AuditFilter, Bootstrap, NewSession, SqlStore, UserChange, UserWrite};
 use verifier::Seconds;
 
 use super::bed::{Bed, event, race};
@@ -111,7 +113,31 @@ pub(crate) async fn bootstrap_happens_once(bed: Bed) {
     let admin = bed.store.find_user_named("admin").await.unwrap().unwrap();
     assert_eq!(admin.roles, ["admin"]);
     assert!(admin.permissions.contains("keys:write"));
-    bed.store.delete_user(admin.id, Authority::Unlimited, event()).await.unwrap();
+    bed.store.delete_user(admin.id, Authority::Unconditional, event()).await.unwrap();
     let again = bed.store.bootstrap(bed.new_user("admin", &[])).await.unwrap();
     assert_eq!(again, Bootstrap::AlreadyDone, "deleting the administrator does not open the door again");
+}
+
+pub(crate) async fn unlocked_user_has_no_failures(bed: Bed) {
+    let ann = bed.user("ann", &[]).await;
+    let operator = Actor::command_line("alice@db1", Some("called us".parse().unwrap()));
+    // As a failed login counts them: by a hash of the name, and by one of the address.
+    let key = hex(&sha256(b"name\0ann"));
+    let keys = || vec![key.clone(), "address".to_owned()];
+    bed.store.record_failure(keys(), Seconds(900), event()).await.unwrap();
+    assert!(users::unlock(&bed.store, &operator, "Ann").await.unwrap(), "the name as typed");
+    let left = bed.store.login_attempt("ann".to_owned(), key, "address".to_owned()).await.unwrap();
+    assert!(left.name_failures.is_none() && left.address_failures.is_some());
+    assert!(!users::unlock(&bed.store, &operator, "ann").await.unwrap(), "there are none");
+    let refused = users::unlock(&bed.store, &operator, "nobody").await;
+    assert!(matches!(refused, Err(UserError::NotFound)));
+    let filter = AuditFilter { event: Some("user_unlocked".to_owned()), ..AuditFilter::default() };
+    let entries = bed.store.audit_page(&filter, None, 10).await.unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].subject, Some(ann.id.to_string()));
+    assert!(entries[0].detail.as_ref().unwrap().ends_with("; reason: called us"));
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec()
 }

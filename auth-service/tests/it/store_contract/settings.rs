@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use auth_service::domain::audit::EventKind;
+use auth_service::domain::authority::Actor;
 use auth_service::store::{SettingsChange, SettingsWrite, SqlStore};
 
 use super::bed::{Bed, race};
@@ -11,7 +12,11 @@ type Values = BTreeMap<String, String>;
 
 fn change(values: &[(&str, Option<&str>)], expected: Option<i64>) -> SettingsChange {
     let values = values.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)));
-    SettingsChange { values: values.collect(), expected, actor: "test".to_owned() }
+    SettingsChange {
+        values: values.collect(),
+        expected,
+        actor: Actor { name: "test".to_owned(), ..Actor::system() },
+    }
 }
 
 async fn write(store: &SqlStore, change: SettingsChange) -> SettingsWrite<&'static str> {
