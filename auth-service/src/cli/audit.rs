@@ -1,7 +1,10 @@
 //! `auth-service audit …`
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use auth_service::boot::database::Access;
 use auth_service::domain::audit::EventKind;
+use auth_service::domain::user::UserId;
 use auth_service::store::{AuditFilter, SqlStore};
 use auth_service::view::AuditView;
 use clap::builder::PossibleValuesParser;
@@ -17,7 +20,7 @@ const PAGE: u32 = 500;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// List what was done, by whom, oldest first.
+    /// List what was done, by whom, oldest first. Users are shown by name, and with `--json` by id.
     #[command(
         after_help = "Examples:\n  auth-service audit list --since 1h\n  auth-service audit list --user alice --event login_refused --reverse --limit 20"
     )]
@@ -65,16 +68,20 @@ pub(crate) async fn run(context: &Context, AuditCommand::List(list): AuditComman
         newest_first: list.reverse,
     };
     let entries = all(store, &filter, list.limit.unwrap_or(usize::MAX)).await?;
+    let names = if context.output.json { BTreeMap::new() } else { names_in(store, &entries).await? };
     context.output.list(
         &entries,
         ["time", "event", "actor", "subject", "address", "detail", "session"],
         |entry| {
             let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            let person = |id: &Option<String>| {
+                id.as_ref().and_then(|id| names.get(id)).cloned().unwrap_or_else(|| text(id))
+            };
             [
                 moment(entry.at.0),
                 entry.event.clone(),
-                text(&entry.actor),
-                text(&entry.subject),
+                person(&entry.actor),
+                person(&entry.subject),
                 text(&entry.address),
                 text(&entry.detail),
                 text(&entry.session_id),
@@ -88,6 +95,22 @@ async fn names_of(store: &SqlStore, user: &str) -> Result<Vec<String>, Failure> 
     let name = normalised(user)?.to_string();
     let id = store.find_user_named(&name).await?.map(|user| user.id.to_string());
     Ok([Some(name), id].into_iter().flatten().collect())
+}
+
+/// The names of the users whose ids are in `entries`. A deleted user has none.
+async fn names_in(store: &SqlStore, entries: &[AuditView]) -> Result<BTreeMap<String, String>, Failure> {
+    let ids: BTreeSet<UserId> = entries
+        .iter()
+        .flat_map(|entry| [&entry.actor, &entry.subject])
+        .filter_map(|id| UserId::parse(id.as_deref()?))
+        .collect();
+    let mut names = BTreeMap::new();
+    for id in ids {
+        if let Some(user) = store.find_user(id).await? {
+            names.insert(id.to_string(), user.username);
+        }
+    }
+    Ok(names)
 }
 
 async fn all(store: &SqlStore, filter: &AuditFilter, limit: usize) -> Result<Vec<AuditView>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use auth_service::domain::replica::ReplicaState;
+use auth_service::domain::replica::{ReplicaState, SILENT_AFTER};
 
 use super::{Finding, Subject};
 use crate::cli::Failure;
@@ -21,6 +21,10 @@ pub(super) async fn state(subject: &Subject) -> Result<Vec<Finding>, Failure> {
             ReplicaState::Silent => findings.push(Finding::warning(
                 format!("{id} at {host} was last heard of {}", relative(row.seen_at, seen.now)),
                 "see whether it was killed, or is cut off from the database; it leaves this list ten minutes later",
+            )),
+            ReplicaState::NotReady if seen.now - row.started_at < SILENT_AFTER => findings.push(Finding::warning(
+                format!("{id} at {host} has just started and is not ready yet"),
+                "wait a few seconds",
             )),
             ReplicaState::NotReady => findings.push(Finding::problem(
                 format!("{id} at {host} cannot issue tokens"),

@@ -48,9 +48,17 @@ impl Liveness {
         Self { verifier: None, give_up_at: Instant::now() }
     }
 
-    /// Starts to read the feed of `issuer`.
-    pub(super) fn new(issuer: &str, audiences: &[String], leeway: Seconds, jwks: &[u8]) -> Self {
+    /// Follows the feed beside the key set that was read from `place`, or that of `issuer` if this is a file.
+    pub(super) fn new(
+        issuer: &str,
+        audiences: &[String],
+        leeway: Seconds,
+        (place, jwks): (&str, &[u8]),
+    ) -> Self {
+        let is_url = place.starts_with("https://") || place.starts_with("http://");
+        let base = place.strip_suffix("/.well-known/jwks.json").filter(|_| is_url).unwrap_or(issuer);
         let builder = Verifier::builder(issuer).leeway(leeway).static_jwks_document(jwks);
+        let builder = builder.feed_url(format!("{base}/v1/revocations/stream"));
         let builder = audiences.iter().fold(builder, VerifierBuilder::audience);
         // An issuer with a URL that must not be used has no feed that could be read.
         Self { verifier: builder.build().ok(), give_up_at: Instant::now() + TIMEOUT }

@@ -104,7 +104,7 @@ impl Explain {
         let liveness = match self.now {
             // The feed tells only what is over now.
             Some(_) => Liveness::unknown(),
-            None => Liveness::new(&issuer, &audiences, leeway, &document),
+            None => Liveness::new(&issuer, &audiences, leeway, (&place, &document)),
         };
         let check = Check {
             expected: Expected::new(&issuer, &audiences).with_leeway(leeway),
