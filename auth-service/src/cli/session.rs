@@ -100,7 +100,7 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<()
             let ended = sessions::end_all(store, author.actor(), user.id).await?;
             output.result(
                 &json!({ "ended": ended }),
-                &format!("{ended} sessions of {} have ended", user.username),
+                &format!("ended {} of {}", sessions_in_words(ended), user.username),
             )
         }
         SessionCommand::End { author, consent, .. } => {
@@ -116,10 +116,14 @@ pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<()
             drop(progress);
             output.result(
                 &json!({ "ended": ended }),
-                &format!("{ended} sessions have ended; everybody must log in again"),
+                &format!("ended {}; everybody must log in again", sessions_in_words(ended)),
             )
         }
     }
+}
+
+fn sessions_in_words(count: u64) -> String {
+    format!("{count} session{}", if count == 1 { "" } else { "s" })
 }
 
 async fn all(store: &SqlStore, user: Option<UserId>) -> Result<Vec<SessionOfUserView>, Failure> {

@@ -6,8 +6,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 use verifier::{NoExtra, Reason, Seconds, Verifier, VerifierBuilder, VerifyError};
 
-/// How long an issuer that cannot be reached delays the first explanation.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an issuer that cannot be reached delays the first explanation. Documents of the feed are up to three seconds old.
+const TIMEOUT: Duration = Duration::from_secs(4);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What is known about the session of a token.
@@ -39,13 +39,13 @@ pub(super) struct Session {
 /// A verifier that follows the feed.
 pub(super) struct Liveness {
     verifier: Option<Verifier>,
-    give_up_at: Instant,
+    started_at: Instant,
 }
 
 impl Liveness {
     /// Knows nothing.
     pub(super) fn unknown() -> Self {
-        Self { verifier: None, give_up_at: Instant::now() }
+        Self { verifier: None, started_at: Instant::now() }
     }
 
     /// Follows the feed beside the key set that was read from `place`, or that of `issuer` if this is a file.
@@ -61,29 +61,34 @@ impl Liveness {
         let builder = builder.feed_url(format!("{base}/v1/revocations/stream"));
         let builder = audiences.iter().fold(builder, VerifierBuilder::audience);
         // An issuer with a URL that must not be used has no feed that could be read.
-        Self { verifier: builder.build().ok(), give_up_at: Instant::now() + TIMEOUT }
+        Self { verifier: builder.build().ok(), started_at: Instant::now() }
     }
 
-    /// The session of a token that is otherwise good. Waits for the feed once.
+    /// The session of a token that is otherwise good, as it was when the command started or later. The first call waits for
+    /// a document of the feed that is new enough.
     pub(super) async fn of(&self, token: &str) -> Session {
         let unknown = Session { state: SessionState::Unknown, refused: None };
         let Some(verifier) = &self.verifier else { return unknown };
-        // The first check starts the feed.
-        while verifier.verify_now::<NoExtra>(token).is_ok() && verifier.status().feed.staleness.is_none() {
-            if Instant::now() >= self.give_up_at {
+        loop {
+            // The first check starts the feed.
+            match verifier.verify_now::<NoExtra>(token) {
+                Ok(_) => {}
+                Err(VerifyError::Invalid(Reason::RevokedSession)) => {
+                    return Session { state: SessionState::Ended, refused: Some(Reason::RevokedSession) };
+                }
+                Err(VerifyError::Invalid(reason)) => {
+                    return Session { state: SessionState::Unknown, refused: Some(reason) };
+                }
+                Err(_) => return unknown,
+            }
+            let waited = self.started_at.elapsed();
+            if verifier.status().feed.staleness.is_some_and(|staleness| staleness <= waited) {
+                return Session { state: SessionState::Alive, refused: None };
+            }
+            if waited >= TIMEOUT {
                 return unknown;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
-        }
-        match verifier.verify_now::<NoExtra>(token) {
-            Ok(_) => Session { state: SessionState::Alive, refused: None },
-            Err(VerifyError::Invalid(Reason::RevokedSession)) => {
-                Session { state: SessionState::Ended, refused: Some(Reason::RevokedSession) }
-            }
-            Err(VerifyError::Invalid(reason)) => {
-                Session { state: SessionState::Unknown, refused: Some(reason) }
-            }
-            Err(_) => unknown,
         }
     }
 }
