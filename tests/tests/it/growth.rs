@@ -82,7 +82,7 @@ async fn installation_moves_from_sqlite_to_postgresql_unnoticed_by_clients() {
 
     let output = copy.succeeds();
     assert!(output.contains("rows are already copied"), "it went on where it was: {output}");
-    assert!(output.contains("sessions\t30008 rows\tchecksum "), "{output}");
+    assert!(output.lines().any(|line| line.starts_with("sessions ") && line.contains(" 30008 ")), "{output}");
     for table in COPIED {
         assert_eq!(in_sqlite(&file, table).await, in_postgres(&database, table), "{table}");
     }

@@ -1,4 +1,4 @@
-//! `auth-service keys export`: a folder of PEM files for programs without JWKS support, read here by OpenSSL.
+//! `auth-service key export`: a folder of PEM files for programs without JWKS support, read here by OpenSSL.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -76,7 +76,7 @@ fn der(signature: &[u8]) -> Vec<u8> {
 
 fn export(folder: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(service());
-    command.args(["keys", "export", "--format", "pem", "--dir"]).arg(folder).args(options);
+    command.args(["key", "export", "--format", "pem", "--dir"]).arg(folder).args(options);
     command.stdin(Stdio::null());
     command
 }
@@ -140,7 +140,7 @@ async fn export_from_database_and_from_key_set_is_identical() {
     assert_eq!(names(&from_jwks).len(), 3);
 }
 
-/// A running `keys export --watch`, until dropped.
+/// A running `key export --watch`, until dropped.
 struct Following {
     child: Child,
     home: PathBuf,

@@ -13,6 +13,7 @@ use e2e::load::Load;
 use e2e::postgres::{Database, Postgres};
 use e2e::wait;
 use http::StatusCode;
+use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const SESSIONS: usize = 8;
@@ -102,18 +103,11 @@ async fn restarting_half_of_the_replicas_at_a_time_fails_no_request() {
     println!("{} requests, none failed", answered());
 }
 
-/// A line of `replicas list`.
-#[derive(Debug)]
-struct Line {
-    id: String,
-    state: String,
-    public_addr: String,
-}
-
-/// Runs `auth-service replicas …` like an operator on a host with the database's URL and the master key.
-fn replicas(cluster: &Cluster, database: &Database<'_>, arguments: &[&str]) -> Vec<Line> {
+/// Runs `auth-service replica …` like an operator on a host with the database's URL and the master key. Returns the objects
+/// that it prints.
+fn replica(cluster: &Cluster, database: &Database<'_>, arguments: &[&str]) -> Vec<Value> {
     let output = Command::new(service())
-        .arg("replicas")
+        .args(["--json", "replica"])
         .args(arguments)
         .current_dir(cluster.dir().path())
         .env("AUTH_DATABASE_URL", database.url())
@@ -122,12 +116,7 @@ fn replicas(cluster: &Cluster, database: &Database<'_>, arguments: &[&str]) -> V
         .expect("it starts");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
-    let line = |line: &str| {
-        let columns: Vec<&str> = line.split('\t').collect();
-        let column = |index: usize| columns[index].to_owned();
-        Line { id: column(0), state: column(2), public_addr: column(3) }
-    };
-    text.lines().map(line).collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
 }
 
 /// Calls the balancer until the last 20 responses came from exactly these replicas.
@@ -154,16 +143,17 @@ async fn replica_drained_from_the_command_line_gets_no_requests_until_returned()
     let tokens = cluster.client().login(&name, cluster.user_password()).await.expect("an answer").tokens();
     let client = cluster.client().with_bearer(&tokens.access);
     served_by(&client, &[0, 1]).await;
-    let run = |arguments: &[&str]| replicas(&cluster, &database, arguments);
+    let run = |arguments: &[&str]| replica(&cluster, &database, arguments);
 
     let listed = wait::until("both have told of themselves", TIMEOUT, async || {
         let listed = run(&["list"]);
-        (listed.len() == 2 && listed.iter().all(|line| line.state == "ready")).then_some(listed)
+        (listed.len() == 2 && listed.iter().all(|replica| replica["state"] == "ready")).then_some(listed)
     })
     .await;
     let public_addr = cluster.replicas()[0].address("public").to_string();
-    let first = listed.iter().find(|line| line.public_addr == public_addr).expect("its address");
-    assert_eq!(run(&["drain", &first.id])[0].state, "draining");
+    let first = listed.iter().find(|replica| replica["public_addr"] == *public_addr).expect("its address");
+    let id = first["id"].as_str().expect("text");
+    assert_eq!(run(&["drain", id])[0]["state"], "draining");
     served_by(&client, &[1]).await;
     // It still serves direct requests.
     client.at_replica(0).me().await.expect("an answer").assert_status(StatusCode::OK);
@@ -174,16 +164,16 @@ async fn replica_drained_from_the_command_line_gets_no_requests_until_returned()
     };
     assert!(metrics.lines().any(|line| line == "auth_draining 1"), "{metrics}");
     assert!(metrics.lines().any(has_idle), "{metrics}");
-    assert_eq!(run(&["drain", "--undo", &first.id])[0].state, "ready");
+    assert_eq!(run(&["undrain", id])[0]["state"], "ready");
     served_by(&client, &[0, 1]).await;
 
     // A replica that stops removes itself from the list; a lost one stays on it.
     cluster.stop([0]).await;
     let listed = run(&["list"]);
-    assert_eq!((listed.len(), listed[0].id == first.id), (1, false), "{listed:?}");
+    assert_eq!((listed.len(), listed[0]["id"] == id), (1, false), "{listed:?}");
     cluster.kill(1);
     wait::until("the lost one is silent", TIMEOUT, async || {
-        (run(&["list"])[0].state == "silent").then_some(())
+        (run(&["list"])[0]["state"] == "silent").then_some(())
     })
     .await;
 }

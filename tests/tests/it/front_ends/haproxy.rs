@@ -67,7 +67,7 @@ async fn accepted_soon(site: &Site, token: &str) {
     .await;
 }
 
-/// `auth-service keys export --watch` beside the front end, as the comment in `reload-keys` says.
+/// `auth-service key export --watch` beside the front end, as the comment in `reload-keys` says.
 struct Export(Child);
 
 impl Export {
@@ -78,7 +78,7 @@ impl Export {
         let jwks = format!("{}/.well-known/jwks.json", site.cluster().issuer());
         let child = Command::new(service())
             .args([
-                "keys", "export", "--format", "pem", "--dir", "keys", "--jwks", &jwks, "--watch", "--exec",
+                "key", "export", "--format", "pem", "--dir", "keys", "--jwks", &jwks, "--watch", "--exec",
                 &reload,
             ])
             .current_dir(here)
