@@ -8,6 +8,7 @@
 //! - [`config`]: settings from file, environment and database, checked;
 //! - [`runtime`]: the parts that live as long as a replica;
 //! - [`flows`]: one file for each thing that a caller can do;
+//! - [`view`]: JSON forms that the admin API and the command line share;
 //! - [`jobs`]: the loops of a replica; [`boot`]: how it starts;
 //! - [`http`]: parses, calls one flow, renders.
 
@@ -21,3 +22,4 @@ pub mod jobs;
 pub mod keys;
 pub mod runtime;
 pub mod store;
+pub mod view;

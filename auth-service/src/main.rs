@@ -6,13 +6,18 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match cli::run(cli::Arguments::parse()).await {
+fn main() -> ExitCode {
+    cli::respond_to_completion();
+    match run() {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            cli::output::error(&failure.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main]
+async fn run() -> Result<ExitCode, cli::Failure> {
+    cli::run(cli::Arguments::parse()).await
 }

@@ -25,6 +25,11 @@ pub enum StartError {
     /// The master keys cannot be read.
     #[error("the master key list cannot be used: {0}")]
     MasterKey(#[from] MasterKeyError),
+    /// There is no database where a command that creates none was told to look.
+    #[error(
+        "no database at {0}; start the service there first, or name another database with --config or AUTH_DATABASE_URL"
+    )]
+    NoDatabase(String),
     /// A file or folder cannot be used.
     #[error("{}: {cause}", path.display())]
     File {

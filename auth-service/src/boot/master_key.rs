@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
@@ -32,6 +33,14 @@ pub(super) fn find(config: &Config) -> Result<MasterKeySource, StartError> {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(StartError::File { path, cause }),
         Err(_) if config.master_key_file.is_some() => Err(StartError::MissingMasterKey(path)),
         Err(_) => Ok(MasterKeySource::Missing(path)),
+    }
+}
+
+/// Reads the master keys, which must exist.
+pub(super) fn existing(config: &Config) -> Result<Arc<MasterKeys>, StartError> {
+    match find(config)? {
+        MasterKeySource::Found(keys) => Ok(Arc::new(keys)),
+        MasterKeySource::Missing(path) => Err(StartError::MissingMasterKey(path)),
     }
 }
 

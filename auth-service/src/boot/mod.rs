@@ -1,4 +1,5 @@
-//! The start of a replica, before it serves: master key, schema, keys, first administrator.
+//! The start of a replica, before it serves: master key, schema, keys, first administrator. Commands open what a
+//! replica has created.
 
 pub mod database;
 mod error;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use verifier::Clock;
 
-use crate::config::{Layers, Loaded, rotation_policy};
+use crate::config::{Config, Layers, Loaded, rotation_policy};
 use crate::domain::key::{Chain, RotationPolicy};
 use crate::entropy::Entropy;
 use crate::flows::rotate_keys::{continue_chain, make_key};
@@ -28,16 +29,15 @@ pub use error::StartError;
 pub use first_admin::{ADMIN_USERNAME, FirstPassword, bootstrap};
 use master_key::MasterKeySource;
 
-/// Builds the parts of a replica: opens the database, creates missing keys, and opens every key.
+/// Builds the parts of a replica: opens the database, creates what is missing, and opens every key.
 pub async fn start(
     loaded: Loaded,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<App, StartError> {
     // Before the database, so that a configuration mistake does not leave an empty database behind.
-    let config = Arc::new(loaded.config.clone());
-    let master = master_key::find(&config)?;
-    let (store, _) = database::open(&config, Arc::clone(&clock), &*entropy).await?;
+    let master = master_key::find(&loaded.config)?;
+    let (store, _) = database::create(&loaded.config, Arc::clone(&clock), &*entropy).await?;
     let table = store.key_table().await?;
     let master = match master {
         MasterKeySource::Found(keys) => Arc::new(keys),
@@ -48,15 +48,56 @@ pub async fn start(
         MasterKeySource::Missing(path) => return Err(StartError::MissingMasterKey(path)),
     };
     // Checks that the existing keys can be opened, before any is added.
-    KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), config.key_publish_ahead)?;
-    let settings = LiveSettings::new(Layers::new(Arc::clone(&config), loaded), &store.settings().await?);
+    KeyRing::new(&table, Arc::clone(&master), Arc::clone(&clock), loaded.config.key_publish_ahead)?;
+    let settings = live_settings(&loaded, &store).await?;
     let policies = {
         let settings = settings.now();
         let chains =
             settings.signing_algorithms.iter().copied().map(Chain::Signing).chain([Chain::RefreshMac]);
-        chains.map(|chain| (chain, rotation_policy(&config, &settings, chain))).collect()
+        chains.map(|chain| (chain, rotation_policy(&loaded.config, &settings, chain))).collect()
     };
     start_missing_chains(&store, &table, policies, &master, &entropy).await?;
+    assemble(Arc::new(loaded.config), store, settings, master, clock, entropy).await
+}
+
+/// Builds the parts of an installation that exists, for a command. Creates nothing. `store` is open with
+/// [`Access::Change`](database::Access::Change).
+pub async fn open(
+    loaded: Loaded,
+    store: SqlStore,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<App, StartError> {
+    let master = master_key::existing(&loaded.config)?;
+    let settings = live_settings(&loaded, &store).await?;
+    assemble(Arc::new(loaded.config), store, settings, master, clock, entropy).await
+}
+
+/// Checks that the master keys of this machine open every key. Creates nothing.
+pub async fn check_master_key(
+    config: &Config,
+    store: &SqlStore,
+    clock: Arc<dyn Clock>,
+) -> Result<(), StartError> {
+    let master = master_key::existing(config)?;
+    KeyRing::new(&store.key_table().await?, master, clock, config.key_publish_ahead)?;
+    Ok(())
+}
+
+/// The settings that apply: stored ones, overridden by file and environment.
+pub async fn live_settings(loaded: &Loaded, store: &SqlStore) -> Result<LiveSettings, StartError> {
+    let layers = Layers::new(Arc::new(loaded.config.clone()), loaded.clone());
+    Ok(LiveSettings::new(layers, &store.settings().await?))
+}
+
+async fn assemble(
+    config: Arc<Config>,
+    store: SqlStore,
+    settings: LiveSettings,
+    master: Arc<MasterKeys>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<App, StartError> {
     let table = store.key_table().await?;
     let keyring = KeyRing::new(&table, master, Arc::clone(&clock), config.key_publish_ahead)?;
     let (permits, queue) = (config.hash_permits, config.hash_queue);

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_service::config::{Config, ConfigError, Database, Loaded};
+use auth_service::config::{Config, Database};
 use auth_service::domain::random_name;
 use auth_service::entropy::SystemEntropy;
-use auth_service::store::{Progress, SqlStore};
+use auth_service::store::{Compared, Progress as Progressed, SqlStore};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
 use verifier::{Clock, SystemClock};
 
-use super::{Failure, load, print};
+use super::Failure;
+use super::installation::Context;
+use super::output::{Output, Progress};
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,11 +29,9 @@ pub(crate) struct CopyArguments {
     to: Option<SecretString>,
 }
 
-pub(crate) async fn run(
-    loaded: Result<Loaded, ConfigError>,
-    arguments: CopyArguments,
-) -> Result<(), Failure> {
-    let config = load(loaded)?.config;
+pub(crate) async fn run(context: &Context, arguments: CopyArguments) -> Result<(), Failure> {
+    let config = context.load()?.config;
+    let output = context.output;
     let Some(Database::Sqlite { path: from }) = Database::from_url(&arguments.from) else {
         return Err("--from: must be a SQLite database, such as sqlite://data/auth.db".into());
     };
@@ -42,16 +43,40 @@ pub(crate) async fn run(
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let target = connect(&config, to, &clock).await?;
-    let mut reporter = Reporter { clock, table: "", started: Start::default(), shown_at: Duration::ZERO };
+    let mut reporter = Reporter {
+        clock,
+        output,
+        bar: Progress::bar(output),
+        table: "",
+        started: Start::default(),
+        shown_at: Duration::ZERO,
+    };
     let compared = target.copy_from(&from, |progress| reporter.show(progress)).await?;
     target.close().await;
-    for table in &compared {
-        print(&format!("{}\t{} rows\tchecksum {}", table.table, table.rows, table.checksum))?;
+    drop(reporter);
+    let compared: Vec<ComparedView> = compared.into_iter().map(ComparedView::from).collect();
+    output.list(&compared, ["table", "rows", "checksum"], |table| {
+        [table.table.to_owned(), table.rows.to_string(), table.checksum.clone()]
+    })?;
+    output.line(&format!(
+        "\nBoth databases have the same content. Start the service on PostgreSQL with the same master key as before,\n\
+         by default {}",
+        from.with_file_name("master.key").display()
+    ))
+}
+
+/// A table that is the same in both databases.
+#[derive(Serialize)]
+struct ComparedView {
+    table: &'static str,
+    rows: u64,
+    checksum: String,
+}
+
+impl From<Compared> for ComparedView {
+    fn from(Compared { table, rows, checksum }: Compared) -> Self {
+        Self { table, rows, checksum }
     }
-    print(
-        "Both databases have the same content. Start the service on PostgreSQL with the same master key as before,",
-    )?;
-    print(&format!("by default {}", from.with_file_name("master.key").display()))
 }
 
 async fn connect(config: &Config, to: &SecretString, clock: &Arc<dyn Clock>) -> Result<SqlStore, Failure> {
@@ -60,9 +85,12 @@ async fn connect(config: &Config, to: &SecretString, clock: &Arc<dyn Clock>) -> 
     Ok(SqlStore::connect_postgres(to.expose_secret(), Arc::clone(clock), &replica, keep_for).await?)
 }
 
-/// Prints progress to standard error when a table starts, every second, and when it ends.
+/// Shows progress as a bar on a terminal. Elsewhere, prints a line to standard error when a table starts, every second, and
+/// when it ends.
 struct Reporter {
     clock: Arc<dyn Clock>,
+    output: Output,
+    bar: Progress,
     table: &'static str,
     started: Start,
     shown_at: Duration,
@@ -75,15 +103,18 @@ struct Start {
 }
 
 impl Reporter {
-    fn show(&mut self, progress: Progress) {
-        let (now, Progress { table, copied, total }) = (self.clock.monotonic(), progress);
+    fn show(&mut self, progress: Progressed) {
+        let (now, Progressed { table, copied, total }) = (self.clock.monotonic(), progress);
         let is_new = self.table != table;
         if is_new {
             self.table = table;
             self.started = Start { at: now, copied };
             if copied > 0 {
-                eprintln!("{table}: {copied} of {total} rows are already copied");
+                self.output.remark(&format!("{table}: {copied} of {total} rows are already copied"));
             }
+        }
+        if !self.bar.is_hidden() {
+            return self.bar.show(table, copied, total);
         }
         let is_due = now.saturating_sub(self.shown_at) >= REPORT_INTERVAL;
         if copied < total && !is_due || is_new {
@@ -92,6 +123,6 @@ impl Reporter {
         self.shown_at = now;
         let (rows, took) = (copied - self.started.copied, now.saturating_sub(self.started.at));
         let rate = u128::from(rows) * 1_000 / took.as_millis().max(1);
-        eprintln!("{table}: {copied} of {total} rows, {rate} rows/s");
+        self.output.remark(&format!("{table}: {copied} of {total} rows, {rate} rows/s"));
     }
 }

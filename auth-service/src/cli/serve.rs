@@ -138,10 +138,7 @@ fn deliver_password(
         lines.push("It is not shown again. If you lose it: auth-service user passwd admin".to_owned());
         return Ok(password.expose_secret().to_owned());
     }
-    let path = match config.database() {
-        Database::Sqlite { path } => path.with_file_name(PASSWORD_FILE),
-        Database::Postgres => PathBuf::from(PASSWORD_FILE),
-    };
+    let path = password_file(config);
     // A file of an earlier installation, with another password.
     if let Err(error) = fs::remove_file(&path)
         && error.kind() != io::ErrorKind::NotFound
@@ -155,6 +152,14 @@ fn deliver_password(
         path.display()
     ));
     Ok(format!("$(cat {})", path.display()))
+}
+
+/// Where the first password is written if the output goes to a log.
+pub(super) fn password_file(config: &Config) -> PathBuf {
+    match config.database() {
+        Database::Sqlite { path } => path.with_file_name(PASSWORD_FILE),
+        Database::Postgres => PathBuf::from(PASSWORD_FILE),
+    }
 }
 
 /// Three commands to paste: log in, show the own account, rotate a key. `password` is a shell word; without

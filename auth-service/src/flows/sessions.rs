@@ -56,15 +56,14 @@ pub async fn end(store: &SqlStore, actor: Actor, id: SessionId) -> Result<(), Se
     Ok(())
 }
 
-/// Ends all sessions of a user for an operator.
-pub async fn end_all(store: &SqlStore, actor: Actor, user: UserId) -> Result<(), SessionError> {
+/// Ends all sessions of a user for an operator. Returns how many.
+pub async fn end_all(store: &SqlStore, actor: Actor, user: UserId) -> Result<u64, SessionError> {
     let row = store.find_user(user).await?.ok_or(SessionError::NotFound)?;
     if !actor.authority.covers(&row.permissions) {
         return Err(SessionError::Escalation);
     }
     let event = AuditEvent::new(EventKind::SessionEnded).by_actor(&actor).on(user).detail("all");
-    store.end_sessions_of(user, None, EndReason::EndedByAdmin, event).await?;
-    Ok(())
+    Ok(store.end_sessions_of(user, None, EndReason::EndedByAdmin, event).await?)
 }
 
 /// The greatest number of sessions that one transaction of [`end_everyone`] ends: the database's limit for a statement is far away, and

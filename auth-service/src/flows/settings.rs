@@ -9,18 +9,18 @@ use crate::store::{SettingRow, SettingsChange, SettingsWrite, SqlStore, StoreErr
 
 /// All settings of this replica.
 #[derive(Clone, Debug)]
-pub struct SettingsView {
+pub struct AllSettings {
     /// The version of the stored settings.
     pub version: i64,
     /// Why this replica does not use that version; empty if it does.
     pub problems: Vec<String>,
     /// The settings, in the order of the documentation.
-    pub settings: Vec<SettingView>,
+    pub settings: Vec<SettingState>,
 }
 
 /// One setting. Values are TOML; secrets are hidden.
 #[derive(Clone, Debug)]
-pub struct SettingView {
+pub struct SettingState {
     /// Its name.
     pub name: &'static str,
     /// The value that this replica uses.
@@ -35,7 +35,7 @@ pub struct SettingView {
     pub is_live: bool,
 }
 
-impl SettingView {
+impl SettingState {
     /// Whether file or environment override the stored value.
     pub fn is_overridden(&self) -> bool {
         self.stored.is_some() && self.source != Source::Database
@@ -61,14 +61,14 @@ pub enum SettingsError {
 
 /// Lists every setting. Stored values are read from the database, so that changes by other replicas are
 /// included.
-pub async fn list(live: &LiveSettings, store: &SqlStore) -> Result<SettingsView, StoreError> {
+pub async fn list(live: &LiveSettings, store: &SqlStore) -> Result<AllSettings, StoreError> {
     let table = store.settings().await?;
     live.catch_up(store, table.version).await?;
     let applied = live.applied();
     let layers = live.layers();
     let stored = table.values();
     let defaults: BTreeMap<_, _> = layers.defaults(&applied.settings).into_iter().collect();
-    let settings = layers.shown(&applied.settings).into_iter().map(|(name, value)| SettingView {
+    let settings = layers.shown(&applied.settings).into_iter().map(|(name, value)| SettingState {
         name,
         value,
         default: defaults.get(name).cloned().flatten(),
@@ -76,7 +76,7 @@ pub async fn list(live: &LiveSettings, store: &SqlStore) -> Result<SettingsView,
         stored: table.rows.iter().find(|row| row.name == name).cloned(),
         is_live: config::is_live(name),
     });
-    Ok(SettingsView {
+    Ok(AllSettings {
         version: table.version,
         problems: applied.refused.as_ref().map(|refused| refused.problems.clone()).unwrap_or_default(),
         settings: settings.collect(),
@@ -94,7 +94,7 @@ pub async fn change(
     actor: &Actor,
     patch: SettingsPatch,
     expected: Option<i64>,
-) -> Result<SettingsView, SettingsError> {
+) -> Result<AllSettings, SettingsError> {
     let values = read(patch).map_err(SettingsError::Refused)?;
     let names: BTreeSet<String> = values.keys().cloned().collect();
     let layers = live.layers().clone();

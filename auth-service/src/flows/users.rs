@@ -33,7 +33,7 @@ pub struct UserRequest {
 }
 
 /// Changes of a user; `None` changes nothing. The body of the request.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
     /// The new list of all roles.

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use verifier::{Jwk, JwkSet};
 
-use crate::cli::{Failure, print};
+use crate::cli::Failure;
+use crate::cli::output::Output;
 
 /// The content of each file, by name.
 pub(super) type Files = BTreeMap<String, String>;
@@ -18,15 +20,16 @@ pub(super) type Files = BTreeMap<String, String>;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    output: Output,
     /// Whether a file was written or removed since this was last reset.
     pub(super) has_changed: bool,
 }
 
 impl Folder {
     /// Creates the folder if it is missing.
-    pub(super) fn open(path: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn open(path: PathBuf, output: Output) -> Result<Self, Failure> {
         fs::create_dir_all(&path).map_err(|cause| failed(&path, &cause))?;
-        Ok(Self { path, has_changed: false })
+        Ok(Self { path, output, has_changed: false })
     }
 
     /// Writes the files that are missing or different, then removes those of other keys. Sets `has_changed`
@@ -39,7 +42,7 @@ impl Folder {
             }
             replace(&path, content).map_err(|cause| failed(&path, &cause))?;
             self.has_changed = true;
-            print(&format!("wrote {name}"))?;
+            self.output.result(&json!({ "wrote": name }), &format!("wrote {name}"))?;
         }
         let entries = fs::read_dir(&self.path).map_err(|cause| failed(&self.path, &cause))?;
         for entry in entries.collect::<Result<Vec<_>, _>>().map_err(|cause| failed(&self.path, &cause))? {
@@ -47,7 +50,7 @@ impl Folder {
             if is_key_file(&name) && !files.contains_key(&name) {
                 fs::remove_file(entry.path()).map_err(|cause| failed(&entry.path(), &cause))?;
                 self.has_changed = true;
-                print(&format!("removed {name}"))?;
+                self.output.result(&json!({ "removed": name }), &format!("removed {name}"))?;
             }
         }
         Ok(())
@@ -98,6 +101,8 @@ fn failed(path: &Path, cause: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    const QUIET: Output = Output { json: false, quiet: true };
+
     fn set(bytes: &[u8]) -> JwkSet {
         JwkSet { keys: bytes.iter().map(|byte| Jwk::ed25519(&[*byte; 32])).collect(), keys_version: None }
     }
@@ -113,7 +118,7 @@ mod tests {
 
     /// Updates a folder. Returns whether anything was written or removed.
     fn changes(folder: &Path, files: &Files) -> bool {
-        let mut folder = Folder::open(folder.to_owned()).unwrap();
+        let mut folder = Folder::open(folder.to_owned(), QUIET).unwrap();
         folder.update(files).unwrap();
         folder.has_changed
     }
@@ -125,7 +130,7 @@ mod tests {
         let (last, content) = files.last_key_value().unwrap();
         // A file cannot replace a folder.
         fs::create_dir(path.path().join(last)).unwrap();
-        let mut folder = Folder::open(path.path().to_owned()).unwrap();
+        let mut folder = Folder::open(path.path().to_owned(), QUIET).unwrap();
         assert!(folder.update(&files).is_err());
         assert!(folder.has_changed);
         fs::remove_dir(path.path().join(last)).unwrap();

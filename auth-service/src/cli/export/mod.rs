@@ -1,4 +1,4 @@
-//! `auth-service keys export`: writes the published keys to files, for programs that read keys only from
+//! `auth-service key export`: writes the published keys to files, for programs that read keys only from
 //! files.
 //!
 //! `--watch` and `--exec` are part of the command because a proxy needs both promptly: a new key before it
@@ -8,21 +8,20 @@
 mod command;
 mod folder;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use auth_service::boot;
-use auth_service::config::Config;
-use auth_service::entropy::SystemEntropy;
+use auth_service::boot::database::Access;
 use auth_service::keys::keyring;
 use auth_service::store::SqlStore;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::Value;
-use verifier::{JwkSet, SystemClock};
+use verifier::JwkSet;
 
-use super::{Failure, jwks, load};
+use super::installation::Context;
+use super::output::error as report;
+use super::{Failure, jwks};
 use folder::Folder;
 
 /// Time limit for the command: enough for a proxy to load new keys, and a command that hangs must not block
@@ -67,18 +66,15 @@ enum KeySource {
 }
 
 impl Export {
-    /// Runs the command. `config` is the configuration file, which names the database.
-    pub(crate) async fn run(self, config: Option<&Path>) -> Result<(), Failure> {
-        let source = if let Some(place) = self.jwks {
-            KeySource::Jwks(place)
-        } else {
-            let config = load(Config::load(config))?.config;
-            let clock = Arc::new(SystemClock::new());
-            KeySource::Database(boot::database::open_to_read(&config, clock, &SystemEntropy::new()).await?)
+    /// Runs the command.
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let source = match self.jwks {
+            Some(place) => KeySource::Jwks(place),
+            None => KeySource::Database(context.open(Access::Read).await?.store),
         };
         let mut mirror = Mirror {
             source,
-            folder: Folder::open(self.dir)?,
+            folder: Folder::open(self.dir, context.output)?,
             exec: self.exec,
             is_exec_due: true,
             newest_version: None,
@@ -91,7 +87,7 @@ impl Export {
             let error = mirror.refresh().await.err().map(|failure| failure.to_string());
             // Print an error once, not at every poll.
             if let Some(error) = error.as_deref().filter(|_| error != last_error) {
-                eprintln!("error: {error}");
+                report(error);
             }
             last_error = error;
             tokio::time::sleep(Duration::from_secs(self.every)).await;

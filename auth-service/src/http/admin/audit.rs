@@ -10,8 +10,9 @@ use crate::http::base::caller::Operator;
 use crate::http::base::error::Problem;
 use crate::http::base::extract::Parameters;
 use crate::http::base::page::PageQuery;
-use crate::http::base::wire::{Timestamp, private};
-use crate::store::{AuditCursor, AuditFilter, AuditRow};
+use crate::http::base::wire::private;
+use crate::store::{AuditCursor, AuditFilter};
+use crate::view::AuditView;
 
 pub(in crate::http) async fn list(
     State(app): State<SharedApp>,
@@ -20,7 +21,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct EventList {
-        events: Vec<EventResponse>,
+        events: Vec<AuditView>,
         next: Option<String>,
     }
     let after = query.after(|place| {
@@ -33,41 +34,5 @@ pub(in crate::http) async fn list(
         let AuditCursor { at, chain, seq } = &last.place;
         format!("{} {seq} {chain}", at.0)
     });
-    Ok(private(EventList { events: events.into_iter().map(EventResponse::new).collect(), next }))
-}
-
-#[derive(Serialize)]
-struct EventResponse {
-    id: String,
-    at: Timestamp,
-    event: String,
-    replica: String,
-    actor: Option<String>,
-    subject: Option<String>,
-    session_id: Option<String>,
-    address: Option<String>,
-    detail: Option<String>,
-    seq: i64,
-    prev: String,
-    hash: String,
-}
-
-impl EventResponse {
-    fn new(row: AuditRow) -> Self {
-        let AuditCursor { at, chain, seq } = row.place;
-        Self {
-            id: format!("{chain}.{seq}"),
-            at: Timestamp(at),
-            event: row.event,
-            replica: chain,
-            actor: row.actor,
-            subject: row.subject,
-            session_id: row.session_id,
-            address: row.address,
-            detail: row.detail,
-            seq,
-            prev: row.prev,
-            hash: row.hash,
-        }
-    }
+    Ok(private(EventList { events: events.into_iter().map(AuditView::from).collect(), next }))
 }

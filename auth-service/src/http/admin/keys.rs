@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use verifier::{Algorithm, UnixTime};
+use verifier::Algorithm;
 
 use crate::domain::key::Chain;
 use crate::domain::not_null;
@@ -16,8 +16,9 @@ use crate::http::base::caller::Operator;
 use crate::http::base::error::Problem;
 use crate::http::base::extract::{Parameters, Part};
 use crate::http::base::page::PageQuery;
-use crate::http::base::wire::{NO_STORE, Timestamp, private};
+use crate::http::base::wire::{NO_STORE, private};
 use crate::store::KeyRow;
+use crate::view::KeyView;
 
 /// Reads the database, so that a key which another replica has just announced is listed.
 pub(in crate::http) async fn list(
@@ -27,7 +28,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct KeyList {
-        keys: Vec<KeyResponse>,
+        keys: Vec<KeyView>,
         next: Option<String>,
     }
     let after = query.after(|place| {
@@ -42,7 +43,7 @@ pub(in crate::http) async fn list(
     rows.retain(|row| after.is_none_or(|after| place(row) > after));
     rows.truncate(limit);
     let next = query.next(&mut rows, |last| format!("{} {}", last.chain, last.key.generation));
-    let keys = rows.iter().map(|row| KeyResponse::new(row, table.seen.now)).collect();
+    let keys = rows.iter().map(|row| KeyView::new(row, table.seen.now)).collect();
     Ok(private(KeyList { keys, next }))
 }
 
@@ -60,15 +61,15 @@ pub(in crate::http) async fn rotate(
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Rotated {
-        key: KeyResponse,
-        retiring: Option<KeyResponse>,
+        key: KeyView,
+        retiring: Option<KeyView>,
     }
     let algorithm = body.unwrap_or_default().alg;
     let rotated = rotate_keys::rotate(&app, &operator.actor(), algorithm).await?;
     let now = app.clock.now();
     let answer = Rotated {
-        key: KeyResponse::new(&rotated.key, now),
-        retiring: rotated.retiring.map(|row| KeyResponse::new(&row, now)),
+        key: KeyView::new(&rotated.key, now),
+        retiring: rotated.retiring.map(|row| KeyView::new(&row, now)),
     };
     Ok((StatusCode::CREATED, [NO_STORE], Json(answer)).into_response())
 }
@@ -80,44 +81,14 @@ pub(in crate::http) async fn compromise(
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Compromised {
-        key: KeyResponse,
-        successor: Option<KeyResponse>,
+        key: KeyView,
+        successor: Option<KeyView>,
     }
     let done = rotate_keys::compromise(&app, &operator.actor(), &kid.0).await?;
     // The key was marked by the database's clock, which may be ahead of this one.
     let now = done.key.key.compromised_at.map_or_else(|| app.clock.now(), |at| at.max(app.clock.now()));
     Ok(private(Compromised {
-        key: KeyResponse::new(&done.key, now),
-        successor: done.successor.map(|row| KeyResponse::new(&row, now)),
+        key: KeyView::new(&done.key, now),
+        successor: done.successor.map(|row| KeyView::new(&row, now)),
     }))
-}
-
-#[derive(Serialize)]
-struct KeyResponse {
-    kid: String,
-    alg: &'static str,
-    generation: i64,
-    phase: &'static str,
-    created_at: Timestamp,
-    activates_at: Timestamp,
-    retires_at: Option<Timestamp>,
-    expires_at: Option<Timestamp>,
-    compromised_at: Option<Timestamp>,
-}
-
-impl KeyResponse {
-    fn new(row: &KeyRow, now: UnixTime) -> Self {
-        let (key, schedule) = (&row.key, &row.key.schedule);
-        Self {
-            kid: row.key.kid.to_string(),
-            alg: row.chain.as_str(),
-            generation: row.key.generation,
-            phase: key.phase(now).as_str(),
-            created_at: Timestamp(row.created_at),
-            activates_at: Timestamp(schedule.activates_at),
-            retires_at: schedule.end.map(|end| Timestamp(end.retires_at)),
-            expires_at: schedule.end.map(|end| Timestamp(end.expires_at)),
-            compromised_at: row.key.compromised_at.map(Timestamp),
-        }
-    }
 }

@@ -16,6 +16,7 @@ use crate::http::base::error::Problem;
 use crate::http::base::extract::{Parameters, Part};
 use crate::http::base::page::PageQuery;
 use crate::http::base::wire::{NO_STORE, private};
+use crate::view::RoleView;
 
 pub(in crate::http) async fn list(
     State(app): State<SharedApp>,
@@ -24,14 +25,14 @@ pub(in crate::http) async fn list(
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct RoleList {
-        roles: Vec<RoleResponse>,
+        roles: Vec<RoleView>,
         next: Option<String>,
     }
     let after = query.after(|place| RoleName::parse(place).ok())?;
     let after = after.map(|name| name.to_string());
     let mut roles = app.store.roles(after, query.limit()?).await?;
     let next = query.next(&mut roles, |(name, _)| name.clone());
-    let roles = roles.into_iter().map(|(name, permissions)| RoleResponse::new(name, &permissions)).collect();
+    let roles = roles.into_iter().map(|(name, permissions)| RoleView::new(name, &permissions)).collect();
     Ok(private(RoleList { roles, next }))
 }
 
@@ -43,7 +44,7 @@ pub(in crate::http) async fn find(
     let name = name.read(|text| RoleName::parse(text).ok())?;
     let permissions = app.store.find_role(name.as_str()).await?;
     permissions
-        .map(|permissions| private(RoleResponse::new(name.to_string(), &permissions)))
+        .map(|permissions| private(RoleView::new(name.to_string(), &permissions)))
         .ok_or_else(|| Problem::new(Code::NotFound))
 }
 
@@ -68,7 +69,7 @@ pub(in crate::http) async fn put(
         permissions.map_err(|error| Problem::new(Code::InvalidPermission).detail(error.to_string()))?;
     let is_new = roles::put(&app.store, operator.actor(), &name, permissions.clone()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [NO_STORE], Json(RoleResponse::new(name.to_string(), &permissions))).into_response())
+    Ok((status, [NO_STORE], Json(RoleView::new(name.to_string(), &permissions))).into_response())
 }
 
 pub(in crate::http) async fn delete(
@@ -79,16 +80,4 @@ pub(in crate::http) async fn delete(
     let name = name.read(|text| RoleName::parse(text).ok())?;
     roles::delete(&app.store, operator.actor(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-#[derive(Serialize)]
-struct RoleResponse {
-    name: String,
-    permissions: Vec<String>,
-}
-
-impl RoleResponse {
-    fn new(name: String, permissions: &PermissionSet) -> Self {
-        Self { name, permissions: permissions.iter().map(ToString::to_string).collect() }
-    }
 }

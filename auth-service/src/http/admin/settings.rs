@@ -9,15 +9,16 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{NewValue, known, read_toml};
-use crate::flows::settings::{self, SettingView, SettingsPatch, SettingsView};
+use crate::config::{NewValue, known};
+use crate::flows::settings::{self, AllSettings, SettingsPatch};
 use crate::http::base::SharedApp;
 use crate::http::base::body::JsonBody;
 use crate::http::base::caller::Operator;
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
 use crate::http::base::headers::only_value;
-use crate::http::base::wire::{Timestamp, private};
+use crate::http::base::wire::private;
+use crate::view::SettingView;
 
 pub(in crate::http) async fn list(State(app): State<SharedApp>, _: Operator) -> Result<Response, Problem> {
     Ok(respond(settings::list(&app.settings, &app.store).await?))
@@ -98,56 +99,14 @@ impl axum::extract::FromRequestParts<SharedApp> for IfMatch {
 struct SettingsResponse {
     version: i64,
     problems: Vec<String>,
-    settings: Vec<SettingResponse>,
+    settings: Vec<SettingView>,
 }
 
-#[derive(Serialize)]
-struct SettingResponse {
-    name: &'static str,
-    value: Value,
-    default: Value,
-    source: &'static str,
-    /// The stored value, also while the file or the environment overrides it.
-    database: Value,
-    overridden: bool,
-    changeable: bool,
-    changed_at: Option<Timestamp>,
-    changed_by: Option<String>,
-}
-
-fn respond(view: SettingsView) -> Response {
+fn respond(view: AllSettings) -> Response {
     let etag = HeaderValue::try_from(format!("\"{}\"", view.version));
-    let settings = view.settings.into_iter().map(SettingResponse::new).collect();
+    let settings = view.settings.into_iter().map(SettingView::from).collect();
     let body = SettingsResponse { version: view.version, problems: view.problems, settings };
     let mut headers = HeaderMap::new();
     headers.extend(etag.ok().map(|etag| (header::ETAG, etag)));
     (headers, private(body)).into_response()
-}
-
-impl SettingResponse {
-    fn new(setting: SettingView) -> Self {
-        let is_overridden = setting.is_overridden();
-        let (changed_at, changed_by, database) = match setting.stored {
-            Some(row) => (Some(Timestamp(row.changed_at)), Some(row.changed_by), json(Some(&row.value))),
-            None => (None, None, Value::Null),
-        };
-        Self {
-            name: setting.name,
-            value: json(setting.value.as_deref()),
-            default: json(setting.default.as_deref()),
-            source: setting.source.as_str(),
-            database,
-            overridden: is_overridden,
-            changeable: setting.is_live,
-            changed_at,
-            changed_by,
-        }
-    }
-}
-
-/// A TOML value as JSON. A value that this release cannot parse is shown as stored.
-fn json(toml: Option<&str>) -> Value {
-    let Some(toml) = toml else { return Value::Null };
-    let value = read_toml(toml).ok().and_then(|value| serde_json::to_value(value).ok());
-    value.unwrap_or_else(|| Value::from(toml))
 }

@@ -7,7 +7,8 @@ use verifier::Seconds;
 
 use crate::http::base::code::Code;
 use crate::http::base::error::Unwritten;
-use crate::http::base::wire::{NO_STORE, Timestamp};
+use crate::http::base::wire::NO_STORE;
+use crate::view::Timestamp;
 
 /// The format of the error responses of a group of routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
