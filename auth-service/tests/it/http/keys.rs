@@ -181,6 +181,10 @@ async fn a_compromised_key_is_replaced_immediately() {
     replica.send(admin_post(&path).bearer(&token)).await.assert_problem(401, "invalid_token");
     let token = replica.admin_token().await;
     assert_eq!(kid(&token), successor);
+    let listed = replica.send(admin_get("/admin/v1/keys").bearer(&token)).await.json();
+    let compromised = listed["keys"].as_array().unwrap().iter().find(|key| key["kid"] == name).unwrap();
+    assert_eq!(compromised, &answer.json()["key"]);
+    assert!(compromised["compromised_at"].is_string());
     assert_eq!(replica.send(admin_post(&path).bearer(&token)).await.status, 200);
     let set = replica.send(get(JWKS)).await.json();
     assert_eq!(set["keys"].as_array().unwrap().len(), 1);
