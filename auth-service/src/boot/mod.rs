@@ -23,6 +23,7 @@ use crate::runtime::drain::Drain;
 use crate::runtime::feed::{Feed, FeedParts};
 use crate::runtime::hashing::HashPool;
 use crate::runtime::settings::LiveSettings;
+use crate::runtime::waiting_room::WaitingRoom;
 use crate::store::{KeyTable, SqlStore};
 
 pub use error::StartError;
@@ -121,6 +122,7 @@ async fn assemble(
         store: parts.store.clone(),
         keyring: Arc::clone(&parts.keyring),
         clock: Arc::clone(&parts.clock),
+        waiting_room: Arc::new(WaitingRoom::new(Arc::clone(&entropy))),
         entropy,
         hashing: Arc::new(hashing),
         clock_guard: Arc::clone(&parts.clock_guard),

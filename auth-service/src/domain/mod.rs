@@ -3,9 +3,10 @@
 pub mod access;
 pub mod audit;
 pub mod authority;
+pub mod device;
 pub mod key;
+pub mod limit;
 pub mod listener;
-pub mod login;
 pub mod password;
 pub mod proof;
 pub mod refresh;

@@ -6,6 +6,7 @@ use verifier::{Seconds, UnixTime};
 
 use crate::config::Settings;
 use crate::domain::access::{AccessClaims, expiry, granted};
+use crate::domain::device::{self, DeviceId, Owner};
 use crate::domain::refresh::RefreshClaims;
 use crate::domain::user::PermissionSet;
 use crate::keys::keyring::{LeaseError, RingError};
@@ -65,6 +66,13 @@ pub(super) fn may_issue(app: &App) -> Result<(), IssueError> {
         return Err(LeaseError::NoActiveKey.into());
     }
     Ok(())
+}
+
+/// The value by which a device of `owner` is known.
+pub(super) fn device_value(app: &App, id: DeviceId, owner: &Owner) -> Result<SecretString, IssueError> {
+    let mac_key_id = app.keyring.current_mac_key(app.clock.now()).ok_or(LeaseError::NoMacKey)?;
+    let key = app.keyring.mac_key(mac_key_id).ok_or(LeaseError::NoMacKey)?;
+    Ok(device::seal(id, owner, mac_key_id, &key))
 }
 
 /// Signs the token pair of the session's newest generation, issued at `refreshed_at`: the same session state

@@ -1,24 +1,27 @@
 //! Exchanges a password for a session.
 
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use verifier::Seconds;
 
-use super::issue::{IssueError, TokenPair, issue, may_issue};
-use super::throttle::{FailureKeys, Origin, wait};
+use super::issue::{IssueError, TokenPair, device_value, issue, may_issue};
+use super::throttle::{Admission, Guess, Origin};
 use crate::config::{ADMIN_AUDIENCE, Settings};
 use crate::domain::access::FIRST_PARTY;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::AdminPermission;
-use crate::domain::login::FORGET_AFTER;
+use crate::domain::device::{DeviceId, Owner};
 use crate::domain::password::Password;
 use crate::domain::proof::Proof;
 use crate::domain::session::SessionId;
 use crate::domain::user::{PermissionSet, Username};
 use crate::domain::{not_null, random_16, user::UserId};
 use crate::entropy::EntropyError;
+use crate::keys::keyring::LeaseError;
 use crate::runtime::app::App;
 use crate::runtime::hashing::HashError;
-use crate::store::{LoginSubject, NewSession, StoreError};
+use crate::store::{LoginAttempt, LoginSubject, NewSession, StoreError};
 
 /// A login request; all fields but `origin` are members of the request body.
 #[derive(Debug, Deserialize)]
@@ -34,6 +37,9 @@ pub struct LoginRequest {
     /// The requested permissions, separated by spaces.
     #[serde(default, deserialize_with = "not_null")]
     pub scope: Option<String>,
+    /// The device value of an earlier login. One that is not good is as none.
+    #[serde(default, deserialize_with = "not_null")]
+    pub device: Option<SecretString>,
     /// The source of the request.
     #[serde(skip)]
     pub origin: Origin,
@@ -68,31 +74,47 @@ pub enum LoginError {
     Entropy(#[from] EntropyError),
 }
 
+/// The tokens of a new session, and the value by which the device is known from now on.
+#[derive(Debug)]
+pub struct Login {
+    /// The tokens.
+    pub tokens: TokenPair,
+    /// The device value: the one of the request if it is good, or a new one.
+    pub device: SecretString,
+}
+
 /// Checks the password and starts a session.
 ///
-/// Unknown, disabled and password-less users cost the same hash and return the same error. Limits are checked
-/// before hashing, by the presented name and address, whether or not the user exists.
-pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginError> {
+/// Unknown, disabled and password-less users cost the same hash and return the same error. The try is reserved under every
+/// limit before hashing, whether or not the user exists.
+pub async fn login(app: &App, request: LoginRequest) -> Result<Login, LoginError> {
     may_issue(app)?;
     // An invalid name is looked up as the empty name: it finds no user and costs the same.
     let name = Username::parse(&request.username).ok().map(|name| name.to_string());
-    let keys = FailureKeys::new(name.as_deref().unwrap_or(&request.username), request.origin.address);
-    let attempt =
-        app.store.login_attempt(name.unwrap_or_default(), keys.name.clone(), keys.address.clone()).await?;
-    if let Some(wait) = wait(&attempt) {
-        return Err(LoginError::Throttled(wait));
-    }
-    let usable = attempt.subject.as_ref().filter(|subject| subject.disabled_at.is_none());
-    let stored = usable.and_then(|subject| subject.password_hash.clone());
+    let device = request.device.as_ref().map(ExposeSecret::expose_secret);
+    let guess = Guess::new(name.as_deref().unwrap_or(&request.username), &request.origin, device);
+    let network = guess.own_network();
+    let (decoy_from, name) = (decoy_from(app, &request.username), name.unwrap_or_default());
+    let attempt = app.store.login_attempt(name, network.clone().unwrap_or_default(), decoy_from).await?;
+    let standing = guess.standing(app, &attempt).await.map_err(IssueError::from)?;
+    let reservation = match guess.reserve(app, standing).await? {
+        Admission::Reserved(reservation) => reservation,
+        Admission::Refused(refused) => return Err(LoginError::Throttled(refused.wait)),
+    };
+    let LoginAttempt { now, subject, decoy, .. } = attempt;
+    // A disabled user's own hash is checked, too, so that the time does not tell them from others.
+    let stored = subject.as_ref().and_then(|subject| subject.password_hash.clone());
+    let (has_password, stored) = (stored.is_some(), stored.or(decoy));
     let verification = app.hashing.verify(request.password.clone(), stored).await?;
-    let proof = attempt.subject.and_then(|LoginSubject { id, credential_version, .. }| {
-        Proof::by_password(id, credential_version, verification, attempt.now)
+    let usable = subject.filter(|subject| has_password && subject.disabled_at.is_none());
+    let proof = usable.and_then(|LoginSubject { id, credential_version, .. }| {
+        Proof::by_password(id, credential_version, verification, now)
     });
     let Some(proof) = proof else {
         let event = AuditEvent::new(EventKind::LoginRefused)
-            .detail(format!("name {}", &keys.name[..16]))
+            .detail(format!("name {}", guess.name_in_audit()))
             .from_address(request.origin.address.map(|address| address.to_string()));
-        app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
+        reservation.fail(event).await?;
         return Err(LoginError::InvalidCredentials);
     };
     let rehashed = if verification.needs_rehash() {
@@ -101,7 +123,30 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     } else {
         None
     };
-    start_session(app, request, proof, rehashed).await
+    let device = match &request.device {
+        Some(device) if reservation.is_by_device() => device.clone(),
+        _ => {
+            let owner = Owner { user: proof.user(), credential_version: proof.credential_version() };
+            device_value(app, DeviceId::from_random(random_16(&*app.entropy)?), &owner)?
+        }
+    };
+    let tokens = start_session(app, request, proof, rehashed, network).await?;
+    guess.become_known(app);
+    // The session has started. If this fails, the reservation expires.
+    if let Err(error) = reservation.succeed().await {
+        tracing::debug!(%error, "a reserved login was not settled");
+    }
+    Ok(Login { tokens, device })
+}
+
+/// Where the search for a decoy begins, for a name that has no user: always the same for a name, and not to be foreseen.
+fn decoy_from(app: &App, name: &str) -> UserId {
+    let key = app.keyring.current_mac_key(app.clock.now()).and_then(|id| app.keyring.mac_key(id));
+    let mut bytes = [0; 16];
+    if let Some(key) = key {
+        bytes.copy_from_slice(&hmac::sign(&key, &[b"decoy", name.as_bytes()].concat()).as_ref()[..16]);
+    }
+    UserId::from_random(bytes)
 }
 
 /// Starts a session for the user of `proof`.
@@ -110,16 +155,14 @@ async fn start_session(
     request: LoginRequest,
     proof: Proof,
     rehashed: Option<String>,
+    network: Option<String>,
 ) -> Result<TokenPair, LoginError> {
     let settings = app.settings();
     let (audience, scope) = target(app, &settings, &request, proof.user()).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
     let address = request.origin.address.map(|address| address.to_string());
-    let mac_key_id = app
-        .keyring
-        .current_mac_key(app.clock.now())
-        .ok_or(crate::keys::keyring::LeaseError::NoMacKey)
-        .map_err(IssueError::from)?;
+    let mac_key_id =
+        app.keyring.current_mac_key(app.clock.now()).ok_or(LeaseError::NoMacKey).map_err(IssueError::from)?;
     let user = proof.user();
     let new = NewSession {
         id,
@@ -134,6 +177,7 @@ async fn start_session(
         max_sessions: settings.max_sessions_per_user,
         user_agent: request.origin.user_agent,
         address: address.clone(),
+        network,
     };
     let event = AuditEvent::new(EventKind::Login)
         .by(user)

@@ -1,15 +1,20 @@
 //! Users change their own password.
 
 use super::authenticate::Caller;
-use super::throttle::{FailureKeys, Origin};
+use super::issue::{IssueError, device_value};
+use super::throttle::{Admission, Origin, Reservation};
 use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
-use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
+use crate::domain::device::{DeviceId, Owner};
 use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
+use crate::domain::random_16;
+use crate::domain::user::UserId;
+use crate::entropy::EntropyError;
 use crate::runtime::app::App;
 use crate::runtime::hashing::HashError;
 use crate::store::{StoreError, UserChange, UserWrite};
+use secrecy::SecretString;
 use verifier::Seconds;
 
 /// Why a password was not changed.
@@ -30,23 +35,29 @@ pub enum PasswordChangeError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The password was changed, but there is no key for a device value.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
 }
 
-/// Changes the caller's password and ends their other sessions. Requires the current password, under the same
-/// limits as a login, so that a stolen access token is not enough.
+/// Changes the caller's password and ends their other sessions. Requires the current password, so that a stolen access token
+/// is not enough; failures are counted for the session. Returns a device value, because earlier ones are void.
 pub async fn change_own_password(
     app: &App,
     caller: &Caller,
     current: Password,
     new: Password,
     origin: &Origin,
-) -> Result<(), PasswordChangeError> {
-    let keys = FailureKeys::new(&caller.username, None);
-    let [name_key] = <[String; 1]>::try_from(keys.all()).unwrap_or_default();
-    let attempt = app.store.login_attempt(caller.username.clone(), name_key, String::new()).await?;
-    if let Some(wait) = attempt.name_failures.and_then(|failures| failures.wait(FREE_BY_NAME, attempt.now)) {
-        return Err(PasswordChangeError::Throttled(wait));
-    }
+) -> Result<SecretString, PasswordChangeError> {
+    let reservation = match Reservation::in_session(&app.store, caller.session_id).await? {
+        Admission::Reserved(reservation) => reservation,
+        Admission::Refused(refused) => return Err(PasswordChangeError::Throttled(refused.wait)),
+    };
+    let nowhere = UserId::from_random([0; 16]);
+    let attempt = app.store.login_attempt(caller.username.clone(), String::new(), nowhere).await?;
     let subject = attempt.subject.ok_or(PasswordChangeError::InvalidCredentials)?;
     let verification = app.hashing.verify(current, subject.password_hash).await?;
     let address = origin.address.map(|address| address.to_string());
@@ -55,9 +66,10 @@ pub async fn change_own_password(
             .by(caller.user_id)
             .in_session(caller.session_id)
             .from_address(address);
-        app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
+        reservation.fail(event).await?;
         return Err(PasswordChangeError::InvalidCredentials);
     }
+    reservation.succeed().await?;
     check_strength(&app.settings(), &new, &caller.username).await??;
     let change = UserChange {
         password_hash: Some(app.hashing.hash(new).await?),
@@ -71,10 +83,12 @@ pub async fn change_own_password(
         .in_session(caller.session_id)
         .from_address(address);
     match app.store.change_user(caller.user_id, change, Authority::Own, event).await? {
-        UserWrite::Done(_) => Ok(()),
+        UserWrite::Done(_) => {}
         // The user was changed or deleted after the password was checked.
-        _ => Err(PasswordChangeError::InvalidCredentials),
+        _ => return Err(PasswordChangeError::InvalidCredentials),
     }
+    let owner = Owner { user: caller.user_id, credential_version: subject.credential_version + 1 };
+    Ok(device_value(app, DeviceId::from_random(random_16(&*app.entropy)?), &owner)?)
 }
 
 /// Applies the password rules for a user with this name, on a blocking thread: they use up to 100 ms of CPU

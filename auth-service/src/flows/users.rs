@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::password::check_strength;
-use super::throttle::FailureKeys;
+use super::throttle::subjects_of;
 use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Actor;
@@ -151,11 +151,9 @@ pub async fn set_password(
 pub async fn unlock(store: &SqlStore, actor: &Actor, username: &str) -> Result<bool, UserError> {
     let username = Username::parse(username)?;
     let user = store.find_user_named(username.as_str()).await?.ok_or(UserError::NotFound)?;
-    let FailureKeys { name, .. } = FailureKeys::new(username.as_str(), None);
-    // As in `login_refused`, so that both can be found together.
-    let detail = format!("name {}", &name[..16]);
-    let event = AuditEvent::new(EventKind::UserUnlocked).by_actor(actor).on(user.id).detail(detail);
-    Ok(store.forget_failures(&name, event).await?)
+    let (by_network, others) = subjects_of(username.as_str());
+    let event = AuditEvent::new(EventKind::UserUnlocked).by_actor(actor).on(user.id);
+    Ok(store.forget_counters(others, by_network, event).await?)
 }
 
 /// Deletes a user with their sessions.

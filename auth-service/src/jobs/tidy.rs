@@ -8,9 +8,11 @@ use tracing::warn;
 use verifier::Seconds;
 
 use super::jittered;
-use crate::domain::login::FORGET_AFTER;
+use crate::domain::limit::{DEVICE_KEPT_FOR, FORGET_AFTER};
 use crate::domain::replica;
+use crate::domain::revocation;
 use crate::entropy::Entropy;
+use crate::flows::DEVICE_SUBJECT;
 use crate::runtime::app::App;
 use crate::runtime::clock_guard::ClockGuard;
 use crate::store::{Deadline, SqlStore, StoreError};
@@ -62,7 +64,11 @@ impl Tidy {
         store().adopt_announced_keys().await?;
         while store().purge_revocations(BATCH).await? == u64::from(BATCH) {}
         while store().purge_sessions(KEEP_SESSIONS_FOR, BATCH).await? == u64::from(BATCH) {}
-        while store().purge_failures(FORGET_AFTER, BATCH).await? == u64::from(BATCH) {}
+        let ended = KEEP_SESSIONS_FOR + revocation::keep_for(self.clock_bound);
+        while store().purge_ended_sessions(ended, BATCH).await? == u64::from(BATCH) {}
+        let devices = (DEVICE_SUBJECT, DEVICE_KEPT_FOR);
+        while store().purge_counters(FORGET_AFTER, devices, BATCH).await? == u64::from(BATCH) {}
+        while store().purge_networks(BATCH).await? == u64::from(BATCH) {}
         store().purge_replicas(replica::FORGET_AFTER).await?;
         // Last, because it may read all sessions.
         store().erase_expired_keys().await.map(drop)

@@ -13,6 +13,7 @@ use crate::runtime::drain::Drain;
 use crate::runtime::feed::Feed;
 use crate::runtime::hashing::HashPool;
 use crate::runtime::settings::LiveSettings;
+use crate::runtime::waiting_room::WaitingRoom;
 use crate::store::{Deadline, SqlStore};
 
 /// The parts of a running replica.
@@ -32,6 +33,8 @@ pub struct App {
     pub entropy: Arc<dyn Entropy>,
     /// The threads that hash passwords.
     pub hashing: Arc<HashPool>,
+    /// Where strangers wait to guess a password.
+    pub waiting_room: Arc<WaitingRoom>,
     /// The difference between the local clock and the database's.
     pub clock_guard: Arc<ClockGuard>,
     /// The revocation feed for resource servers.

@@ -40,6 +40,11 @@ pub const METRICS: &[Metric] = &[
         "Requests by listener, method, route and status.",
     ),
     counter("auth_logins_total", &["outcome"], "Logins by outcome."),
+    counter(
+        "auth_login_limits_total",
+        &["limit"],
+        "Tries of a password that were refused before it was checked, by limit.",
+    ),
     counter("auth_refreshes_total", &["outcome"], "Refreshes by outcome."),
     gauge("auth_hash_permits", &[], "Password hashes that may be computed in parallel."),
     gauge("auth_hash_running", &[], "Password hashes being computed."),

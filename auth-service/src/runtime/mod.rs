@@ -8,3 +8,4 @@ pub mod hashing;
 pub mod metric;
 pub mod settings;
 pub mod telemetry;
+pub mod waiting_room;

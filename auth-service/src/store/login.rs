@@ -1,14 +1,16 @@
-//! The data that a login needs before it checks a password, and the counters of failures.
+//! The data that a login needs before it checks a password, and the networks from which users log in.
 
 use verifier::{Seconds, UnixTime};
 
+use super::engine::database::Transaction;
 use super::engine::row::{Row, arguments, only};
-use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
-use crate::domain::audit::AuditEvent;
-use crate::domain::login::Failures;
+use crate::domain::limit::KNOWN_FOR;
 use crate::domain::password::PasswordHash;
 use crate::domain::user::UserId;
+
+/// A network that is known is written again after this time, so that most logins do not write it.
+const SEEN_INTERVAL: Seconds = Seconds(86_400);
 
 /// What a login needs to know before it checks a password.
 #[derive(Debug)]
@@ -17,10 +19,10 @@ pub struct LoginAttempt {
     pub now: UnixTime,
     /// The user with the presented name, if there is one.
     pub subject: Option<LoginSubject>,
-    /// Recent failures with the presented name.
-    pub name_failures: Option<Failures>,
-    /// Recent failures from the client's address.
-    pub address_failures: Option<Failures>,
+    /// Whether the user has logged in from the client's network within [`KNOWN_FOR`].
+    pub is_known_network: bool,
+    /// The hash of some user, always the same one for `decoy_from`: what a check for an unknown user costs.
+    pub decoy: Option<PasswordHash>,
 }
 
 /// A user whose password is to be checked.
@@ -37,72 +39,54 @@ pub struct LoginSubject {
 }
 
 impl SqlStore {
-    /// Reads the user and the failure counters in one statement. `name_key` and `address_key` name the counters; an empty one has none.
+    /// Reads what a login needs, in one statement. `network` is a hash, and empty if it cannot be known; `decoy_from` is any
+    /// id: the hash of the first user from there on is the decoy.
     pub async fn login_attempt(
         &self,
         username: String,
-        name_key: String,
-        address_key: String,
+        network: String,
+        decoy_from: UserId,
     ) -> Result<LoginAttempt, StoreError> {
-        let sql = "SELECT {now} AS now, users.id AS user_id, password_hash, credential_version, disabled_at,
-                by_name.failures AS name_failures, by_name.last_at AS name_last_at,
-                by_address.failures AS address_failures, by_address.last_at AS address_last_at
-            FROM key_ring LEFT JOIN users ON username = $2
-            LEFT JOIN login_failures AS by_name ON by_name.subject = $3
-            LEFT JOIN login_failures AS by_address ON by_address.subject = $4";
-        self.read(sql, arguments![username, name_key, address_key], |rows| {
+        let sql = format!(
+            "SELECT {{now}} AS now, users.id AS user_id, password_hash, credential_version, disabled_at,
+                (SELECT COUNT(*) FROM known_networks
+                  WHERE user_id = users.id AND network = $3 AND last_login_at > {{now}} - {}) AS known,
+                COALESCE(
+                    (SELECT password_hash FROM users WHERE id >= $4 AND password_hash IS NOT NULL ORDER BY id LIMIT 1),
+                    (SELECT password_hash FROM users WHERE password_hash IS NOT NULL ORDER BY id LIMIT 1)) AS decoy
+            FROM key_ring LEFT JOIN users ON username = $2",
+            KNOWN_FOR.0
+        );
+        self.read(sql, arguments![username, network, decoy_from.to_string()], |rows| {
             let row = only(rows, "key_ring")?;
             Ok(LoginAttempt {
                 now: row.time("now")?,
                 subject: read_subject(&row)?,
-                name_failures: read_failures(&row, "name_failures", "name_last_at")?,
-                address_failures: read_failures(&row, "address_failures", "address_last_at")?,
+                is_known_network: row.int("known")? > 0,
+                decoy: row.text_if_any("decoy")?.map(PasswordHash::from_stored),
             })
         })
         .await
     }
 
-    /// Counts a failure under each key and records `event`, in one transaction. Counters idle for `forget_after` restart at one.
-    pub async fn record_failure(
-        &self,
-        keys: Vec<String>,
-        forget_after: Seconds,
-        event: AuditEvent,
-    ) -> Result<(), StoreError> {
-        self.transaction(async move |tx| {
-            let mut now = tx.now().await?;
-            for key in &keys {
-                let sql = "INSERT INTO login_failures (subject, failures, last_at) VALUES ($2, 1, {now})
-                    ON CONFLICT (subject) DO UPDATE SET last_at = {now}, failures =
-                        CASE WHEN login_failures.last_at < {now} - $3 THEN 1 ELSE login_failures.failures + 1 END
-                    RETURNING last_at";
-                let rows = tx.fetch(sql, arguments![key.as_str(), forget_after.0]).await?;
-                now = only(rows, "login_failures")?.time("last_at")?;
-            }
-            Ok(Keep((), vec![event.at(now)]))
-        })
-        .await
+    /// Deletes networks that are no longer known, at most `limit` of them. Returns how many.
+    pub async fn purge_networks(&self, limit: u32) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM known_networks WHERE (user_id, network) IN
+            (SELECT user_id, network FROM known_networks WHERE last_login_at < {now} - $2 LIMIT $3) RETURNING network";
+        self.write_and_count(sql, arguments![KNOWN_FOR.0, i64::from(limit)]).await
     }
+}
 
-    /// Deletes the counter with this key and records `event`. Returns whether there was one; if not, nothing is recorded.
-    pub async fn forget_failures(&self, key: &str, event: AuditEvent) -> Result<bool, StoreError> {
-        let key = key.to_owned();
-        self.transaction(async move |tx| {
-            let sql = "DELETE FROM login_failures WHERE subject = $2 RETURNING {now} AS now";
-            Ok(match tx.first(sql, arguments![key.as_str()]).await? {
-                Some(row) => Keep(true, vec![event.at(row.time("now")?)]),
-                None => Undo(false),
-            })
-        })
-        .await
-    }
-
-    /// Deletes counters idle for `forget_after`, at most `limit` of them. Returns how many.
-    pub async fn purge_failures(&self, forget_after: Seconds, limit: u32) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM login_failures WHERE subject IN
-            (SELECT subject FROM login_failures WHERE last_at < {now} - $2 LIMIT $3) RETURNING subject";
-        self.write_and_count(sql, arguments![forget_after.0, i64::from(limit)]).await
-    }
+/// Remembers that a user logged in from a network, in the transaction of the login.
+pub(super) async fn remember_network(
+    tx: &mut Transaction,
+    user: UserId,
+    network: &str,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO known_networks (user_id, network, last_login_at) VALUES ($2, $3, {now})
+               ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = excluded.last_login_at
+                WHERE known_networks.last_login_at < {now} - $4";
+    tx.fetch(sql, arguments![user.to_string(), network, SEEN_INTERVAL.0]).await.map(drop)
 }
 
 fn read_subject(row: &Row) -> Result<Option<LoginSubject>, StoreError> {
@@ -114,9 +98,4 @@ fn read_subject(row: &Row) -> Result<Option<LoginSubject>, StoreError> {
         credential_version: row.int("credential_version")?,
         disabled_at: row.time_if_any("disabled_at")?,
     }))
-}
-
-fn read_failures(row: &Row, count: &str, last_at: &str) -> Result<Option<Failures>, StoreError> {
-    let (count, last_at) = (row.int_if_any(count)?, row.time_if_any(last_at)?);
-    Ok(count.zip(last_at).map(|(count, last_at)| Failures { count, last_at }))
 }

@@ -90,6 +90,8 @@ pub struct NewSession {
     pub user_agent: Option<String>,
     /// Client address of the login.
     pub address: Option<String>,
+    /// Hash of the network to be known for the user from now on.
+    pub network: Option<String>,
 }
 
 /// A step of a session's refresh token, made only if the session still is as the caller saw it.
@@ -144,6 +146,9 @@ impl SqlStore {
             }
             let live = insert(tx, &new).await?;
             enforce_limit(tx, &new).await?;
+            if let Some(network) = &new.network {
+                super::login::remember_network(tx, new.proof.user(), network).await?;
+            }
             let now = live.seen.now;
             Ok(Keep(Some(live), vec![event.at(now)]))
         })
@@ -322,6 +327,13 @@ impl SqlStore {
             rows.iter().map(read_live).collect()
         })
         .await
+    }
+
+    /// Deletes sessions that ended `keep_for` ago, at most `limit` of them. Returns how many.
+    pub async fn purge_ended_sessions(&self, keep_for: Seconds, limit: u32) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM sessions WHERE id IN
+            (SELECT id FROM sessions WHERE ended_at < {now} - $2 ORDER BY ended_at LIMIT $3) RETURNING 1";
+        self.write_and_count(sql, arguments![keep_for.0, i64::from(limit)]).await
     }
 
     /// Deletes sessions that have been over for `keep_for`, at most `limit` of them. Returns how many.

@@ -62,6 +62,6 @@ impl FromRequestParts<SharedApp> for ClientOrigin {
             text.chars().filter(|c| !c.is_control()).take(LONGEST_USER_AGENT).collect()
         });
         let address = client_address(peer, &parts.headers, &app.config.trusted_proxies);
-        Ok(Self(Origin { address, user_agent }))
+        Ok(Self(Origin { address, is_own: address.is_some(), user_agent }))
     }
 }

@@ -139,6 +139,8 @@ impl From<PasswordChangeError> for Problem {
             PasswordChangeError::Weak(_) => Self::new(Code::PasswordTooWeak).detail(error.to_string()),
             PasswordChangeError::Hash(error) => error.into(),
             PasswordChangeError::Store(error) => error.into(),
+            PasswordChangeError::Issue(error) => error.into(),
+            PasswordChangeError::Entropy(error) => Self::new(Code::InternalError).cause(error),
         }
     }
 }

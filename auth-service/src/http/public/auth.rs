@@ -31,13 +31,17 @@ pub(in crate::http) async fn login(
         Err(LoginError::Store(_) | LoginError::Issue(_) | LoginError::Entropy(_)) => "unavailable",
     };
     metrics::counter!("auth_logins_total", "outcome" => label).increment(1);
-    Ok(private(TokenResponse::new(&outcome?)))
+    let flows::Login { tokens, device } = outcome?;
+    Ok(private(TokenResponse { device: Some(device.expose_secret()), ..TokenResponse::new(&tokens) }))
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RefreshBody {
     refresh_token: SecretString,
+    /// The device value of the login. Not used yet.
+    #[serde(default, rename = "device", deserialize_with = "not_null")]
+    _device: Option<SecretString>,
 }
 
 pub(in crate::http) async fn refresh(
@@ -87,6 +91,8 @@ struct TokenResponse<'a> {
     refresh_expires_in: i64,
     scope: &'a str,
     session_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
 }
 
 impl<'a> TokenResponse<'a> {
@@ -99,6 +105,7 @@ impl<'a> TokenResponse<'a> {
             refresh_expires_in: pair.refresh_expires_in.0,
             scope: &pair.scope,
             session_id: &pair.session_id,
+            device: None,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What users can see and do with their own account.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::not_null;
 use crate::domain::password::Password;
 use crate::domain::session::SessionId;
 use crate::flows;
@@ -41,6 +43,9 @@ pub(in crate::http) async fn show(State(_): State<SharedApp>, Me(caller): Me) ->
 pub(in crate::http) struct PasswordChange {
     current_password: Password,
     new_password: Password,
+    /// The caller's device value. A client that sends one gets the new one.
+    #[serde(default, deserialize_with = "not_null")]
+    device: Option<SecretString>,
 }
 
 pub(in crate::http) async fn change_password(
@@ -48,9 +53,17 @@ pub(in crate::http) async fn change_password(
     Me(caller): Me,
     ClientOrigin(origin): ClientOrigin,
     JsonBody(body): JsonBody<PasswordChange>,
-) -> Result<StatusCode, Problem> {
-    flows::change_own_password(&app, &caller, body.current_password, body.new_password, &origin).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Changed<'a> {
+        device: &'a str,
+    }
+    let PasswordChange { current_password, new_password, device } = body;
+    let new = flows::change_own_password(&app, &caller, current_password, new_password, &origin).await?;
+    Ok(match device {
+        Some(_) => private(Changed { device: new.expose_secret() }),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 pub(in crate::http) async fn list_sessions(

@@ -53,6 +53,8 @@ const MIGRATIONS: &[Migration] = migrations![
     "0007_settings" tolerates 4,
     // The release before starts sessions with passwords only, and reads an empty life of a key as the longest.
     "0008_proof" tolerates 4,
+    // The release before keeps its own counters, knows no networks, and keeps ended sessions until they would have expired.
+    "0009_limits" tolerates 4,
 ];
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version();
 

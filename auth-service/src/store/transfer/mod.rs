@@ -21,12 +21,13 @@ use table::{Digest, Table};
 use target::Target;
 
 /// What is copied, in an order that foreign keys allow.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "users",
     "roles",
     "user_roles",
     "installation",
     "login_failures",
+    "known_networks",
     "sessions",
     "key_ring",
     "keys",

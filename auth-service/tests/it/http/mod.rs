@@ -8,6 +8,7 @@ mod documents;
 mod forward_auth;
 mod input;
 mod keys;
+mod limits;
 mod login;
 mod openapi;
 mod replica;

@@ -170,7 +170,7 @@ impl Call {
         let mut request = Request::new(Body::empty());
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().unwrap();
-        Self { listener, request }
+        Self { listener, request }.from("127.0.0.1")
     }
 
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {

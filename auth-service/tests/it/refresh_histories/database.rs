@@ -196,6 +196,7 @@ impl Real {
             max_sessions: 0,
             user_agent: None,
             address: None,
+            network: None,
         };
         let live = self.store.create_session(new, event(EventKind::Login)).await.unwrap().unwrap();
         let model = Model { session: live.session, now: live.seen.now };

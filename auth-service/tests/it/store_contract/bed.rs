@@ -142,6 +142,7 @@ impl Bed {
             max_sessions: 0,
             user_agent: Some("test/1".to_owned()),
             address: Some("192.0.2.1".to_owned()),
+            network: None,
         }
     }
 
