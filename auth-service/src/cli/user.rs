@@ -9,12 +9,11 @@ use auth_service::store::{SqlStore, UserPage, UserRow};
 use auth_service::view::UserView;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
-use verifier::UnixTime;
 
 use super::author::{Author, Consent, even_the_last_administrator};
 use super::completions;
 use super::installation::{Context, Installation};
-use super::output::{Output, warn, when};
+use super::output::{warn, when};
 use super::{Failure, read_password};
 
 const PAGE: u32 = 500;
@@ -83,39 +82,12 @@ pub(crate) enum UserCommand {
     #[command(
         after_help = "Examples:\n  auth-service user roles alice\n  auth-service user roles alice clerk editor\n  auth-service user roles alice --add editor --remove clerk"
     )]
-    Roles {
-        #[command(flatten)]
-        user: Named,
-        /// All roles of the user from now on.
-        #[arg(value_name = "ROLE", conflicts_with_all = ["add", "remove"], add = completions::roles())]
-        roles: Vec<String>,
-        /// A role to add; may be repeated.
-        #[arg(long, value_name = "ROLE", add = completions::roles())]
-        add: Vec<String>,
-        /// A role to remove; may be repeated.
-        #[arg(long, value_name = "ROLE", add = completions::roles())]
-        remove: Vec<String>,
-        #[command(flatten)]
-        author: Author,
-        #[command(flatten)]
-        consent: Consent,
-    },
+    Roles(RolesArguments),
     /// Show a user's extra claims, or change some of them. The names must be in the setting `extra_claims`.
     #[command(
         after_help = "Examples:\n  auth-service user claims alice\n  auth-service user claims alice tenant=acme level=3\n  auth-service user claims alice --unset level"
     )]
-    Claims {
-        #[command(flatten)]
-        user: Named,
-        /// A claim and its value: JSON, or else a text.
-        #[arg(value_name = "CLAIM=VALUE", value_parser = claim)]
-        set: Vec<(String, Value)>,
-        /// A claim to remove; may be repeated.
-        #[arg(long, value_name = "CLAIM")]
-        unset: Vec<String>,
-        #[command(flatten)]
-        author: Author,
-    },
+    Claims(ClaimsArguments),
     /// Forget the failed logins with a user's name, so that the next login need not wait.
     #[command(after_help = "Example:\n  auth-service user unlock alice")]
     Unlock {
@@ -133,123 +105,97 @@ pub(crate) struct Named {
     username: String,
 }
 
-impl UserCommand {
-    fn access(&self) -> Access {
-        match self {
-            Self::List | Self::Show(_) => Access::Read,
-            Self::Roles { roles, add, remove, .. }
-                if roles.is_empty() && add.is_empty() && remove.is_empty() =>
-            {
-                Access::Read
-            }
-            Self::Claims { set, unset, .. } if set.is_empty() && unset.is_empty() => Access::Read,
-            _ => Access::Change,
-        }
+impl Named {
+    async fn find(&self, store: &SqlStore) -> Result<UserRow, Failure> {
+        find_named(store, &self.username).await
     }
+}
+
+/// Options of `user roles`.
+#[derive(Args, Debug)]
+pub(crate) struct RolesArguments {
+    #[command(flatten)]
+    user: Named,
+    /// All roles of the user from now on.
+    #[arg(value_name = "ROLE", conflicts_with_all = ["add", "remove"], add = completions::roles())]
+    roles: Vec<String>,
+    /// A role to add; may be repeated.
+    #[arg(long, value_name = "ROLE", add = completions::roles())]
+    add: Vec<String>,
+    /// A role to remove; may be repeated.
+    #[arg(long, value_name = "ROLE", add = completions::roles())]
+    remove: Vec<String>,
+    #[command(flatten)]
+    author: Author,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// Options of `user claims`.
+#[derive(Args, Debug)]
+pub(crate) struct ClaimsArguments {
+    #[command(flatten)]
+    user: Named,
+    /// A claim and its value: JSON, or else a text.
+    #[arg(value_name = "CLAIM=VALUE", value_parser = claim)]
+    set: Vec<(String, Value)>,
+    /// A claim to remove; may be repeated.
+    #[arg(long, value_name = "CLAIM")]
+    unset: Vec<String>,
+    #[command(flatten)]
+    author: Author,
 }
 
 pub(crate) async fn run(context: &Context, command: UserCommand) -> Result<(), Failure> {
-    let access = command.access();
-    let installation = context.open(access).await?;
-    let (store, output) = (&installation.store, context.output);
     match command {
-        UserCommand::List => {
-            let users = all(store).await?;
-            let now = installation.now().await?;
-            output.list(&users, ["user", "roles", "created", "disabled", "id"], |user| {
-                [
-                    user.username.clone(),
-                    user.roles.join(" "),
-                    when(Some(user.created_at.0), now),
-                    when(user.disabled_at.map(|at| at.0), now),
-                    user.id.clone(),
-                ]
-            })
-        }
-        UserCommand::Show(user) => show(output, find(store, &user).await?, installation.now().await?),
-        UserCommand::Add { user, roles, author } => {
-            add(&installation, output, user, roles, &author.actor()).await
-        }
-        UserCommand::Enable { user, author } => {
-            let patch = UserPatch { disabled: Some(false), ..UserPatch::default() };
-            let user = change(&installation, &user, author.actor(), patch).await?;
-            output.result(&UserView::from(user.clone()), &format!("{} can log in", user.username))
-        }
+        UserCommand::List => list(context).await,
+        UserCommand::Show(user) => show(context, &user).await,
+        UserCommand::Add { user, roles, author } => add(context, user, roles, author.actor()).await,
+        UserCommand::Enable { user, author } => enable(context, &user, author.actor()).await,
         UserCommand::Disable { user, author, consent } => {
-            let patch = UserPatch { disabled: Some(true), ..UserPatch::default() };
-            let user = demote(&installation, &user, author.actor(), consent, patch).await?;
-            output.result(
-                &UserView::from(user.clone()),
-                &format!("disabled {}; their sessions have ended", user.username),
-            )
+            disable(context, &user, author.actor(), consent).await
         }
         UserCommand::Delete { user, author, consent } => {
-            let found = find(store, &user).await?;
-            consent
-                .ask(&format!("This deletes {} ({}) and ends their sessions.", found.username, found.id))?;
-            let delete = async |actor| users::delete(store, actor, found.id).await;
-            even_the_last_administrator(author.actor(), consent, is_last, delete).await?;
-            let sentence = format!("deleted {}; their sessions have ended", found.username);
-            output.result(&UserView::from(found), &sentence)
+            delete(context, &user, author.actor(), consent).await
         }
-        UserCommand::Passwd { user, author } => {
-            let (found, actor) = (find(store, &user).await?, author.actor());
-            let app = installation.app().await?;
-            let user = users::set_password(&app, actor, found.id, Password::new(read_password()?)).await?;
-            if user.disabled_at.is_some() {
-                warn(&format!(
-                    "{} is disabled and cannot log in: auth-service user enable {}",
-                    user.username, user.username
-                ));
-            }
-            let sentence = format!("set the password of {}; their sessions have ended", user.username);
-            output.result(&UserView::from(user), &sentence)
-        }
-        UserCommand::Roles { user, roles, add, remove, author, consent } => {
-            let found = find(store, &user).await?;
-            if access == Access::Read {
-                return output.result(&UserView::from(found.clone()), &words(&found.roles));
-            }
-            let roles = if roles.is_empty() { changed_roles(&found, add, &remove)? } else { roles };
-            let patch = UserPatch { roles: Some(roles), ..UserPatch::default() };
-            let user = demote(&installation, &user, author.actor(), consent, patch).await?;
-            let sentence =
-                format!("{} has the roles {} from the next refresh", user.username, words(&user.roles));
-            output.result(&UserView::from(user), &sentence)
-        }
-        UserCommand::Claims { user, set, unset, author } => {
-            let found = find(store, &user).await?;
-            if access == Access::Read {
-                return output
-                    .result(&UserView::from(found.clone()), &Value::Object(found.claims).to_string());
-            }
-            let claims = changed_claims(&found, set, &unset)?;
-            let patch = UserPatch { claims: Some(claims), ..UserPatch::default() };
-            let user = change(&installation, &user, author.actor(), patch).await?;
-            let claims = Value::Object(user.claims.clone());
-            let sentence = format!("{} has the claims {claims} from the next refresh", user.username);
-            output.result(&UserView::from(user), &sentence)
-        }
-        UserCommand::Unlock { user, author } => {
-            let found = find(store, &user).await?;
-            let had_failures = users::unlock(store, &author.actor(), &found.username).await?;
-            let sentence = if had_failures {
-                format!("forgot the failed logins of {}", found.username)
-            } else {
-                format!("no failed logins of {} were counted", found.username)
-            };
-            output.result(&UserView::from(found), &sentence)
-        }
+        UserCommand::Passwd { user, author } => set_password(context, &user, author.actor()).await,
+        UserCommand::Roles(arguments) => roles(context, arguments).await,
+        UserCommand::Claims(arguments) => claims(context, arguments).await,
+        UserCommand::Unlock { user, author } => unlock(context, &user, &author.actor()).await,
     }
 }
 
-async fn add(
-    installation: &Installation,
-    output: Output,
-    user: Named,
-    roles: Vec<String>,
-    actor: &Actor,
-) -> Result<(), Failure> {
+async fn list(context: &Context) -> Result<(), Failure> {
+    let installation = context.open(Access::Read).await?;
+    let (users, now) = (all(&installation.store).await?, installation.now().await?);
+    context.output.list(&users, ["user", "roles", "created", "disabled", "id"], |user| {
+        [
+            user.username.clone(),
+            words(&user.roles),
+            when(Some(user.created_at.0), now),
+            when(user.disabled_at.map(|at| at.0), now),
+            user.id.clone(),
+        ]
+    })
+}
+
+async fn show(context: &Context, user: &Named) -> Result<(), Failure> {
+    let installation = context.open(Access::Read).await?;
+    let (user, now) = (UserView::from(user.find(&installation.store).await?), installation.now().await?);
+    let values = [
+        ("user", user.username.clone()),
+        ("id", user.id.clone()),
+        ("roles", words(&user.roles)),
+        ("permissions", words(&user.permissions)),
+        ("claims", Value::Object(user.claims.clone()).to_string()),
+        ("created", when(Some(user.created_at.0), now)),
+        ("disabled", when(user.disabled_at.map(|at| at.0), now)),
+    ];
+    context.output.object(&user, &values)
+}
+
+async fn add(context: &Context, user: Named, roles: Vec<String>, actor: Actor) -> Result<(), Failure> {
+    let installation = context.open(Access::Change).await?;
     let name = normalised(&user.username)?;
     if let Some(existing) = installation.store.find_user_named(name.as_str()).await? {
         return Err(exists(&existing, &roles).into());
@@ -257,9 +203,94 @@ async fn add(
     let app = installation.app().await?;
     let password = Password::new(read_password()?);
     let request = UserRequest { username: user.username, password, roles, claims: Map::new() };
-    let user = users::create(&app, actor.clone(), request).await?;
+    let user = users::create(&app, actor, request).await?;
     let sentence = format!("created {} with id {}", user.username, user.id);
-    output.result(&UserView::from(user), &sentence)
+    context.output.result(&UserView::from(user), &sentence)
+}
+
+async fn enable(context: &Context, user: &Named, actor: Actor) -> Result<(), Failure> {
+    let installation = context.open(Access::Change).await?;
+    let patch = UserPatch { disabled: Some(false), ..UserPatch::default() };
+    let user = change(&installation, user, actor, patch).await?;
+    let sentence = format!("{} can log in", user.username);
+    context.output.result(&UserView::from(user), &sentence)
+}
+
+async fn disable(context: &Context, user: &Named, actor: Actor, consent: Consent) -> Result<(), Failure> {
+    let installation = context.open(Access::Change).await?;
+    let patch = UserPatch { disabled: Some(true), ..UserPatch::default() };
+    let user = demote(&installation, user, actor, consent, patch).await?;
+    let sentence = format!("disabled {}; their sessions have ended", user.username);
+    context.output.result(&UserView::from(user), &sentence)
+}
+
+async fn delete(context: &Context, user: &Named, actor: Actor, consent: Consent) -> Result<(), Failure> {
+    let installation = context.open(Access::Change).await?;
+    let found = user.find(&installation.store).await?;
+    consent.ask(&format!("This deletes {} ({}) and ends their sessions.", found.username, found.id))?;
+    let delete = async |actor| users::delete(&installation.store, actor, found.id).await;
+    even_the_last_administrator(actor, consent, is_last, delete).await?;
+    let sentence = format!("deleted {}; their sessions have ended", found.username);
+    context.output.result(&UserView::from(found), &sentence)
+}
+
+async fn set_password(context: &Context, user: &Named, actor: Actor) -> Result<(), Failure> {
+    let installation = context.open(Access::Change).await?;
+    let found = user.find(&installation.store).await?;
+    let app = installation.app().await?;
+    let user = users::set_password(&app, actor, found.id, Password::new(read_password()?)).await?;
+    let name = &user.username;
+    if user.disabled_at.is_some() {
+        warn(&format!("{name} is disabled and cannot log in: auth-service user enable {name}"));
+    }
+    let sentence = format!("set the password of {name}; their sessions have ended");
+    context.output.result(&UserView::from(user), &sentence)
+}
+
+async fn roles(context: &Context, arguments: RolesArguments) -> Result<(), Failure> {
+    let RolesArguments { user, roles, add, remove, author, consent } = arguments;
+    if roles.is_empty() && add.is_empty() && remove.is_empty() {
+        let installation = context.open(Access::Read).await?;
+        let user = user.find(&installation.store).await?;
+        let sentence = words(&user.roles);
+        return context.output.result(&UserView::from(user), &sentence);
+    }
+    let installation = context.open(Access::Change).await?;
+    let found = user.find(&installation.store).await?;
+    let roles = if roles.is_empty() { changed_roles(&found, add, &remove)? } else { roles };
+    let patch = UserPatch { roles: Some(roles), ..UserPatch::default() };
+    let user = demote(&installation, &user, author.actor(), consent, patch).await?;
+    let sentence = format!("{} has the roles {} from the next refresh", user.username, words(&user.roles));
+    context.output.result(&UserView::from(user), &sentence)
+}
+
+async fn claims(context: &Context, arguments: ClaimsArguments) -> Result<(), Failure> {
+    let ClaimsArguments { user, set, unset, author } = arguments;
+    if set.is_empty() && unset.is_empty() {
+        let installation = context.open(Access::Read).await?;
+        let user = user.find(&installation.store).await?;
+        let sentence = Value::Object(user.claims.clone()).to_string();
+        return context.output.result(&UserView::from(user), &sentence);
+    }
+    let installation = context.open(Access::Change).await?;
+    let claims = changed_claims(&user.find(&installation.store).await?, set, &unset)?;
+    let patch = UserPatch { claims: Some(claims), ..UserPatch::default() };
+    let user = change(&installation, &user, author.actor(), patch).await?;
+    let claims = Value::Object(user.claims.clone());
+    let sentence = format!("{} has the claims {claims} from the next refresh", user.username);
+    context.output.result(&UserView::from(user), &sentence)
+}
+
+async fn unlock(context: &Context, user: &Named, actor: &Actor) -> Result<(), Failure> {
+    let installation = context.open(Access::Change).await?;
+    let found = user.find(&installation.store).await?;
+    let name = &found.username;
+    let sentence = if users::unlock(&installation.store, actor, name).await? {
+        format!("forgot the failed logins of {name}")
+    } else {
+        format!("no failed logins of {name} were counted")
+    };
+    context.output.result(&UserView::from(found), &sentence)
 }
 
 /// What to do about a user who is to be added and exists.
@@ -281,7 +312,7 @@ async fn change(
     actor: Actor,
     patch: UserPatch,
 ) -> Result<UserRow, Failure> {
-    let found = find(&installation.store, user).await?;
+    let found = user.find(&installation.store).await?;
     let settings = installation.settings().await?.now();
     Ok(users::change(&settings, &installation.store, actor, found.id, patch).await?)
 }
@@ -294,7 +325,7 @@ async fn demote(
     consent: Consent,
     patch: UserPatch,
 ) -> Result<UserRow, Failure> {
-    let found = find(&installation.store, user).await?;
+    let found = user.find(&installation.store).await?;
     let settings = installation.settings().await?.now();
     let change =
         async |actor| users::change(&settings, &installation.store, actor, found.id, patch.clone()).await;
@@ -303,20 +334,6 @@ async fn demote(
 
 fn is_last(error: &UserError) -> bool {
     matches!(error, UserError::LastAdministrator)
-}
-
-fn show(output: Output, user: UserRow, now: UnixTime) -> Result<(), Failure> {
-    let user = UserView::from(user);
-    let values = [
-        ("user", user.username.clone()),
-        ("id", user.id.clone()),
-        ("roles", words(&user.roles)),
-        ("permissions", words(&user.permissions)),
-        ("claims", Value::Object(user.claims.clone()).to_string()),
-        ("created", when(Some(user.created_at.0), now)),
-        ("disabled", when(user.disabled_at.map(|at| at.0), now)),
-    ];
-    output.object(&user, &values)
 }
 
 fn words(words: &[String]) -> String {
@@ -370,10 +387,6 @@ pub(super) async fn all(store: &SqlStore) -> Result<Vec<UserView>, Failure> {
 
 pub(super) fn normalised(username: &str) -> Result<Username, Failure> {
     Ok(Username::parse(username).map_err(|problem| format!("the user name {problem}"))?)
-}
-
-async fn find(store: &SqlStore, user: &Named) -> Result<UserRow, Failure> {
-    find_named(store, &user.username).await
 }
 
 /// The user with this name.
