@@ -1,18 +1,21 @@
 //! Replays the commands of a Markdown document, as a reader would paste them.
 //!
-//! A document is one sitting in one terminal: its `sh` blocks are pasted into one shell, in the order given, in
-//! a folder that looks like a checkout without data. The language of a fenced block decides what happens to it:
+//! A document is one sitting in one terminal: its `sh` blocks are pasted into one shell, in the order given,
+//! in a folder that looks like a checkout without data. The info string of a fenced block decides what happens
+//! to it:
 //!
 //! | info string | meaning |
 //! |---|---|
 //! | `sh` | pasted; each command must succeed |
 //! | `sh runs until Ctrl-C` | runs in a terminal of its own until the end; the `output` below it is awaited |
 //! | `sh not replayed: REASON` | left out |
-//! | `json output`, `text output` | what the block above prints; compared in shape. `curl` commands that a program in its own terminal prints are pasted |
+//! | `json output`, `text output` | what the block above prints; compared in shape |
 //! | any other language | not a command |
 //!
-//! Every document is replayed on an address of its own in 127.0.0.0/8 instead of 127.0.0.1, so documented ports
-//! are used as they are.
+//! If a program in a terminal of its own prints `curl` commands that its output shows, they are pasted, too.
+//!
+//! Every document is replayed on an address of its own in 127.0.0.0/8 instead of 127.0.0.1, so documented
+//! ports are used as they are.
 
 mod document;
 mod shape;

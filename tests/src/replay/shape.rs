@@ -77,8 +77,8 @@ fn is_decided_by(at: &str) -> bool {
     matches!(at.rsplit_once('.'), Some((_, "code" | "result" | "label")))
 }
 
-/// Each expected line must be printed, in this order. Other lines may stand between them only where the document
-/// has a line `...`; which database a command speaks to need not be shown.
+/// Each expected line must be printed, in this order. Other lines may stand between them only where the
+/// document has a line `...`; which database a command uses need not be shown.
 fn compare_text(expected: &[String], printed: &str) -> Result<(), String> {
     let shows_database = expected.iter().any(|line| line.starts_with("database: "));
     let mut printed = printed
@@ -115,7 +115,8 @@ fn is_alike(expected: &str, printed: &str) -> bool {
 }
 
 /// The words of a line, with a star for each that may vary: with a digit, of more than 20 letters, a path, an
-/// address or the name of this machine. A distance in time, such as `(in 14 min)`, `(3 h ago)` or `(now)`, is one such word.
+/// address or the name of this machine. A distance in time, such as `(in 14 min)`, `(3 h ago)` or `(now)`, is
+/// one such word.
 fn steady(line: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     let mut parts = line.split_whitespace();
