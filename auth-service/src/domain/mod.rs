@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod authority;
+pub mod breached;
 pub mod key;
 pub mod listener;
 pub mod login;
@@ -13,6 +14,7 @@ pub mod replica;
 pub mod revocation;
 pub mod rfc3339;
 pub mod session;
+pub mod strength;
 pub mod user;
 
 use base64::Engine as _;
