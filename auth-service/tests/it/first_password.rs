@@ -1,11 +1,12 @@
 //! The configured first password obeys the rules for passwords, and so does the list of breached ones.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use auth_service::boot::{self, FirstPassword, StartError};
 use auth_service::config::{Config, Loaded};
-use auth_service::domain::breached::{BrokenFilter, build, key_of_line};
+use auth_service::domain::breached::BrokenFilter;
 use auth_service::domain::strength::WeakPassword;
 use auth_service::entropy::SeededEntropy;
 use auth_service::runtime::app::App;
@@ -36,6 +37,13 @@ async fn first_start(loaded: Loaded) {
     let app = start(loaded).await.unwrap();
     assert!(matches!(boot::bootstrap(&app).await.unwrap(), Some(FirstPassword::Configured)));
     app.store.close().await;
+}
+
+/// The command line, without the environment of the test.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auth-service"));
+    command.env_clear();
+    command
 }
 
 fn sqlite(folder: &Path) -> String {
@@ -90,7 +98,16 @@ async fn weak_first_password_prevents_only_the_first_start_on_postgresql() {
 async fn own_list_replaces_the_bundled_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("breached.bin");
-    std::fs::write(&path, build(vec![key_of_line(GOOD.as_bytes()).unwrap()], "a test").unwrap()).unwrap();
+    let (list, hashes) = (folder.path().join("list.txt"), folder.path().join("hashes.txt"));
+    std::fs::write(&list, format!("{GOOD}\r\n\nanother one\n{GOOD}\n")).unwrap();
+    // SHA-1 of `plum tractor`.
+    std::fs::write(&hashes, "FB9E44B84B92C2B267AF229E18F53C6E7F6B759D:3\n").unwrap();
+    let mut command = program();
+    command.args(["--json", "config", "breached-passwords", "--source", "a test", "--output"]);
+    let output = command.args([&path, &list, &hashes]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.success(), &report["passwords"]), (true, &3.into()));
+
     let with_list = |first_password| {
         let mut loaded = loaded(&sqlite(folder.path()), first_password);
         loaded.config.breached_passwords_file = Some(path.clone());
@@ -104,6 +121,9 @@ async fn own_list_replaces_the_bundled_one() {
     assert!(matches!(refusal, StartError::WeakFirstPassword(WeakPassword::Breached)), "{refusal}");
     let app = start(with_list(bundled)).await.unwrap();
     assert_eq!(app.breached_passwords.source(), "a test");
+    for known in ["another one", "plum tractor"] {
+        assert!(app.breached_passwords.contains(known), "{known}");
+    }
 }
 
 #[tokio::test]
@@ -123,4 +143,10 @@ async fn broken_or_missing_list_prevents_the_start_and_nothing_is_created() {
     assert!(matches!(&refusal, StartError::BreachedPasswords { problem: found, .. } if *found == problem));
     assert_eq!(refusal.to_string(), format!("breached_passwords_file: {} {problem}", path.display()));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let mut command = program();
+    command.args(["config", "check"]).env("AUTH_BREACHED_PASSWORDS_FILE", &path);
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&refusal.to_string()));
 }
