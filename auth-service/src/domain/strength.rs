@@ -51,8 +51,7 @@ impl PasswordPolicy<'_> {
     /// 200 ms.
     ///
     /// A password that is refused is still refused if it is repeated as a whole, any number of times: apart from length and
-    /// name, the rules see only the part that is repeated. (The list of breached passwords may contain a repetition of a
-    /// password that is good, and not its other repetitions.)
+    /// name, the rules see only what repetition does not change.
     pub fn check(&self, password: &Password, username: &str) -> Result<(), WeakPassword> {
         let text: Zeroizing<Vec<char>> = Zeroizing::new(password.text().chars().collect());
         if text.len() < self.min_length as usize {
@@ -65,15 +64,16 @@ impl PasswordPolicy<'_> {
         if username.chars().count() > 2 && Zeroizing::new(fold(password.text())).contains(username) {
             return Err(WeakPassword::ContainsUsername);
         }
+        if self.is_breached(&text) {
+            return Err(WeakPassword::Breached);
+        }
         let mut unit = &text[..];
-        loop {
-            if self.is_breached(unit) {
+        while let Some(period) = period(unit) {
+            let mut fewer_times = (period..unit.len()).step_by(period);
+            if fewer_times.any(|length| self.is_breached(&unit[..length])) {
                 return Err(WeakPassword::Breached);
             }
-            match repeated(unit) {
-                Some(shorter) => unit = shorter,
-                None => break,
-            }
+            unit = &unit[..period];
         }
         let novel = Zeroizing::new(without_copies(unit));
         if novel.len() < self.min_length as usize {
@@ -113,13 +113,12 @@ impl PasswordPolicy<'_> {
 /// Copies and sequences of fewer characters are not counted as such: good passwords contain them by chance.
 const SHORTEST: usize = 3;
 
-/// The shortest beginning of a text that is repeated to its end, the last time perhaps in part: `abcd` of `abcdabcda`. `None`
-/// if there is no repetition.
-fn repeated(text: &[char]) -> Option<&[char]> {
-    let is_repeated_after =
+/// The length of the shortest beginning that is repeated to the end of a text, the last time perhaps in part: 4 for `abcdabcda`.
+/// `None` if there is no repetition.
+fn period(text: &[char]) -> Option<usize> {
+    let is_period =
         |period: &usize| text[*period..].iter().zip(text).all(|(later, earlier)| same(*later, *earlier));
-    let period = (1..=text.len().checked_sub(SHORTEST)?).find(is_repeated_after)?;
-    Some(&text[..period])
+    (1..=text.len().checked_sub(SHORTEST)?).find(is_period)
 }
 
 /// The characters that are not part of a copy of an earlier three. A copy of what is there, added to the text, adds none.
@@ -286,22 +285,28 @@ mod tests {
     }
 
     #[test]
-    fn repeated_beginning_is_the_shortest_one() {
+    fn breached_repetition_is_refused_also_when_it_is_repeated() {
+        let known = "plum-tractor-cobalt-49".repeat(2);
+        let breached = list(&[&known]);
+        assert_eq!(check_with(&breached, &known.repeat(2), "alice"), Err(WeakPassword::Breached));
+        assert_eq!(check_with(&breached, "plum-tractor-cobalt-49", "alice"), Ok(()));
+    }
+
+    #[test]
+    fn period_is_the_length_of_what_is_repeated() {
         for (text, expected) in [
-            ("abcdabcda", Some("abcd")),
-            ("abcdABCD", Some("abcd")),
-            ("abcabc", Some("abc")),
-            ("aaaa", Some("a")),
+            ("abcdabcda", Some(4)),
+            ("abcdABCD", Some(4)),
+            ("abcabc", Some(3)),
+            ("aaaa", Some(1)),
             ("aaa", None),
             ("abcdab", None),
-            ("abcdabc", Some("abcd")),
-            // It is itself a repetition.
-            ("abcxabcabcxabc", Some("abcxabc")),
+            ("abcdabc", Some(4)),
+            ("abcxabcabcxabc", Some(7)),
             ("abcd", None),
             ("", None),
         ] {
-            let text: Vec<char> = text.chars().collect();
-            assert_eq!(repeated(&text).map(String::from_iter).as_deref(), expected, "{text:?}");
+            assert_eq!(period(&text.chars().collect::<Vec<_>>()), expected, "{text:?}");
         }
     }
 
