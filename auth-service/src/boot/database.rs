@@ -51,9 +51,35 @@ pub async fn open(
     clock: Arc<dyn Clock>,
     entropy: &dyn Entropy,
 ) -> Result<SqlStore, StartError> {
+    let store = open_unchecked(config, access, clock, entropy).await?;
+    store.check_schema().await?;
+    Ok(store)
+}
+
+/// Whether the first administrator was ever created. Creates and migrates nothing, and works with every schema.
+pub(super) async fn is_bootstrapped(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: &dyn Entropy,
+) -> Result<bool, StartError> {
+    let store = match open_unchecked(config, Access::Read, clock, entropy).await {
+        Err(StartError::NoDatabase(_)) => return Ok(false),
+        store => store?,
+    };
+    let is_bootstrapped = store.is_bootstrapped().await?;
+    store.close().await;
+    Ok(is_bootstrapped)
+}
+
+async fn open_unchecked(
+    config: &Config,
+    access: Access,
+    clock: Arc<dyn Clock>,
+    entropy: &dyn Entropy,
+) -> Result<SqlStore, StartError> {
     let replica = random_name("command", entropy)?;
     let keep_for = config.keep_revocations_for();
-    let store = match config.database() {
+    Ok(match config.database() {
         Database::Sqlite { path } => {
             match fs::metadata(&path) {
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -67,9 +93,7 @@ pub async fn open(
             }
         }
         Database::Postgres => connect(config, clock, &replica).await?,
-    };
-    store.check_schema().await?;
-    Ok(store)
+    })
 }
 
 /// The configured database as an operator knows it: the absolute path of a SQLite file, or a URL without password.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::domain::breached::BrokenFilter;
+use crate::domain::strength::WeakPassword;
 use crate::entropy::EntropyError;
 use crate::flows::rotate_keys::RotateError;
 use crate::keys::keyring::RingError;
@@ -25,6 +27,19 @@ pub enum StartError {
     /// The master keys cannot be read.
     #[error("the master key list cannot be used: {0}")]
     MasterKey(#[from] MasterKeyError),
+    /// The filter of breached passwords cannot be used.
+    #[error("breached_passwords_file: {} {problem}", path.display())]
+    BreachedPasswords {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: BrokenFilter,
+    },
+    /// The configured first password of the first administrator does not meet the rules.
+    #[error(
+        "bootstrap_admin_password: the password {0}. Set a better one, or remove it: a random one is then created and shown"
+    )]
+    WeakFirstPassword(WeakPassword),
     /// There is no database where a command that creates none was told to look.
     #[error(
         "no database at {0}; start the service there first, or name another database with --config or AUTH_DATABASE_URL"

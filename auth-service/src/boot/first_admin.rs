@@ -1,12 +1,19 @@
 //! Creates the first administrator.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
+use verifier::Clock;
 
+use super::database;
 use super::error::StartError;
+use crate::config::Loaded;
+use crate::domain::breached::BreachedPasswords;
 use crate::domain::password::Password;
 use crate::domain::random_16;
+use crate::domain::strength::{PasswordPolicy, WeakPassword};
 use crate::domain::user::UserId;
 use crate::entropy::{Entropy, EntropyError};
 use crate::runtime::app::App;
@@ -48,6 +55,28 @@ pub async fn bootstrap(app: &App) -> Result<Option<FirstPassword>, StartError> {
         Bootstrap::Won => Some(first),
         Bootstrap::AlreadyDone => None,
     })
+}
+
+/// Whether the configured first password meets the rules for passwords.
+pub fn judge_configured_password(loaded: &Loaded, breached: &BreachedPasswords) -> Result<(), WeakPassword> {
+    let Some(configured) = &loaded.config.bootstrap_admin_password else { return Ok(()) };
+    let policy = PasswordPolicy { min_length: loaded.settings.password_min_length, breached };
+    policy.check(&Password::new(configured.expose_secret().to_owned()), ADMIN_USERNAME)
+}
+
+/// Refuses a configured first password that does not meet the rules, unless it is no longer used. Creates nothing.
+pub(super) async fn check_configured_password(
+    loaded: &Loaded,
+    breached: &BreachedPasswords,
+    clock: &Arc<dyn Clock>,
+    entropy: &dyn Entropy,
+) -> Result<(), StartError> {
+    match judge_configured_password(loaded, breached) {
+        Err(weakness) if !database::is_bootstrapped(&loaded.config, Arc::clone(clock), entropy).await? => {
+            Err(StartError::WeakFirstPassword(weakness))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// 144 random bits, 24 characters.

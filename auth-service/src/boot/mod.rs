@@ -1,6 +1,7 @@
 //! The start of a replica, before it serves: master key, schema, keys, first administrator. Commands open what a
 //! replica has created.
 
+pub mod breached_passwords;
 pub mod database;
 mod error;
 pub mod files;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use verifier::Clock;
 
 use crate::config::{Config, Layers, Loaded, rotation_policy};
+use crate::domain::breached::BreachedPasswords;
 use crate::domain::key::{Chain, RotationPolicy};
 use crate::entropy::Entropy;
 use crate::flows::rotate_keys::{continue_chain, make_key};
@@ -27,7 +29,7 @@ use crate::runtime::waiting_room::WaitingRoom;
 use crate::store::{KeyTable, SqlStore};
 
 pub use error::StartError;
-pub use first_admin::{ADMIN_USERNAME, FirstPassword, bootstrap};
+pub use first_admin::{ADMIN_USERNAME, FirstPassword, bootstrap, judge_configured_password};
 use master_key::MasterKeySource;
 
 /// Builds the parts of a replica: opens the database, creates what is missing, and opens every key.
@@ -38,6 +40,8 @@ pub async fn start(
 ) -> Result<App, StartError> {
     // Before the database, so that a configuration mistake does not leave an empty database behind.
     let master = master_key::find(&loaded.config)?;
+    let breached = breached_passwords::read(&loaded.config)?;
+    first_admin::check_configured_password(&loaded, &breached, &clock, &*entropy).await?;
     let (store, _) = database::create(&loaded.config, Arc::clone(&clock), &*entropy).await?;
     let table = store.key_table().await?;
     let master = match master {
@@ -58,7 +62,7 @@ pub async fn start(
         chains.map(|chain| (chain, rotation_policy(&loaded.config, &settings, chain))).collect()
     };
     start_missing_chains(&store, &table, policies, &master, &entropy).await?;
-    assemble(Arc::new(loaded.config), store, settings, master, clock, entropy).await
+    assemble(Parts { loaded, store, settings, master, breached, clock, entropy }).await
 }
 
 /// Builds the parts of an installation that exists, for a command. Creates nothing. `store` is open with
@@ -70,8 +74,9 @@ pub async fn open(
     entropy: Arc<dyn Entropy>,
 ) -> Result<App, StartError> {
     let master = master_key::existing(&loaded.config)?;
+    let breached = breached_passwords::read(&loaded.config)?;
     let settings = live_settings(&loaded, &store).await?;
-    assemble(Arc::new(loaded.config), store, settings, master, clock, entropy).await
+    assemble(Parts { loaded, store, settings, master, breached, clock, entropy }).await
 }
 
 /// Checks that the master keys of this machine open every key. Creates nothing.
@@ -91,14 +96,20 @@ pub async fn live_settings(loaded: &Loaded, store: &SqlStore) -> Result<LiveSett
     Ok(LiveSettings::new(layers, &store.settings().await?))
 }
 
-async fn assemble(
-    config: Arc<Config>,
+/// What a replica and a command open before they build the rest.
+struct Parts {
+    loaded: Loaded,
     store: SqlStore,
     settings: LiveSettings,
     master: Arc<MasterKeys>,
+    breached: BreachedPasswords,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-) -> Result<App, StartError> {
+}
+
+async fn assemble(parts: Parts) -> Result<App, StartError> {
+    let Parts { loaded, store, settings, master, breached, clock, entropy } = parts;
+    let config = Arc::new(loaded.config);
     let table = store.key_table().await?;
     let keyring = KeyRing::new(&table, master, Arc::clone(&clock), config.key_publish_ahead)?;
     let (permits, queue) = (config.hash_permits, config.hash_queue);
@@ -125,6 +136,7 @@ async fn assemble(
         waiting_room: Arc::new(WaitingRoom::new(Arc::clone(&entropy))),
         entropy,
         hashing: Arc::new(hashing),
+        breached_passwords: Arc::new(breached),
         clock_guard: Arc::clone(&parts.clock_guard),
         feed: Arc::new(Feed::new(parts)),
         drain: Arc::new(drain),

@@ -4,6 +4,7 @@
 
 mod audit;
 mod author;
+mod breached;
 mod completions;
 mod copy;
 mod doctor;
@@ -127,6 +128,13 @@ enum ConfigCommand {
     /// Print the effective values, with secrets hidden, or every problem.
     #[command(after_help = "Example:\n  auth-service config check --config /etc/auth.toml")]
     Check,
+    /// Create a list of breached passwords, for `breached_passwords_file`.
+    ///
+    /// The lists have one password per line, or its SHA-1 hash, as in the lists of Pwned Passwords.
+    #[command(
+        after_help = "Example:\n  auth-service config breached-passwords --source \"Pwned Passwords, 2026-11\" --output breached.bin pwned.txt"
+    )]
+    BreachedPasswords(breached::BreachedArguments),
 }
 
 /// The error of a command, which `main` prints.
@@ -151,6 +159,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Replica(command) => replica::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Config(ConfigCommand::Check) => check_config(&context),
+        Command::Config(ConfigCommand::BreachedPasswords(arguments)) => breached::run(&context, &arguments),
         Command::Openapi => output::print(auth_service::http::OPENAPI),
         Command::Healthcheck => healthcheck::run(&context.load()?.config).await,
         Command::Completions { shell } => completions::print(shell),
@@ -161,6 +170,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 /// Prints the effective configuration: TOML, or an object of all values.
 fn check_config(context: &Context) -> Result<(), Failure> {
     let loaded = context.load()?;
+    boot::breached_passwords::read(&loaded.config)?;
     let values = [loaded.config.shown(), loaded.settings.shown()].concat();
     let object: serde_json::Map<_, _> = values
         .into_iter()

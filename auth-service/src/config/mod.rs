@@ -129,6 +129,8 @@ settings! {
         hash_permits: usize = source::cpu_count();
         /// Password hashes that may wait; more are refused immediately.
         hash_queue: usize = 64;
+        /// The list of breached passwords, instead of the bundled one.
+        breached_passwords_file: Option<PathBuf> = None;
         /// Networks of the balancers whose `X-Forwarded-For` is trusted.
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Format of the log.

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod authority;
+pub mod breached;
 pub mod device;
 pub mod key;
 pub mod limit;
@@ -14,6 +15,7 @@ pub mod replica;
 pub mod revocation;
 pub mod rfc3339;
 pub mod session;
+pub mod strength;
 pub mod user;
 
 use base64::Engine as _;

@@ -1,4 +1,4 @@
-//! Passwords: strength rules, hashing, and limits on the cost of stored hashes.
+//! Passwords: their form, hashing, and limits on the cost of stored hashes. `strength.rs` has the rules for new ones.
 
 use std::fmt;
 
@@ -7,8 +7,6 @@ use serde::{Deserialize, Deserializer};
 use subtle::ConstantTimeEq;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use zeroize::Zeroizing;
-
-use super::user::fold;
 
 /// A typed password in NFC, so that it is the same from every keyboard. Wiped from memory when dropped.
 #[derive(Clone)]
@@ -27,6 +25,11 @@ impl Password {
         Self(composed)
     }
 
+    /// As it is compared and hashed.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
     fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -41,70 +44,6 @@ impl fmt::Debug for Password {
 impl<'de> Deserialize<'de> for Password {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self::new)
-    }
-}
-
-/// Why a password is refused. The message follows "the password".
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WeakPassword {
-    /// Fewer code points than the policy requires.
-    #[error("must have at least {0} characters")]
-    TooShort(u32),
-    /// More code points than [`PasswordPolicy::LONGEST`].
-    #[error("must have at most {} characters", PasswordPolicy::LONGEST)]
-    TooLong,
-    /// It contains the user name.
-    #[error("must not contain the user name")]
-    ContainsUsername,
-    /// It can be guessed with few attempts; the text gives the reason.
-    #[error("is too easy to guess. {0}")]
-    Guessable(String),
-}
-
-/// Rules for new passwords: length and resistance to guessing. There are no composition rules (NIST SP
-/// 800-63B-4 §3.1.1.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PasswordPolicy {
-    /// The minimum number of code points.
-    pub min_length: u32,
-}
-
-impl PasswordPolicy {
-    /// The maximum number of code points.
-    pub const LONGEST: usize = 256;
-
-    /// The number of code points that are estimated: the time grows with the square, and 100 chosen by an
-    /// attacker would take a second.
-    const JUDGED: usize = 48;
-
-    /// Checks a new password of the user with this normalised name. Takes milliseconds of CPU time, at most
-    /// 100 ms.
-    ///
-    /// The estimator's dictionary contains the 30,000 most common passwords, so it also serves as the block
-    /// list.
-    pub fn check(&self, password: &Password, username: &str) -> Result<(), WeakPassword> {
-        let length = password.0.chars().count();
-        if length < self.min_length as usize {
-            return Err(WeakPassword::TooShort(self.min_length));
-        }
-        if length > Self::LONGEST {
-            return Err(WeakPassword::TooLong);
-        }
-        // Most good passwords contain some name of one or two letters.
-        if username.chars().count() > 2 && Zeroizing::new(fold(&password.0)).contains(username) {
-            return Err(WeakPassword::ContainsUsername);
-        }
-        let judged =
-            password.0.char_indices().nth(Self::JUDGED).map_or(&**password.0, |(end, _)| &password.0[..end]);
-        let estimate = zxcvbn::zxcvbn(judged, &[username]);
-        if estimate.score() >= zxcvbn::Score::Three {
-            return Ok(());
-        }
-        let advice = estimate.feedback().and_then(|feedback| {
-            let suggestion = feedback.suggestions().first().map(ToString::to_string);
-            feedback.warning().map(|warning| warning.to_string()).or(suggestion)
-        });
-        Err(WeakPassword::Guessable(advice.unwrap_or_else(|| "Add a few uncommon words.".to_owned())))
     }
 }
 
@@ -332,7 +271,6 @@ struct Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::user::Username;
 
     const CHEAP: HashPolicy = HashPolicy { memory_kib: 64, iterations: 1, parallelism: 1 };
 
@@ -342,10 +280,6 @@ mod tests {
 
     fn stored(text: &str) -> PasswordHash {
         PasswordHash::from_stored(text.to_owned())
-    }
-
-    fn check(text: &str, name: &str) -> Result<(), WeakPassword> {
-        PasswordPolicy { min_length: 12 }.check(&password(text), Username::parse(name).unwrap().as_str())
     }
 
     #[test]
@@ -446,48 +380,6 @@ mod tests {
         ] {
             assert!(hash.needs_rehash(&other), "{other:?}");
         }
-    }
-
-    #[test]
-    fn length_counts_code_points_after_composition() {
-        let words = "plum tractor cobalt";
-        assert_eq!(check(&words[..11], "alice"), Err(WeakPassword::TooShort(12)));
-        // Twelve code points as typed, six when composed.
-        assert_eq!(check(&"e\u{301}".repeat(6), "alice"), Err(WeakPassword::TooShort(12)));
-        let noise = (0..=u8::MAX).map(|i| char::from(b'!' + i.wrapping_mul(37) % 90));
-        let long: String = words.chars().chain(noise).take(256).collect();
-        assert_eq!(check(&long, "alice"), Ok(()));
-        assert_eq!(check(&format!("{long}x"), "alice"), Err(WeakPassword::TooLong));
-    }
-
-    #[test]
-    fn guessable_passwords_are_refused_with_a_reason() {
-        for weak in [
-            "password1234",
-            "aaaaaaaaaaaaaaaa",
-            "qwertyuiop123",
-            "123456789012",
-            "abcdefghijklm",
-            "Password2024!",
-        ] {
-            let refusal = check(weak, "alice").expect_err(weak);
-            assert!(matches!(refusal, WeakPassword::Guessable(_)), "{weak}: {refusal}");
-            assert!(!refusal.to_string().contains(weak));
-        }
-        for good in [
-            "plum-tractor-cobalt-49",
-            "correct horse battery staple",
-            "Ψηλό βουνό και θάλασσα",
-            "xK4!vQ9#mW2@",
-        ] {
-            assert_eq!(check(good, "alice"), Ok(()), "{good}");
-        }
-    }
-
-    #[test]
-    fn password_must_not_contain_the_user_name_in_any_case() {
-        assert_eq!(check("plum-ALICE-cobalt-49", "alice"), Err(WeakPassword::ContainsUsername));
-        assert_eq!(check("plum-tractor-cobalt-49", "al"), Ok(()));
     }
 
     #[test]

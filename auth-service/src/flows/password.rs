@@ -1,14 +1,16 @@
 //! Users change their own password.
 
+use std::sync::Arc;
+
 use super::authenticate::Caller;
 use super::issue::{IssueError, device_value};
 use super::throttle::{Admission, Origin, Reservation};
-use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::device::{DeviceId, Owner};
-use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
+use crate::domain::password::Password;
 use crate::domain::random_16;
+use crate::domain::strength::{PasswordPolicy, WeakPassword};
 use crate::domain::user::UserId;
 use crate::entropy::EntropyError;
 use crate::runtime::app::App;
@@ -70,7 +72,7 @@ pub async fn change_own_password(
         return Err(PasswordChangeError::InvalidCredentials);
     }
     reservation.succeed().await?;
-    check_strength(&app.settings(), &new, &caller.username).await??;
+    check_strength(app, &new, &caller.username).await??;
     let change = UserChange {
         password_hash: Some(app.hashing.hash(new).await?),
         keep_session: Some(caller.session_id),
@@ -91,16 +93,15 @@ pub async fn change_own_password(
     Ok(device_value(app, DeviceId::from_random(random_16(&*app.entropy)?), &owner)?)
 }
 
-/// Applies the password rules for a user with this name, on a blocking thread: they use up to 100 ms of CPU
+/// Applies the password rules for a user with this name, on a blocking thread: they use up to 200 ms of CPU
 /// time.
 pub(super) async fn check_strength(
-    settings: &Settings,
+    app: &App,
     password: &Password,
     username: &str,
 ) -> Result<Result<(), WeakPassword>, HashError> {
-    let policy = PasswordPolicy { min_length: settings.password_min_length };
+    let (min_length, breached) = (app.settings().password_min_length, Arc::clone(&app.breached_passwords));
     let (password, username) = (password.clone(), username.to_owned());
-    tokio::task::spawn_blocking(move || policy.check(&password, &username))
-        .await
-        .map_err(|_| HashError::Crashed)
+    let check = move || PasswordPolicy { min_length, breached: &breached }.check(&password, &username);
+    tokio::task::spawn_blocking(check).await.map_err(|_| HashError::Crashed)
 }

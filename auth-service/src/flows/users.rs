@@ -8,7 +8,8 @@ use super::throttle::subjects_of;
 use crate::config::Settings;
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Actor;
-use crate::domain::password::{Password, WeakPassword};
+use crate::domain::password::Password;
+use crate::domain::strength::WeakPassword;
 use crate::domain::user::{RoleName, UserId, Username, UsernameError};
 use crate::domain::{not_null, random_16};
 use crate::entropy::EntropyError;
@@ -91,7 +92,7 @@ pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<Use
     let settings = app.settings();
     check_claims(&settings, &request.claims)?;
     check_roles(&request.roles)?;
-    check_strength(&settings, &request.password, username.as_str()).await??;
+    check_strength(app, &request.password, username.as_str()).await??;
     let new = NewUser {
         id: UserId::from_random(random_16(&*app.entropy)?),
         username: username.to_string(),
@@ -139,7 +140,7 @@ pub async fn set_password(
     password: Password,
 ) -> Result<UserRow, UserError> {
     let user = app.store.find_user(id).await?.ok_or(UserError::NotFound)?;
-    check_strength(&app.settings(), &password, &user.username).await??;
+    check_strength(app, &password, &user.username).await??;
     let hash = app.hashing.hash(password).await?;
     let change = UserChange { password_hash: Some(hash), ..UserChange::default() };
     let event = AuditEvent::new(EventKind::PasswordChanged).by_actor(&actor).on(id);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use verifier::{Clock, Expected};
 
 use crate::config::{ADMIN_AUDIENCE, Config, Settings};
+use crate::domain::breached::BreachedPasswords;
 use crate::domain::listener::Listener;
 use crate::entropy::Entropy;
 use crate::keys::keyring::KeyRing;
@@ -35,6 +36,8 @@ pub struct App {
     pub hashing: Arc<HashPool>,
     /// Where strangers wait to guess a password.
     pub waiting_room: Arc<WaitingRoom>,
+    /// Passwords that nobody may choose.
+    pub breached_passwords: Arc<BreachedPasswords>,
     /// The difference between the local clock and the database's.
     pub clock_guard: Arc<ClockGuard>,
     /// The revocation feed for resource servers.

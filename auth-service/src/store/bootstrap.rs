@@ -1,5 +1,6 @@
 //! The first administrator.
 
+use super::engine::migrations::is_missing_table;
 use super::engine::row::arguments;
 use super::transaction::Outcome::{Keep, Undo};
 use super::users::NewUser;
@@ -17,9 +18,12 @@ pub enum Bootstrap {
 }
 
 impl SqlStore {
-    /// Whether the bootstrap was ever done.
+    /// Whether the bootstrap was ever done. Also for a database without a schema.
     pub async fn is_bootstrapped(&self) -> Result<bool, StoreError> {
-        self.read("SELECT id FROM installation", Vec::new(), |rows| Ok(!rows.is_empty())).await
+        match self.read("SELECT id FROM installation", Vec::new(), |rows| Ok(!rows.is_empty())).await {
+            Err(StoreError::Database(sqlx::Error::Database(error))) if is_missing_table(&*error) => Ok(false),
+            found => found,
+        }
     }
 
     /// Creates role and user `admin`, once in the life of an installation: one transaction, guarded by a marker row.

@@ -10,6 +10,7 @@ mod architecture;
 mod copy;
 mod dice;
 mod feed_histories;
+mod first_password;
 mod http;
 mod key_histories;
 mod proof;

@@ -1,9 +1,7 @@
 //! Checks of administrators and their passwords.
 
-use auth_service::boot::ADMIN_USERNAME;
+use auth_service::boot::{ADMIN_USERNAME, breached_passwords, judge_configured_password};
 use auth_service::domain::authority::ADMIN_ROLE;
-use auth_service::domain::password::{Password, PasswordPolicy};
-use secrecy::ExposeSecret as _;
 
 use super::{Finding, Subject};
 use crate::cli::Failure;
@@ -32,10 +30,9 @@ pub(super) async fn first_password(subject: &Subject) -> Result<Vec<Finding>, Fa
             format!("change it with `auth-service user passwd {ADMIN_USERNAME}`, and delete the file"),
         ));
     }
-    if let Some(password) = &config.bootstrap_admin_password {
-        let policy = PasswordPolicy { min_length: subject.loaded.settings.password_min_length };
-        let password = Password::new(password.expose_secret().to_owned());
-        if let Err(weakness) = policy.check(&password, ADMIN_USERNAME) {
+    if config.bootstrap_admin_password.is_some() {
+        let breached = breached_passwords::read(config)?;
+        if let Err(weakness) = judge_configured_password(&subject.loaded, &breached) {
             findings.push(Finding::warning(
                 format!("bootstrap_admin_password {weakness}"),
                 format!("change it with `auth-service user passwd {ADMIN_USERNAME}`"),

@@ -171,7 +171,7 @@ async fn missing(tx: &mut Transaction) -> Result<Vec<&'static Migration>, StoreE
     Ok(missing)
 }
 
-fn is_missing_table(error: &dyn DatabaseError) -> bool {
+pub(in crate::store) fn is_missing_table(error: &dyn DatabaseError) -> bool {
     error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
 }
 
