@@ -17,7 +17,7 @@ use crate::domain::user::{PermissionSet, Username};
 use crate::domain::{not_null, random_16, user::UserId};
 use crate::entropy::EntropyError;
 use crate::runtime::app::App;
-use crate::runtime::hashing::HashError;
+use crate::runtime::hashing::{HashError, Lane};
 use crate::store::{LoginSubject, NewSession, StoreError};
 
 /// A login request; all fields but `origin` are members of the request body.
@@ -84,7 +84,9 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     }
     let usable = attempt.subject.as_ref().filter(|subject| subject.disabled_at.is_none());
     let stored = usable.and_then(|subject| subject.password_hash.clone());
-    let verification = app.hashing.verify(request.password.clone(), stored).await?;
+    let is_admin = request.audience.as_deref() == Some(ADMIN_AUDIENCE);
+    let claim = keys.claim(if is_admin { Lane::Admin } else { Lane::Public });
+    let verification = app.hashing.verify(request.password.clone(), stored, claim).await?;
     let proof = attempt.subject.and_then(|LoginSubject { id, credential_version, .. }| {
         Proof::by_password(id, credential_version, verification, attempt.now)
     });
@@ -97,7 +99,7 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     };
     let rehashed = if verification.needs_rehash() {
         // A login with the right password must not fail because hashing is saturated.
-        app.hashing.hash(request.password.clone()).await.ok().map(|hash| hash.as_str().to_owned())
+        app.hashing.hash(request.password.clone(), claim).await.ok().map(|hash| hash.as_str().to_owned())
     } else {
         None
     };

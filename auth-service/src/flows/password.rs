@@ -8,7 +8,7 @@ use crate::domain::authority::Authority;
 use crate::domain::login::{FORGET_AFTER, FREE_BY_NAME};
 use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
 use crate::runtime::app::App;
-use crate::runtime::hashing::HashError;
+use crate::runtime::hashing::{HashError, Lane};
 use crate::store::{StoreError, UserChange, UserWrite};
 use verifier::Seconds;
 
@@ -48,7 +48,8 @@ pub async fn change_own_password(
         return Err(PasswordChangeError::Throttled(wait));
     }
     let subject = attempt.subject.ok_or(PasswordChangeError::InvalidCredentials)?;
-    let verification = app.hashing.verify(current, subject.password_hash).await?;
+    let claim = FailureKeys::new(&caller.username, origin.address).claim(Lane::Public);
+    let verification = app.hashing.verify(current, subject.password_hash, claim).await?;
     let address = origin.address.map(|address| address.to_string());
     if !verification.matches() {
         let event = AuditEvent::new(EventKind::PasswordRefused)
@@ -60,7 +61,7 @@ pub async fn change_own_password(
     }
     check_strength(&app.settings(), &new, &caller.username).await??;
     let change = UserChange {
-        password_hash: Some(app.hashing.hash(new).await?),
+        password_hash: Some(app.hashing.hash(new, claim).await?),
         keep_session: Some(caller.session_id),
         credential_version: Some(subject.credential_version),
         ..UserChange::default()

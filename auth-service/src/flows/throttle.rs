@@ -7,6 +7,7 @@ use verifier::Seconds;
 
 use crate::domain::hex;
 use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME};
+use crate::runtime::hashing::{Claim, Lane};
 use crate::store::LoginAttempt;
 
 /// The source of a request.
@@ -39,6 +40,12 @@ impl FailureKeys {
             name: hashed("name", name.as_bytes()),
             address: address.map(|address| hashed("address", &network_of(address))).unwrap_or_default(),
         }
+    }
+
+    /// The place of this name and network in the queue for a hashing thread.
+    pub(super) fn claim(&self, lane: Lane) -> Claim {
+        let network = Some(self.address.as_str()).filter(|address| !address.is_empty());
+        Claim::client(lane, network, &self.name)
     }
 
     pub(super) fn all(&self) -> Vec<String> {
