@@ -6,6 +6,7 @@ mod bad_input;
 mod cluster;
 mod deploy;
 mod failover;
+mod fair_logins;
 mod first_run;
 mod front_ends;
 mod growth;
