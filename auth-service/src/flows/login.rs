@@ -77,6 +77,10 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     // An invalid name is looked up as the empty name: it finds no user and costs the same.
     let name = Username::parse(&request.username).ok().map(|name| name.to_string());
     let keys = FailureKeys::new(name.as_deref().unwrap_or(&request.username), request.origin.address);
+    let is_admin = request.audience.as_deref() == Some(ADMIN_AUDIENCE);
+    let claim = keys.claim(if is_admin { Lane::Admin } else { Lane::Public });
+    // Before the database, which has more to do than to refuse logins.
+    app.hashing.check_room(claim)?;
     let attempt =
         app.store.login_attempt(name.unwrap_or_default(), keys.name.clone(), keys.address.clone()).await?;
     if let Some(wait) = wait(&attempt) {
@@ -84,8 +88,6 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
     }
     let usable = attempt.subject.as_ref().filter(|subject| subject.disabled_at.is_none());
     let stored = usable.and_then(|subject| subject.password_hash.clone());
-    let is_admin = request.audience.as_deref() == Some(ADMIN_AUDIENCE);
-    let claim = keys.claim(if is_admin { Lane::Admin } else { Lane::Public });
     let verification = app.hashing.verify(request.password.clone(), stored, claim).await?;
     let proof = attempt.subject.and_then(|LoginSubject { id, credential_version, .. }| {
         Proof::by_password(id, credential_version, verification, attempt.now)

@@ -15,6 +15,7 @@ use e2e::wait;
 
 use crate::TURN;
 
+const WRONG: &str = "invalid_credentials";
 const OF_ONE_ACCOUNT: u8 = 100;
 const THAT_GUESS: u8 = 80;
 /// Clients of the flood ignore `Retry-After`, and try again after this time.
@@ -24,7 +25,9 @@ const FLOOD: Duration = Duration::from_secs(10);
 /// A login takes at most this long.
 const PROMPTLY: Duration = Duration::from_secs(2);
 const REFRESHES: Schedule = Schedule::per_second(50);
-const LOGINS: Schedule = Schedule::per_second(2);
+const LOGINS: Schedule = Schedule::per_second(4);
+/// Shorter percentiles depend on what else the machine does.
+const NOISE: Duration = Duration::from_millis(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_account_and_many_guesses_keep_no_other_user_from_logging_in() {
@@ -33,19 +36,19 @@ async fn one_account_and_many_guesses_keep_no_other_user_from_logging_in() {
 
     let quiet = site.measure(Load::default(), BEFORE).await;
     let flood = site.flood();
+    // At first, the clients of the flood are as new as all others. Once they had their turns, they are not.
+    wait::until("each client that guesses was served", Duration::from_secs(10), async || {
+        (site.guesses() >= u64::from(THAT_GUESS)).then_some(())
+    })
+    .await;
     let busy = site.measure(flood, FLOOD).await;
 
     println!("before\n{quiet}\nduring the flood\n{busy}\nthe flood\n{}", site.flood.counts());
-    assert!(
-        site.flood.counts().failures.keys().all(|kind| [
-            "invalid_credentials",
-            "overloaded",
-            "too_many_attempts"
-        ]
-        .contains(&kind.as_str()))
-    );
+    let kinds = [WRONG, "overloaded", "too_many_attempts"];
+    assert!(site.flood.counts().failures.keys().all(|kind| kinds.contains(&kind.as_str())));
     assert_eq!((busy.refreshes.failed.count(), busy.refreshes.shed), (0, 0), "refreshes failed");
-    assert!(busy.refreshes.ok.percentile(99.0) <= 3 * quiet.refreshes.ok.percentile(99.0), "slow refreshes");
+    let usual = quiet.refreshes.ok.percentile(99.0).max(NOISE);
+    assert!(busy.refreshes.ok.percentile(99.0) <= 3 * usual, "refreshes were slow");
     let prompt = busy.logins.ok.count();
     assert!(100 * prompt >= 95 * busy.logins.due(), "{prompt} of {} logins were prompt", busy.logins.due());
 }
@@ -117,6 +120,11 @@ impl Site {
             self.try_forever(&mut load, client, guess);
         }
         load
+    }
+
+    /// The number of wrong passwords that were checked so far.
+    fn guesses(&self) -> u64 {
+        self.flood.counts().failures.get(WRONG).copied().unwrap_or_default()
     }
 
     fn try_forever(

@@ -21,7 +21,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use self::queue::{Excess, FairQueue, Ticket};
+use self::queue::{FairQueue, Ticket};
 use crate::{
     domain::password::{HashFailure, HashPolicy, Password, PasswordHash, Verification, Workspace},
     entropy::{Entropy, EntropyError},
@@ -82,6 +82,12 @@ impl HashPool {
         }
         metrics::gauge!("auth_hash_permits").set(u32::try_from(permits).unwrap_or(u32::MAX));
         Ok(pool)
+    }
+
+    /// Refuses work that would be refused now, so that a flood costs no more than this.
+    pub fn check_room(&self, claim: Claim) -> Result<(), HashError> {
+        let refusal = self.shared.lock().jobs.refusal(claim);
+        refusal.map_or(Ok(()), |excess| Err(refuse(excess.label())))
     }
 
     /// Checks a password. Always computes one hash, even if there is no stored one, so that the time does not
@@ -203,11 +209,7 @@ impl Shared {
         drop(queue);
         self.job_added.notify_one();
         if let Some((job, excess)) = refused {
-            job(Err(refuse(match excess {
-                Excess::Name => "name",
-                Excess::Network => "network",
-                Excess::Total => "full",
-            })));
+            job(Err(refuse(excess.label())));
         }
         Place { shared: self, ticket }
     }

@@ -42,6 +42,17 @@ pub(super) enum Excess {
     Total,
 }
 
+impl Excess {
+    /// The label `why` of the metric.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Network => "network",
+            Self::Total => "full",
+        }
+    }
+}
+
 /// Waiting jobs of type `T`.
 pub(super) struct FairQueue<T> {
     lanes: [Turns<T>; Lane::COUNT],
@@ -66,9 +77,20 @@ impl<T> FairQueue<T> {
     pub(super) fn push(&mut self, claim: Claim, job: T) -> (Ticket, Option<(T, Excess)>) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let lane = claim.lane as usize;
-        self.lanes[lane].add(Waiting { ticket, claim, job });
-        (ticket, self.make_room(claim))
+        let refused = match self.contest(claim) {
+            Some(Contest { excess, loser: None, .. }) => return (ticket, Some((job, excess))),
+            Some(Contest { excess, lane, loser: Some(index) }) => {
+                Some((self.lanes[lane].take(index), excess))
+            }
+            None => None,
+        };
+        self.lanes[claim.lane as usize].add(Waiting { ticket, claim, job });
+        (ticket, refused)
+    }
+
+    /// Why a new job would be refused now; `None`: it would get a place.
+    pub(super) fn refusal(&self, claim: Claim) -> Option<Excess> {
+        self.contest(claim).filter(|contest| contest.loser.is_none()).map(|contest| contest.excess)
     }
 
     /// Removes a job that still waits.
@@ -84,26 +106,35 @@ impl<T> FairQueue<T> {
         Some(job)
     }
 
-    /// At most one of the limits is exceeded, because one job was added.
-    fn make_room(&mut self, new: Claim) -> Option<(T, Excess)> {
+    /// Which limit a new job would exceed, and which job would lose its place.
+    fn contest(&self, new: Claim) -> Option<Contest> {
         let most_of_network = (self.capacity / 4).max(FEWEST_OF_NETWORK);
         let (own, other) = (new.lane as usize, 1 - new.lane as usize);
-        let is_full = self.len() > self.capacity;
-        let longer = if self.lanes[other].len() > self.lanes[own].len() { other } else { own };
-        let lane = &mut self.lanes[own];
-        if new.name.is_some() && lane.names.of(new.name).waiting > MOST_OF_NAME {
-            return lane.drop_heaviest(|claim| claim.name == new.name).map(|job| (job, Excess::Name));
+        let lane = &self.lanes[own];
+        if new.name.is_some() && lane.names.of(new.name).waiting >= MOST_OF_NAME {
+            let loser = lane.heaviest(Some(new), |claim| claim.name == new.name);
+            return Some(Contest { excess: Excess::Name, lane: own, loser });
         }
-        if new.network.is_some() && lane.networks.of(new.network).waiting > most_of_network {
-            return lane
-                .drop_heaviest(|claim| claim.network == new.network)
-                .map(|job| (job, Excess::Network));
+        if new.network.is_some() && lane.networks.of(new.network).waiting >= most_of_network {
+            let loser = lane.heaviest(Some(new), |claim| claim.network == new.network);
+            return Some(Contest { excess: Excess::Network, lane: own, loser });
         }
-        if is_full {
-            return self.lanes[longer].drop_heaviest(|_| true).map(|job| (job, Excess::Total));
+        if self.len() < self.capacity {
+            return None;
         }
-        None
+        // The longer lane gives way, counting the new job.
+        let (lane, new) =
+            if self.lanes[other].len() > lane.len() + 1 { (other, None) } else { (own, Some(new)) };
+        Some(Contest { excess: Excess::Total, lane, loser: self.lanes[lane].heaviest(new, |_| true) })
     }
+}
+
+/// The outcome of a comparison of jobs, one of which is too many.
+struct Contest {
+    excess: Excess,
+    lane: usize,
+    /// The index of the job in its lane; `None`: the new job.
+    loser: Option<usize>,
 }
 
 struct Waiting<T> {
@@ -152,15 +183,19 @@ impl<T> Turns<T> {
         Some(self.take(next))
     }
 
-    /// Removes the newest of the heaviest jobs among those for which `is_meant` holds.
-    fn drop_heaviest(&mut self, is_meant: impl Fn(Claim) -> bool) -> Option<T> {
-        let meant = self.waiting.iter().enumerate().filter(|(_, job)| is_meant(job.claim));
-        let weight = |&(_, job): &(usize, &Waiting<T>)| {
-            (self.networks.of(job.claim.network), self.names.of(job.claim.name))
+    /// The newest of the heaviest jobs among those for which `is_meant` holds, and a new one; `None` if that is the
+    /// new one.
+    fn heaviest(&self, new: Option<Claim>, is_meant: impl Fn(Claim) -> bool) -> Option<usize> {
+        let (new_network, new_name) = (new.map(|new| new.network), new.map(|new| new.name));
+        // As if the new job were waiting.
+        let weight = |claim: Claim| {
+            let network = self.networks.of(claim.network).and_one_if(new_network == Some(claim.network));
+            (network, self.names.of(claim.name).and_one_if(new_name == Some(claim.name)))
         };
+        let meant = self.waiting.iter().enumerate().filter(|(_, job)| is_meant(job.claim));
         // Of several equal ones, `max_by_key` returns the last.
-        let (heaviest, _) = meant.max_by_key(weight)?;
-        Some(self.take(heaviest))
+        let (index, job) = meant.max_by_key(|(_, job)| weight(job.claim))?;
+        new.is_none_or(|new| weight(job.claim) > weight(new)).then_some(index)
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<T> {
@@ -186,6 +221,12 @@ struct Share {
     waiting: usize,
     /// The number of the job in its lane that was served last; 0 if none is remembered.
     served_at: u64,
+}
+
+impl Share {
+    fn and_one_if(self, has_more: bool) -> Self {
+        Self { waiting: self.waiting + usize::from(has_more), ..self }
+    }
 }
 
 /// The shares of the networks of a lane, or of its names.
@@ -458,7 +499,10 @@ mod tests {
                     Step::Push { lane, network, name } => {
                         let network = network.map(|network| network.to_string());
                         let claim = Claim::client(lane, network.as_deref(), &name.to_string());
+                        let expected = queue.refusal(claim);
                         let (ticket, refused) = queue.push(claim, job);
+                        let own = refused.filter(|&(refused, _)| refused == job).map(|(_, excess)| excess);
+                        assert_eq!(own, expected, "the refusal was not foreseen");
                         model.waiting.insert(job, Known { ticket, claim });
                         if let Some((refused, excess)) = refused {
                             model.check_refusal(refused, excess, capacity);

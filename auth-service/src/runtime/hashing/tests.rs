@@ -134,3 +134,29 @@ async fn only_hashing_threads_have_a_lower_priority() {
     assert_eq!(pool(1, 1).run(Claim::operator(), move |_| niceness()).await, Ok(NICENESS));
     assert_eq!(niceness(), before);
 }
+
+#[tokio::test]
+async fn hash_that_loses_its_place_is_refused_immediately() {
+    let pool = pool(1, 4);
+    let (release, _running) = occupy(&pool);
+    reaches(&pool, (1, 0)).await;
+    let claim = |network, name| Claim::client(Lane::Public, Some(network), name);
+    let mut waiting = Vec::new();
+    for (number, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let (task_pool, claim) = (Arc::clone(&pool), claim("flood", name));
+        waiting.push(tokio::spawn(async move { task_pool.run(claim, |_| ()).await }));
+        reaches(&pool, (1, number + 1)).await;
+    }
+    assert_eq!(pool.check_room(claim("flood", "e")), Err(HashError::Busy));
+    assert_eq!(pool.check_room(claim("other", "e")), Ok(()));
+    let newcomer = pool.run(claim("other", "e"), |_| ());
+    let (newcomer, refused) = tokio::join!(newcomer, async {
+        let refused = waiting.pop().unwrap().await.unwrap();
+        drop(release);
+        refused
+    });
+    assert_eq!((newcomer, refused), (Ok(()), Err(HashError::Busy)));
+    for job in waiting {
+        assert_eq!(job.await.unwrap(), Ok(()));
+    }
+}
