@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use e2e::arrivals::{Counts, SHORTAGE, Schedule, Tally};
-use e2e::client::{Client, Tokens};
+use e2e::client::{Answer, Client, Tokens};
 use e2e::cluster::{Cluster, Plan};
 use e2e::ledger::Outcome;
 use e2e::load::Load;
@@ -154,7 +154,7 @@ async fn refresh(client: Client, sessions: Arc<Mutex<Vec<Tokens>>>) -> Result<()
         return Err(SHORTAGE.to_owned());
     };
     let answer = client.refresh(&tokens.refresh).await;
-    let next = answer.as_ref().ok().and_then(|answer| answer.find_tokens());
+    let next = answer.as_ref().ok().and_then(Answer::find_tokens);
     sessions.lock().expect("nobody panics with this lock").extend(next);
     Outcome::kind(&answer)
 }
