@@ -45,14 +45,15 @@ fn lanes_take_turns() {
 
 #[test]
 fn full_lane_gives_way_until_both_are_equal() {
-    let mut queue = FairQueue::new(8);
-    for job in 0..8 {
+    let mut queue = FairQueue::new(7);
+    for job in 0..7 {
         add(&mut queue, claim(job, job), job);
     }
-    for job in 100..104 {
-        assert_eq!(queue.push(Claim::operator(), job).1, Some((107 - job, Excess::Total)));
+    for job in 100..103 {
+        assert_eq!(queue.push(Claim::operator(), job).1, Some((106 - job, Excess::Total)));
     }
-    assert_eq!(queue.push(Claim::operator(), 104).1, Some((104, Excess::Total)));
+    // 4 and 3: one more would only exchange the two.
+    assert_eq!(queue.push(Claim::operator(), 103).1, Some((103, Excess::Total)));
     assert_eq!(queue.push(claim(9, 9), 9).1, Some((9, Excess::Total)));
 }
 
@@ -103,15 +104,16 @@ fn unknown_networks_have_no_limit_of_their_own() {
 #[test]
 fn newcomer_pushes_out_a_network_that_was_served_and_is_next() {
     let mut queue = FairQueue::new(64);
-    // 80 clients with a network each. As soon as one is refused or served, it tries again.
+    // 80 clients with a network each, and each time another name. As soon as one is refused or served, it tries again.
     let mut crowd: Vec<u32> = (0..80).collect();
-    for _ in 0..200 {
+    for round in 0..200 {
         crowd.extend(queue.pop());
-        let refused = crowd.iter().filter_map(|&client| queue.push(claim(client, client), client).1);
+        let tries = crowd.iter().map(|&client| (claim(client, 100 * round + client), client));
+        let refused = tries.filter_map(|(claim, client)| queue.push(claim, client).1);
         crowd = refused.map(|(client, _)| client).collect();
         assert_eq!((queue.len(), crowd.len()), (64, 16));
     }
-    let (_, refused) = queue.push(claim(1000, 1000), 1000);
+    let (_, refused) = queue.push(claim(1000, 100_000), 1000);
     assert_ne!(refused.expect("the queue was full").0, 1000);
     assert_eq!(queue.pop(), Some(1000));
 }
