@@ -12,6 +12,7 @@ use e2e::ledger::Outcome;
 use e2e::load::Load;
 use e2e::postgres::Postgres;
 use e2e::wait;
+use http::StatusCode;
 
 use crate::TURN;
 
@@ -44,8 +45,6 @@ async fn one_account_and_many_guesses_keep_no_other_user_from_logging_in() {
     let busy = site.measure(flood, FLOOD).await;
 
     println!("before\n{quiet}\nduring the flood\n{busy}\nthe flood\n{}", site.flood.counts());
-    let kinds = [WRONG, "overloaded", "too_many_attempts"];
-    assert!(site.flood.counts().failures.keys().all(|kind| kinds.contains(&kind.as_str())));
     assert_eq!((busy.refreshes.failed.count(), busy.refreshes.shed), (0, 0), "refreshes failed");
     let usual = quiet.refreshes.ok.percentile(99.0).max(NOISE);
     assert!(busy.refreshes.ok.percentile(99.0) <= 3 * usual, "refreshes were slow");
@@ -140,6 +139,8 @@ impl Site {
                 let answer = client.login(&user, password).await;
                 let Ok(known) = &answer else { return };
                 let code = known.code();
+                // A balancer would repeat a 503 elsewhere.
+                assert!(code != "overloaded" || known.status == StatusCode::TOO_MANY_REQUESTS, "{known}");
                 flood.count(known.took, Outcome::kind(&answer).map_err(|_| code));
                 if known.retry_after().is_some() {
                     wait::let_pass(IMPATIENCE).await;
