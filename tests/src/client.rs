@@ -1,6 +1,7 @@
 //! A correct client: one address, JSON in and out; every call returns a response or [`Lost`].
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,7 +60,17 @@ pub struct Tokens {
 impl Client {
     /// A client of `base`, such as `http://127.0.0.1:8080`.
     pub fn new(base: &str) -> Self {
+        Self::with_connector(base, HttpConnector::new())
+    }
+
+    /// A client of `base` that connects from the address `from`, such as `127.0.0.7`.
+    pub fn new_from(from: Ipv4Addr, base: &str) -> Self {
         let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(from.into()));
+        Self::with_connector(base, connector)
+    }
+
+    fn with_connector(base: &str, mut connector: HttpConnector) -> Self {
         connector.set_nodelay(true);
         let http = Http::builder(TokioExecutor::new()).build(connector);
         Self { http, base: base.to_owned(), headers: HeaderMap::new(), timeout: TIMEOUT }
@@ -216,6 +227,14 @@ impl Answer {
     /// A header field as text; empty if it is absent.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// How long a client waits before it repeats a request that was not considered (429, 503); `None` for other
+    /// responses.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let is_refused =
+            [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
+        is_refused.then(|| Duration::from_secs(self.header(header::RETRY_AFTER).parse().unwrap_or(1)))
     }
 
     /// The number of the replica that served the request, from the balancer's header.

@@ -210,6 +210,10 @@ impl Cluster {
         let tokens = wait::until("the administrator logs in", Duration::from_secs(20), async || {
             let login = self.client().login_for(ADMIN_AUDIENCE, ADMIN, &self.admin_password).await;
             let answer = login.ok()?;
+            if let Some(pause) = answer.retry_after() {
+                wait::let_pass(pause).await;
+                return None;
+            }
             assert!(!answer.status.is_client_error(), "{answer}");
             answer.find_tokens()
         })

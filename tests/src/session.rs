@@ -71,8 +71,8 @@ impl Session {
             self.tokens = tokens;
             return Refreshed::Done;
         }
-        let later = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
-        if later.contains(&answer.status) {
+        let is_lost = [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT].contains(&answer.status);
+        if is_lost || answer.retry_after().is_some() {
             Refreshed::Later(answer.to_string())
         } else {
             Refreshed::Refused(answer)

@@ -17,6 +17,7 @@ use crate::domain::strength::{PasswordPolicy, WeakPassword};
 use crate::domain::user::UserId;
 use crate::entropy::{Entropy, EntropyError};
 use crate::runtime::app::App;
+use crate::runtime::hashing::Claim;
 use crate::store::{Bootstrap, NewUser};
 
 /// The user name of the first administrator.
@@ -43,7 +44,8 @@ pub async fn bootstrap(app: &App) -> Result<Option<FirstPassword>, StartError> {
         let generated = SecretString::from(generated_password(&*app.entropy)?);
         (generated.clone(), FirstPassword::Generated(generated))
     };
-    let hash = app.hashing.hash(Password::new(password.expose_secret().to_owned())).await?;
+    let password = Password::new(password.expose_secret().to_owned());
+    let hash = app.hashing.hash(password, Claim::operator()).await?;
     let admin = NewUser {
         id: UserId::from_random(random_16(&*app.entropy)?),
         username: ADMIN_USERNAME.to_owned(),

@@ -20,7 +20,7 @@ use crate::domain::{not_null, random_16, user::UserId};
 use crate::entropy::EntropyError;
 use crate::keys::keyring::LeaseError;
 use crate::runtime::app::App;
-use crate::runtime::hashing::HashError;
+use crate::runtime::hashing::{HashError, Lane};
 use crate::store::{LoginAttempt, LoginSubject, NewSession, StoreError};
 
 /// A login request; all fields but `origin` are members of the request body.
@@ -94,6 +94,10 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<Login, LoginError
     let device = request.device.as_ref().map(ExposeSecret::expose_secret);
     let guess = Guess::new(name.as_deref().unwrap_or(&request.username), &request.origin, device);
     let network = guess.own_network();
+    let is_admin = request.audience.as_deref() == Some(ADMIN_AUDIENCE);
+    let claim = guess.claim(if is_admin { Lane::Admin } else { Lane::Public });
+    // Before the database, which has more to do than to refuse logins.
+    app.hashing.check_room(claim)?;
     let (decoy_from, name) = (decoy_from(app, &request.username), name.unwrap_or_default());
     let attempt = app.store.login_attempt(name, network.clone().unwrap_or_default(), decoy_from).await?;
     let standing = guess.standing(app, &attempt).await.map_err(IssueError::from)?;
@@ -105,7 +109,7 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<Login, LoginError
     // A disabled user's own hash is checked, too, so that the time does not tell them from others.
     let stored = subject.as_ref().and_then(|subject| subject.password_hash.clone());
     let (has_password, stored) = (stored.is_some(), stored.or(decoy));
-    let verification = app.hashing.verify(request.password.clone(), stored).await?;
+    let verification = app.hashing.verify(request.password.clone(), stored, claim).await?;
     let usable = subject.filter(|subject| has_password && subject.disabled_at.is_none());
     let proof = usable.and_then(|LoginSubject { id, credential_version, .. }| {
         Proof::by_password(id, credential_version, verification, now)
@@ -119,7 +123,7 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<Login, LoginError
     };
     let rehashed = if verification.needs_rehash() {
         // A login with the right password must not fail because hashing is saturated.
-        app.hashing.hash(request.password.clone()).await.ok().map(|hash| hash.as_str().to_owned())
+        app.hashing.hash(request.password.clone(), claim).await.ok().map(|hash| hash.as_str().to_owned())
     } else {
         None
     };

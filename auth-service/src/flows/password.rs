@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::authenticate::Caller;
 use super::issue::{IssueError, device_value};
-use super::throttle::{Admission, Origin, Reservation};
+use super::throttle::{Admission, Guess, Origin, Reservation};
 use crate::domain::audit::{AuditEvent, EventKind};
 use crate::domain::authority::Authority;
 use crate::domain::device::{DeviceId, Owner};
@@ -14,7 +14,7 @@ use crate::domain::strength::{PasswordPolicy, WeakPassword};
 use crate::domain::user::UserId;
 use crate::entropy::EntropyError;
 use crate::runtime::app::App;
-use crate::runtime::hashing::HashError;
+use crate::runtime::hashing::{HashError, Lane};
 use crate::store::{StoreError, UserChange, UserWrite};
 use secrecy::SecretString;
 use verifier::Seconds;
@@ -61,7 +61,8 @@ pub async fn change_own_password(
     let nowhere = UserId::from_random([0; 16]);
     let attempt = app.store.login_attempt(caller.username.clone(), String::new(), nowhere).await?;
     let subject = attempt.subject.ok_or(PasswordChangeError::InvalidCredentials)?;
-    let verification = app.hashing.verify(current, subject.password_hash).await?;
+    let claim = Guess::new(&caller.username, origin, None).claim(Lane::Public);
+    let verification = app.hashing.verify(current, subject.password_hash, claim).await?;
     let address = origin.address.map(|address| address.to_string());
     if !verification.matches() {
         let event = AuditEvent::new(EventKind::PasswordRefused)
@@ -74,7 +75,7 @@ pub async fn change_own_password(
     reservation.succeed().await?;
     check_strength(app, &new, &caller.username).await??;
     let change = UserChange {
-        password_hash: Some(app.hashing.hash(new).await?),
+        password_hash: Some(app.hashing.hash(new, claim).await?),
         keep_session: Some(caller.session_id),
         credential_version: Some(subject.credential_version),
         ..UserChange::default()

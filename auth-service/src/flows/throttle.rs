@@ -21,6 +21,7 @@ use crate::domain::limit::Limit;
 use crate::domain::session::SessionId;
 use crate::keys::keyring::RingError;
 use crate::runtime::app::App;
+use crate::runtime::hashing::{Claim, Lane};
 use crate::runtime::waiting_room::Turn;
 use crate::store::{Applied, Deadline, LoginAttempt, Refused, SqlStore, StoreError};
 
@@ -111,6 +112,11 @@ impl Guess {
     /// The network by which the user can be known: only the client's own.
     pub(super) fn own_network(&self) -> Option<String> {
         self.network.as_ref().filter(|network| network.is_own).map(|network| network.subject.clone())
+    }
+
+    /// The place of this guess in the queue for a hashing thread.
+    pub(super) fn claim(&self, lane: Lane) -> Claim {
+        Claim::client(lane, self.network.as_ref().map(|network| network.subject.as_str()), &self.name)
     }
 
     /// The standing of this guess, and whether its device value is good.

@@ -14,7 +14,7 @@ use crate::domain::user::{RoleName, UserId, Username, UsernameError};
 use crate::domain::{not_null, random_16};
 use crate::entropy::EntropyError;
 use crate::runtime::app::App;
-use crate::runtime::hashing::HashError;
+use crate::runtime::hashing::{Claim, HashError};
 use crate::store::{NewUser, SqlStore, StoreError, UserChange, UserRow, UserWrite};
 
 /// A user to create, as typed; the body of the request.
@@ -96,7 +96,7 @@ pub async fn create(app: &App, actor: Actor, request: UserRequest) -> Result<Use
     let new = NewUser {
         id: UserId::from_random(random_16(&*app.entropy)?),
         username: username.to_string(),
-        password_hash: app.hashing.hash(request.password).await?,
+        password_hash: app.hashing.hash(request.password, Claim::operator()).await?,
         roles: request.roles,
         claims: request.claims,
     };
@@ -141,7 +141,7 @@ pub async fn set_password(
 ) -> Result<UserRow, UserError> {
     let user = app.store.find_user(id).await?.ok_or(UserError::NotFound)?;
     check_strength(app, &password, &user.username).await??;
-    let hash = app.hashing.hash(password).await?;
+    let hash = app.hashing.hash(password, Claim::operator()).await?;
     let change = UserChange { password_hash: Some(hash), ..UserChange::default() };
     let event = AuditEvent::new(EventKind::PasswordChanged).by_actor(&actor).on(id);
     done(app.store.change_user(id, change, actor.authority, event).await?)

@@ -52,7 +52,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "auth_hash_refused_total",
         &["why"],
-        "Password hashes refused because the queue was full or the wait too long.",
+        "Password hashes refused: queue full, wait too long, too many of a network or a name.",
     ),
     gauge("auth_ready", &[], "1 when this replica may issue tokens."),
     gauge("auth_draining", &[], "1 while this replica leaves the rotation."),

@@ -124,18 +124,20 @@ impl Grant {
 }
 
 impl Outcome {
-    /// The outcome of a call with this response. A 4xx is a refusal by the service; anything else but success
-    /// is unknown.
+    /// The outcome of a call with this response. A 4xx is a refusal by the service, except for 429, which only
+    /// asks for patience; anything else but success is unknown.
     pub fn of(answer: &Result<Answer, Lost>) -> Self {
         match answer {
             Ok(answer) if answer.status.is_success() => Self::Ok,
-            Ok(answer) if answer.status.is_client_error() => Self::Fail(answer.to_string()),
+            Ok(answer) if answer.status.is_client_error() && answer.retry_after().is_none() => {
+                Self::Fail(answer.to_string())
+            }
             Ok(answer) => Self::Info(answer.status.as_str().to_owned()),
             Err(lost) => Self::Info(lost.why.clone()),
         }
     }
 
-    /// The kind of a failure in one word: `401`, `503` from the service, `502` from the proxy, `reset`.
+    /// The kind of a failure in one word: `401`, `overloaded`, `503` from the service, `502` from the proxy, `reset`.
     pub fn kind(answer: &Result<Answer, Lost>) -> Result<(), String> {
         match answer {
             Ok(answer) if answer.status.is_success() => Ok(()),
@@ -144,6 +146,7 @@ impl Outcome {
             {
                 Err("503 of the proxy".to_owned())
             }
+            Ok(answer) if answer.code() == "overloaded" => Err("overloaded".to_owned()),
             Ok(answer) => Err(answer.status.as_str().to_owned()),
             Err(lost) if lost.why.starts_with("no answer") => Err("no answer".to_owned()),
             Err(_) => Err("reset".to_owned()),

@@ -104,7 +104,7 @@ impl Run {
 
     /// Checks that calls failed only because no replica was available, or in one of the ways in `besides`.
     pub fn only_harmless_failures(&mut self, besides: &[&str]) {
-        const HARMLESS: [&str; 5] = ["502", "503", "503 of the proxy", "504", "reset"];
+        const HARMLESS: [&str; 6] = ["overloaded", "502", "503", "503 of the proxy", "504", "reset"];
         let counts = self.counts_over_http();
         let kinds = counts.iter().flat_map(|counts| counts.failures.keys()).map(String::as_str);
         for kind in kinds.filter(|kind| !HARMLESS.contains(kind) && !besides.contains(kind)) {

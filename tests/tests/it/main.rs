@@ -7,6 +7,7 @@ mod cluster;
 mod deploy;
 mod documents;
 mod failover;
+mod fair_logins;
 mod first_run;
 mod front_ends;
 mod growth;

@@ -67,7 +67,7 @@ codes! {
     BodyTooLarge, PAYLOAD_TOO_LARGE, "body_too_large", "Body too large";
     UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type";
     TooManyAttempts, TOO_MANY_REQUESTS, "too_many_attempts", "Too many failed attempts";
+    Overloaded, TOO_MANY_REQUESTS, "overloaded", "Too many password checks in progress";
     InternalError, INTERNAL_SERVER_ERROR, "internal_error", "Internal error";
-    Overloaded, SERVICE_UNAVAILABLE, "overloaded", "Too many password checks in progress";
     Unavailable, SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable";
 }
