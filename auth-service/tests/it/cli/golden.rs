@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The folders below `golden/`. Each is compared as a whole by one test on each database.
-const TOPICS: [&str; 2] = ["commands", "help"];
+const TOPICS: [&str; 3] = ["commands", "copy", "help"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cli/golden")
@@ -66,6 +66,7 @@ pub(crate) fn without_accidents(text: &str, known: &[(String, &str)]) -> String 
         (r"postgres://auth(:\*\*\*)?@[^\s\x22]+", "<database>"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>"),
         (r"\b[0-9a-f]{64}\b", "<hash>"),
+        (r"\b[0-9a-f]{32}\b", "<checksum>"),
         (r"\b(replica|command)-[A-Za-z0-9_-]{22}", "<$1>"),
         (r"[A-Za-z0-9_-]{43}", "<kid>"),
         (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\dZ", "<time>"),

@@ -7,6 +7,7 @@ mod documents;
 mod golden;
 mod help;
 mod nothing_created;
+mod printed;
 mod shells;
 mod site;
 mod terminal;
@@ -28,5 +29,6 @@ site::on_both_databases![
     doctor::settings_that_are_overridden_and_open_listeners_are_found,
     nothing_created::an_older_schema_is_refused_and_not_migrated,
     nothing_created::serve_creates_an_installation_that_commands_can_use,
+    printed::audit_options_select_entries,
     token::flags_default_to_the_local_configuration_and_the_feed_tells_ended_sessions,
 ];

@@ -1,6 +1,7 @@
 //! On a terminal: colour, the width of tables, and questions.
 
 use e2e::process::installed;
+use verifier::Seconds;
 
 use super::site::{Kind, Outcome, PASSWORD, Site, run};
 
@@ -80,4 +81,28 @@ fn passwords_are_asked_for_twice() {
     let done = on_a_terminal(&site, 200, "auth-service user add alice", &format!("{PASSWORD}\n{PASSWORD}\n"));
     assert_eq!(done.code, Some(0), "{}", done.out);
     site.login("alice", PASSWORD);
+}
+
+#[test]
+#[ignore = "needs a terminal: ./test runs it"]
+fn key_rotate_counts_down_until_the_new_key_signs() {
+    let mut site = Site::started_with(Kind::Sqlite, |config| config.key_publish_ahead = Seconds(5));
+    for (name, value) in [
+        ("AUTH_KEY_PUBLISH_AHEAD", "5s"),
+        ("AUTH_KEY_POLL_INTERVAL", "500ms"),
+        ("AUTH_JWKS_MAX_AGE", "1s"),
+        ("AUTH_CLOCK_BOUND", "1s"),
+    ] {
+        site.set(name, value);
+    }
+    let shown = on_a_terminal(&site, 200, "auth-service key rotate --wait", "");
+    assert_eq!(shown.code, Some(0), "{}", shown.out);
+    assert!(shown.out.contains("the new key signs in 00:0"), "{}", shown.out);
+    let keys = site.objects("key list");
+    assert_eq!((&keys[0]["phase"], &keys[1]["phase"]), (&"retiring".into(), &"active".into()), "{keys:?}");
+    assert!(
+        shown.out.contains(&format!("the key {} signs", keys[1]["kid"].as_str().unwrap())),
+        "{}",
+        shown.out
+    );
 }
