@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::site::{Kind, PASSWORD, Site};
+use super::site::{Kind, PASSWORD, Site, host};
 
 pub(crate) fn the_last_administrator_is_lost_only_with_consent_and_control_comes_back(kind: Kind) {
     let site = Site::started(kind);
@@ -36,8 +36,7 @@ pub(crate) fn the_last_administrator_is_lost_only_with_consent_and_control_comes
 
 pub(crate) fn audit_entries_name_the_person_and_the_reason(kind: Kind) {
     let mut site = Site::started(kind);
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let host = host.trim();
+    let host = host();
     let newest = |site: &Site, event: &str| {
         site.objects(&format!("audit list --event {event} --reverse --limit 1")).remove(0)
     };
@@ -101,6 +100,18 @@ pub(crate) fn exit_code_is_2_for_wrong_usage_and_1_for_a_refusal(kind: Kind) {
             "{command}: results go to standard output, errors do not"
         );
     }
+}
+
+pub(crate) fn commands_name_their_database_unless_they_are_quiet(kind: Kind) {
+    let site = Site::started(kind);
+    let place = match site.database_password() {
+        None => format!("sqlite://{}", site.path("data/auth.db").display()),
+        Some(_) => "postgres://auth:***@127.0.0.1:".to_owned(),
+    };
+    let said = site.run("user list").err;
+    assert!(said.starts_with(&format!("database: {place}")) && said.lines().count() == 1, "{said}");
     let quiet = site.run("user list --quiet");
     assert_eq!((quiet.code, quiet.err.as_str()), (Some(0), ""));
+    let refused = site.run("user show ghost --quiet");
+    assert_eq!(refused.err, "error: there is no user ghost; `auth-service user list` lists all\n");
 }

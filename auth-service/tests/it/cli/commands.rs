@@ -8,7 +8,7 @@ use e2e::process::installed;
 use serde_json::Value;
 
 use super::help::tree;
-use super::site::{ADMIN_PASSWORD, Kind, Outcome, PASSWORD, PERSON, Site, run};
+use super::site::{ADMIN_PASSWORD, Kind, Outcome, PASSWORD, PERSON, Site, host, run};
 use super::{documents, golden};
 
 /// Commands that the script leaves out: those that run until they are stopped or print no result of their own.
@@ -179,7 +179,7 @@ pub(crate) fn every_command_prints_the_same_on_both_databases(kind: Kind) {
     golden::assert_files("commands", &printed);
 
     played.extend(ELSEWHERE.map(str::to_owned));
-    let commands: BTreeSet<String> = tree().into_keys().collect();
+    let commands: BTreeSet<String> = tree().keys().cloned().collect();
     assert_eq!(played, commands);
 
     for (command, line) in &lines {
@@ -196,17 +196,14 @@ pub(crate) fn every_command_prints_the_same_on_both_databases(kind: Kind) {
 fn accidents(site: &Site) -> Vec<(String, &'static str)> {
     let host = host();
     vec![
+        (env!("CARGO_PKG_VERSION").to_owned(), "<version>"),
         ("sqlite://data/auth.db".to_owned(), "<database>"),
+        (format!("sqlite://{}", site.path("data/auth.db").display()), "<database>"),
         (site.path("data/auth.db").display().to_string(), "<database>"),
         (format!("cli:{PERSON}@{host}"), "cli:<person>@<host>"),
         (format!("\"name\":\"{host}\""), "\"name\":\"<host>\""),
         (format!(" {host} "), " <host> "),
     ]
-}
-
-/// The name of this machine, as the service sees it.
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned()
 }
 
 /// `jq` and Python read each line as the same value as we do.

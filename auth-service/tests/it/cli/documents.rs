@@ -41,7 +41,7 @@ fn sections() -> BTreeMap<&'static str, &'static str> {
 
 #[test]
 fn every_command_has_a_section_and_every_section_is_of_a_command() {
-    let commands: BTreeSet<String> = tree().into_keys().collect();
+    let commands: BTreeSet<String> = tree().keys().cloned().collect();
     let documented: BTreeSet<String> = sections().into_keys().map(str::to_owned).collect();
     assert_eq!(documented, commands);
 }
@@ -52,7 +52,7 @@ fn the_section_of_a_command_mentions_its_options() {
     let options = Regex::new(r"(?m)^ +(?:-\w, )?--([a-z]+)").unwrap();
     for (command, help) in tree() {
         let section = sections()[command.as_str()];
-        for option in options.captures_iter(&help).map(|found| found.get(1).unwrap().as_str().to_owned()) {
+        for option in options.captures_iter(help).map(|found| found.get(1).unwrap().as_str().to_owned()) {
             let is_mentioned = section.contains(&format!("--{option}"));
             assert!(is_mentioned || everywhere.contains(&&*option), "{command} --{option}");
         }

@@ -78,7 +78,7 @@ pub(crate) fn without_accidents(text: &str, known: &[(String, &str)]) -> String 
             "$1$2<number>",
         ),
         (r"(id\x22:\x22<\w+>\.)\d+", "$1<number>"),
-        (r"(SQLite|PostgreSQL [^,]+, on this machine), <database>", "<server>"),
+        (r"PostgreSQL [^,]+, on this machine, <database>", "<database>"),
         (r"\d+ secret files", "<number> secret files"),
         (r"since \d+ s\b", "since <age>"),
         (r"(\S)   +", "$1  "),

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use super::golden;
 
 /// Every command with its help, in the order of their names. Nouns have no entry.
-pub(crate) fn tree() -> BTreeMap<String, String> {
-    let mut tree = BTreeMap::new();
-    walk(&mut Vec::new(), &mut tree);
-    tree
+pub(crate) fn tree() -> &'static BTreeMap<String, String> {
+    static TREE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    TREE.get_or_init(|| {
+        let mut tree = BTreeMap::new();
+        walk(&mut Vec::new(), &mut tree);
+        tree
+    })
 }
 
 fn walk(path: &mut Vec<String>, tree: &mut BTreeMap<String, String>) {

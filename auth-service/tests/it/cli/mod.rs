@@ -15,6 +15,7 @@ mod token;
 
 site::on_both_databases![
     administrators::audit_entries_name_the_person_and_the_reason,
+    administrators::commands_name_their_database_unless_they_are_quiet,
     administrators::exit_code_is_2_for_wrong_usage_and_1_for_a_refusal,
     administrators::former_spellings_still_work,
     administrators::the_last_administrator_is_lost_only_with_consent_and_control_comes_back,

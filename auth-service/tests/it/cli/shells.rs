@@ -125,3 +125,40 @@ fn fish_completes() {
         fish
     });
 }
+
+/// Asks as a script does, for the last of these words.
+fn asked(site: &Site, words: &str) -> Vec<String> {
+    let mut command = site.program(env!("CARGO_BIN_EXE_auth-service"));
+    let command = command.env("AUTH_SERVICE_COMPLETE", "fish").arg("--").args(words.split(' '));
+    let outcome = run(command, "");
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{words}");
+    outcome.out.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn names_come_from_the_database_of_the_named_configuration() {
+    let mut site = Site::started(Kind::Sqlite);
+    site.done_with_password("user add alice");
+    site.unset("AUTH_DATABASE_URL");
+    std::fs::rename(site.path("data"), site.path("elsewhere")).unwrap();
+    std::fs::write(site.path("auth.toml"), "database_url = 'sqlite://elsewhere/auth.db'").unwrap();
+    assert_eq!(asked(&site, "auth-service user show al"), [""; 0]);
+    for option in ["--config auth.toml", "--config=auth.toml"] {
+        assert_eq!(asked(&site, &format!("auth-service {option} user show al")), ["alice"], "{option}");
+    }
+    assert!(!site.path("data").exists(), "completion creates nothing");
+}
+
+#[test]
+fn names_of_each_kind_are_completed() {
+    let site = Site::started(Kind::Sqlite);
+    site.done("role set clerk orders:read");
+    let replica = site.objects("replica list")[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(asked(&site, "auth-service role show cl"), ["clerk"]);
+    assert_eq!(asked(&site, "auth-service role show clerk"), ["clerk"]);
+    assert_eq!(asked(&site, "auth-service replica drain replica-"), [replica]);
+    assert_eq!(asked(&site, "auth-service setting set refresh_i"), ["refresh_idle_ttl"]);
+    assert_eq!(asked(&site, "auth-service session list --user adm"), ["admin"]);
+    assert_eq!(asked(&site, "auth-service audit list --event user_cr"), ["user_created"]);
+    assert_eq!(asked(&site, "auth-service user show nobody"), [""; 0]);
+}

@@ -294,6 +294,11 @@ async fn beat(app: &App) -> Result<(), StoreError> {
     heartbeat::beat(app).await
 }
 
+/// The name of this machine, as the service sees it.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Outcome {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
