@@ -204,9 +204,10 @@ impl Site {
         self.service().public
     }
 
-    /// Stops the replica, without a farewell to the list of replicas.
+    /// Stops the replica and closes its database, without a farewell to the list of replicas.
     pub(crate) fn stop(&mut self) {
-        self.service = None;
+        let Service { runtime, app, .. } = self.service.take().expect("it was started");
+        runtime.block_on(app.store.close());
     }
 
     /// Logs in. Returns the access token and the session's id.
@@ -284,7 +285,7 @@ async fn keep_beating(app: App) {
     loop {
         // A failure is repeated.
         drop(beat(&app).await);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
