@@ -180,7 +180,8 @@ async fn panic_under_the_lock_of_the_feed_leaves_it_usable() {
 #[tokio::test]
 async fn crashed_job_is_restarted_and_the_process_continues() {
     let replica = Replica::start().await;
-    let jobs = tokio::spawn(jobs::run(replica.app.clone()));
+    let (_running, stopped) = tokio::sync::watch::channel(());
+    let jobs = tokio::spawn(jobs::run(replica.app.clone(), stopped));
     let feed = &replica.app.feed;
     let first = wait::until("the feed reads", TIMEOUT, async || feed.as_of()).await;
     // Only the feed reads the clock in milliseconds.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use auth_service::boot::{self, ADMIN_USERNAME, FirstPassword};
 use auth_service::config::{Config, Database, Loaded};
 use auth_service::entropy::SystemEntropy;
-use auth_service::flows::heartbeat;
 use auth_service::runtime::telemetry::{self, Metrics};
 use auth_service::{http, jobs};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -43,7 +42,8 @@ pub(super) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
 
     let app = boot::start(loaded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new())).await?;
     let first_password = boot::bootstrap(&app).await?;
-    let jobs = tokio::spawn(jobs::run(app.clone()));
+    let (stop_jobs, jobs_stopped) = watch::channel(());
+    let mut jobs = tokio::spawn(jobs::run(app.clone(), jobs_stopped));
     let (stop, stopped) = watch::channel(());
     let servers = [(public, http::public(app.clone())), (admin, http::admin(app.clone(), metrics))].map(
         |(listener, router)| tokio::spawn(http::server::serve(listener, router, closed(stopped.clone()))),
@@ -62,8 +62,11 @@ pub(super) async fn run(mut loaded: Loaded) -> Result<(), Failure> {
     for server in servers {
         server.await?;
     }
-    jobs.abort();
-    heartbeat::leave(&app.store).await;
+    drop(stop_jobs);
+    // Without the database, the row of this replica is removed later, like that of any silent replica.
+    if tokio::time::timeout(CLOSE_TIMEOUT, &mut jobs).await.is_err() {
+        jobs.abort();
+    }
     if tokio::time::timeout(CLOSE_TIMEOUT, app.store.close()).await.is_err() {
         warn!("the database connections did not close in time");
     }

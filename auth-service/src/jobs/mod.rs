@@ -10,6 +10,7 @@ pub mod tidy;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::error;
 
@@ -20,25 +21,44 @@ use tidy::Tidy;
 /// Delay before a job is restarted, so that one that crashes immediately does not fill the log.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs all jobs until it is dropped. A job that panics is restarted, and does not stop the others: without
-/// them, the signing lease would expire, or the feed would stop.
-pub async fn run(app: App) {
-    tokio::join!(
-        keep_running("keys", || keys::run(app.clone())),
-        keep_running("feed", || feed::run(app.feed.clone(), app.store.clone())),
-        keep_running("settings", || settings::run(app.settings.clone(), app.store.clone())),
-        keep_running("replicas", || replicas::run(app.clone())),
-        keep_running("tidy", || Tidy::of(&app).run(app.entropy.clone())),
-    );
+/// Runs all jobs until the sender of `stopped` is dropped, and then removes this replica from the list of replicas. A job that
+/// panics is restarted, and does not stop the others: without them, the signing lease would expire, or the feed would stop.
+pub async fn run(app: App, stopped: watch::Receiver<()>) {
+    let forever = async {
+        tokio::join!(
+            keep_running("keys", || keys::run(app.clone())),
+            keep_running("feed", || feed::run(app.feed.clone(), app.store.clone())),
+            keep_running("settings", || settings::run(app.settings.clone(), app.store.clone())),
+            keep_running("tidy", || Tidy::of(&app).run(app.entropy.clone())),
+        )
+    };
+    tokio::select! {
+        _ = forever => {}
+        () = until_done("replicas", || replicas::run(app.clone(), stopped.clone())) => {}
+    }
+}
+
+/// Runs a job until it returns.
+async fn until_done<F: Future<Output = ()> + Send + 'static>(name: &str, job: impl Fn() -> F) {
+    while has_crashed(name, job()).await {
+        tokio::time::sleep(RESTART_DELAY).await;
+    }
+}
+
+/// Runs a job once, and returns whether it panicked.
+async fn has_crashed(name: &str, job: impl Future<Output = ()> + Send + 'static) -> bool {
+    // Unlike a spawned task, a set of one task is aborted when it is dropped.
+    let mut task = JoinSet::from_iter([job]);
+    let crashed = matches!(task.join_next().await, Some(Err(_)));
+    if crashed {
+        error!(job = name, "a background job crashed and is restarted");
+    }
+    crashed
 }
 
 async fn keep_running<F: Future<Output = ()> + Send + 'static>(name: &str, job: impl Fn() -> F) {
     loop {
-        // Unlike a spawned task, a set of one task is aborted when it is dropped.
-        let mut task = JoinSet::from_iter([job()]);
-        if let Some(Err(_)) = task.join_next().await {
-            error!(job = name, "a background job crashed and is restarted");
-        }
+        has_crashed(name, job()).await;
         tokio::time::sleep(RESTART_DELAY).await;
     }
 }

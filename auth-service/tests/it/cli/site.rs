@@ -224,7 +224,9 @@ impl Site {
     pub(crate) fn try_to_login(&self, username: &str, password: &str) -> Result<TokenPair, LoginError> {
         let Service { runtime, app, .. } = self.service();
         let request = json!({ "username": username, "password": password });
-        runtime.block_on(flows::login(app, serde_json::from_value(request).unwrap()))
+        runtime
+            .block_on(flows::login(app, serde_json::from_value(request).unwrap()))
+            .map(|login| login.tokens)
     }
 
     /// Executes SQL without the service.
