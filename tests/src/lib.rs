@@ -21,6 +21,7 @@
 //!   [`jwt`].
 //! - [`workdir`], [`process`]: nothing that a test starts outlives it.
 //! - [`example`], [`resource_server`], [`live`]: the services of `examples/`, and clients of the second.
+//! - [`replay`]: the commands of a document, pasted into a shell.
 //! - [`wait`], [`clock`], [`random`]: deadlines, real time, printed seeds.
 //!
 //! cargo builds no other package's binaries for a test, so build them first:
@@ -45,6 +46,7 @@ pub mod passage;
 pub mod postgres;
 pub mod process;
 pub mod random;
+pub mod replay;
 pub mod resource_server;
 pub mod rude;
 pub mod session;

@@ -43,6 +43,13 @@ pub struct Postgres {
 impl Postgres {
     /// Creates and starts a new server.
     pub fn start() -> Self {
+        let postgres = Self::start_without_role();
+        postgres.query("postgres", &format!("CREATE ROLE {OWNER} LOGIN PASSWORD '{}'", postgres.password));
+        postgres
+    }
+
+    /// The same without the role of the service, which the caller creates.
+    pub fn start_without_role() -> Self {
         let binaries = Binaries::find();
         let dir = Workdir::new();
         binaries.give(dir.path());
@@ -51,9 +58,7 @@ impl Postgres {
         let server = (0..5)
             .find_map(|_| Server::start(&binaries, data.clone(), free_port()))
             .unwrap_or_else(|| panic!("PostgreSQL does not start: {}", read(&data.with_extension("log"))));
-        let postgres = Self { server, binaries, password, databases: AtomicU32::new(0), dir };
-        postgres.query("postgres", &format!("CREATE ROLE {OWNER} LOGIN PASSWORD '{}'", postgres.password));
-        postgres
+        Self { server, binaries, password, databases: AtomicU32::new(0), dir }
     }
 
     /// The server that all tests of this process share. Do not stop or freeze it: start your own for that.
@@ -76,6 +81,24 @@ impl Postgres {
         let name = format!("auth_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name} OWNER {OWNER} {options}"));
         Database { postgres: self, name }
+    }
+
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// The environment in which `psql` connects as the superuser.
+    pub fn administrator(&self) -> [(String, String); 5] {
+        let port = self.port().to_string();
+        let values = [
+            ("PGHOST", "127.0.0.1"),
+            ("PGPORT", &port),
+            ("PGUSER", SUPERUSER),
+            ("PGPASSWORD", &self.password),
+            ("PGDATABASE", "postgres"),
+        ];
+        values.map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 
     /// Ends the server.

@@ -19,13 +19,18 @@ pub async fn until<T>(what: &str, within: Duration, mut probe: impl AsyncFnMut()
 }
 
 /// [`until`] for code without a runtime.
-pub fn until_blocking<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn until_blocking<T>(what: &str, within: Duration, probe: impl FnMut() -> Option<T>) -> T {
+    find_blocking(within, probe).unwrap_or_else(|| panic!("waited {within:?} in vain: {what}"))
+}
+
+/// Calls `probe` until it returns `Some`; `None` if this takes longer than `within`.
+pub fn find_blocking<T>(within: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = clock::instant();
     loop {
-        if let Some(found) = probe() {
+        let found = probe();
+        if found.is_some() || start.elapsed() >= within {
             return found;
         }
-        assert!(start.elapsed() < within, "waited {within:?} in vain: {what}");
         std::thread::sleep(POLL);
     }
 }

@@ -16,7 +16,7 @@ impl Loaded {
         let (fixed, live) = (self.config.shown(), self.settings.shown());
         let mut out = String::from("# Fixed while the service runs.\n");
         self.write_lines(&mut out, fixed);
-        out.push_str("\n# Can be changed while the service runs, unless file or environment set them: see `settings list`.\n");
+        out.push_str("\n# Can be changed while the service runs, unless file or environment set them: see `setting list`.\n");
         self.write_lines(&mut out, live);
         out
     }

