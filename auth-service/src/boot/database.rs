@@ -72,10 +72,10 @@ pub async fn open(
     Ok(store)
 }
 
-/// The configured database as an operator knows it: the absolute path of a SQLite file, or a URL without password.
+/// The URL of the configured database: with the absolute path of a SQLite file, or without the password of PostgreSQL.
 pub fn place(config: &Config) -> String {
     match config.database() {
-        Database::Sqlite { path } => absolute(&path),
+        Database::Sqlite { path } => format!("sqlite://{}", absolute(&path)),
         Database::Postgres => config.database_url_without_password(),
     }
 }

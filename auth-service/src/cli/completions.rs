@@ -22,7 +22,7 @@ const VARIABLE: &str = "AUTH_SERVICE_COMPLETE";
 const PROGRAM: &str = "auth-service";
 /// A shell that waits for candidates shows nothing meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Users whose names begin with what was typed; more would not help.
+/// Most candidates of a kind; more would not help.
 const MOST: u32 = 200;
 
 /// A shell with a script.
@@ -58,15 +58,20 @@ pub(super) fn print(shell: Shell) -> Result<(), Failure> {
 /// Completes names of users.
 pub(super) fn users() -> ArgValueCompleter {
     completer(async |installation, typed| {
+        // A page begins after the name that was typed, which may be complete.
+        let complete = installation.store.find_user_named(typed).await?;
         let page = UserPage { after: Some(typed.to_owned()), limit: MOST };
-        Ok(installation.store.users(page).await?.into_iter().map(|user| user.username).collect())
+        let users = complete.into_iter().chain(installation.store.users(page).await?);
+        Ok(users.map(|user| user.username).collect())
     })
 }
 
 /// Completes names of roles.
 pub(super) fn roles() -> ArgValueCompleter {
-    completer(async |installation, _| {
-        Ok(installation.store.roles(None, MOST).await?.into_iter().map(|(name, _)| name).collect())
+    completer(async |installation, typed| {
+        let complete = installation.store.find_role(typed).await?.map(|_| typed.to_owned());
+        let roles = installation.store.roles(Some(typed.to_owned()), MOST).await?;
+        Ok(complete.into_iter().chain(roles.into_iter().map(|(name, _)| name)).collect())
     })
 }
 

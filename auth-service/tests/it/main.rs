@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architecture;
+mod cli;
 mod copy;
 mod dice;
 mod feed_histories;
@@ -15,4 +16,3 @@ mod key_histories;
 mod proof;
 mod refresh_histories;
 mod store_contract;
-mod token_check;

@@ -22,7 +22,7 @@ pub(super) async fn server(subject: &Subject) -> Result<Vec<Finding>, Failure> {
         }
     };
     let Some(server) = installation.store.server().await? else {
-        return Ok(vec![Finding::ok(format!("SQLite, {place}"))]);
+        return Ok(vec![Finding::ok(place)]);
     };
     let mut findings = Vec::new();
     if server.version_number < OLDEST {

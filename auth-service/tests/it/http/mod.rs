@@ -3,8 +3,8 @@
 //! Every response here is checked against `openapi.yaml`: path, method, status, headers and schema.
 
 mod admin;
-mod contract;
-mod documents;
+pub(crate) mod contract;
+pub(crate) mod documents;
 mod forward_auth;
 mod input;
 mod keys;

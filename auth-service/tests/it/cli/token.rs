@@ -1,5 +1,6 @@
-//! `auth-service token check`, run as a process.
+//! `auth-service token explain`, with `--json`; and `token check`, its former spelling.
 
+use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,6 +10,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use verifier::testing::TestIssuer;
 use verifier::{AccessClaims, Seconds, UnixTime};
+
+use super::site::{Kind, PASSWORD, Site};
 
 const ISSUER: &str = "https://auth.example.com";
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -48,25 +51,38 @@ impl Lab {
         self.issuer.jwk().kid().to_string()
     }
 
+    /// Correct arguments.
+    fn arguments(&self) -> Vec<String> {
+        let jwks = self.path("jwks.json").display().to_string();
+        let now = NOW.0.to_string();
+        ["--jwks", &jwks, "--issuer", ISSUER, "--audience", "api", "--now", &now].map(str::to_owned).to_vec()
+    }
+
     /// Checks with correct arguments.
     fn check(&self, input: impl AsRef<[u8]>) -> Outcome {
         self.check_with(&[], input)
     }
 
     fn check_with(&self, more: &[&str], input: impl AsRef<[u8]>) -> Outcome {
-        let jwks = self.path("jwks.json");
-        let now = NOW.0.to_string();
-        let mut arguments =
-            vec!["--jwks", jwks.to_str().unwrap(), "--issuer", ISSUER, "--audience", "api", "--now", &now];
-        arguments.extend(more);
+        let mut arguments = self.arguments();
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         run(self.folder.path(), &arguments, input)
     }
 }
 
 /// In an empty folder and without environment: no configuration, no database.
-fn run(folder: &Path, arguments: &[&str], input: impl AsRef<[u8]>) -> Outcome {
+fn run(folder: &Path, arguments: &[impl AsRef<OsStr>], input: impl AsRef<[u8]>) -> Outcome {
+    run_as(&["token", "explain", "--json", "--quiet"], folder, arguments, input)
+}
+
+fn run_as(
+    command: &[&str],
+    folder: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    input: impl AsRef<[u8]>,
+) -> Outcome {
     let mut child = Command::new(env!("CARGO_BIN_EXE_auth-service"))
-        .args(["token", "check"])
+        .args(command)
         .args(arguments)
         .current_dir(folder)
         .env_clear()
@@ -96,10 +112,13 @@ fn every_token_gets_a_line_without_its_content() {
     assert_eq!(
         outcome.answers,
         [
-            json!({"line": 1, "result": "accept", "kid": lab.kid(), "sub": "alice", "exp": exp}),
+            json!({
+                "line": 1, "result": "accept", "kid": lab.kid(), "sub": "alice", "iss": ISSUER, "aud": ["api"], "exp": exp,
+                "session": "unknown",
+            }),
             json!({
                 "line": 3, "result": "reject", "label": "expired",
-                "detail": format!("expired at {}, now {}", NOW.0 - 30, NOW.0),
+                "detail": "expired at 2027-01-15 07:59:30Z (30 s ago): the client must refresh",
             }),
             json!({"line": 4, "result": "reject", "label": "not_jws", "detail": "not three parts of base64url"}),
         ]
@@ -116,7 +135,9 @@ fn exit_code_shows_whether_all_tokens_were_accepted() {
     let lab = Lab::new();
     assert_eq!(lab.check(format!("{0}\n{0}", lab.token())).code, Some(0));
     assert_eq!(lab.check(format!("{}\nx\n", lab.token())).code, Some(1));
-    assert_eq!(lab.check("").code, Some(0), "no token, none refused");
+    let nothing = lab.check("\n \n");
+    assert_eq!((nothing.code, nothing.output.as_str()), (Some(2), ""), "no input is no success");
+    assert!(nothing.errors.starts_with("error: no token was given"), "{}", nothing.errors);
 }
 
 #[test]
@@ -204,9 +225,7 @@ fn without_keys_or_with_bad_arguments_nothing_is_checked() {
     let no_key = lab.path("empty.json");
     let huge = lab.path("huge.json");
     for arguments in [
-        &["--jwks", jwks, "--issuer", ISSUER][..],
-        &["--jwks", jwks, "--audience", "api"],
-        &["--issuer", ISSUER, "--audience", "api"],
+        &["--issuer", "http://127.0.0.1:9", "--audience", "api"][..],
         &["--jwks", jwks, "--issuer", ISSUER, "--audience", "api", "--leeway", "121"],
         &["--jwks", jwks, "--issuer", ISSUER, "--audience", "api", "--now", "soon"],
         &["--jwks", "missing.json", "--issuer", ISSUER, "--audience", "api"],
@@ -250,4 +269,67 @@ fn keys_can_be_fetched_from_a_url() {
     );
     // The listener is closed.
     assert_eq!(run(lab.folder.path(), &arguments, lab.token()).code, Some(2));
+}
+
+#[test]
+fn the_same_line_is_printed_by_the_former_spelling() {
+    let lab = Lab::new();
+    let arguments = lab.arguments();
+    let now = lab.check(lab.token());
+    let former = run_as(&["token", "check"], lab.folder.path(), &arguments, lab.token());
+    assert_eq!((former.code, former.output, former.errors.as_str()), (now.code, now.output, ""));
+}
+
+#[test]
+fn pasted_tokens_are_found_in_what_surrounds_them() {
+    let lab = Lab::new();
+    let token = lab.token();
+    let input = format!("Authorization: Bearer {token}\r\n\"{token}\",\n'{token}'\nbearer {token}");
+    let results: Vec<Value> =
+        lab.check(input).answers.iter().map(|answer| answer["result"].clone()).collect();
+    assert_eq!(results, ["accept"; 4]);
+}
+
+#[test]
+fn explanations_name_what_was_found_and_what_was_expected() {
+    let lab = Lab::new();
+    let mut claims = lab.issuer.claims(NOW);
+    claims.aud = vec!["billing".into()];
+    let other_audience = lab.issuer.sign(&claims);
+    claims.iss = "https://other.example".into();
+    for (token, label, detail) in [
+        (other_audience, "wrong_audience", "audience is `billing`, expected `api`"),
+        (
+            lab.issuer.sign(&claims),
+            "wrong_issuer",
+            "issuer is `https://other.example`, expected `https://auth.example.com`",
+        ),
+        (
+            "rt1.abc".to_owned(),
+            "refresh_token",
+            "a refresh token, which only /v1/refresh takes; resource servers take the access token",
+        ),
+    ] {
+        let outcome = lab.check(token);
+        assert_eq!(
+            (&outcome.answers[0]["label"], &outcome.answers[0]["detail"]),
+            (&json!(label), &json!(detail))
+        );
+    }
+}
+
+pub(crate) fn flags_default_to_the_local_configuration_and_the_feed_tells_ended_sessions(kind: Kind) {
+    let site = Site::started(kind);
+    site.done_with_password("user add alice");
+    site.done("setting set audiences api,billing");
+    let (token, session) = site.login("alice", PASSWORD);
+    let explain =
+        || -> Value { serde_json::from_str(&site.feed("token explain --json", &token).out).unwrap() };
+    assert_eq!((&explain()["result"], &explain()["session"]), (&json!("accept"), &json!("alive")));
+    let remark = site.feed("token explain", &token).err;
+    assert!(remark.contains("audience api or billing or auth-admin"), "stored settings count: {remark}");
+    site.done(&format!("session end {session}"));
+    let ended = explain();
+    assert_eq!((&ended["result"], &ended["label"]), (&json!("reject"), &json!("revoked_session")));
+    assert_eq!(ended["session"], "ended");
 }
