@@ -20,15 +20,15 @@ const WRONG: &str = "invalid_credentials";
 const OF_ONE_ACCOUNT: u8 = 100;
 const THAT_GUESS: u8 = 80;
 /// Clients of the flood ignore `Retry-After`, and try again after this time.
-const IMPATIENCE: Duration = Duration::from_millis(200);
+const IMPATIENCE: Duration = Duration::from_millis(500);
 const BEFORE: Duration = Duration::from_secs(4);
 const FLOOD: Duration = Duration::from_secs(10);
 /// A login takes at most this long.
 const PROMPTLY: Duration = Duration::from_secs(2);
 const REFRESHES: Schedule = Schedule::per_second(50);
 const LOGINS: Schedule = Schedule::per_second(4);
-/// Shorter percentiles depend on what else the machine does.
-const NOISE: Duration = Duration::from_millis(15);
+/// Shorter percentiles depend on what else the machine does: other tests run beside this one.
+const NOISE: Duration = Duration::from_millis(40);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_account_and_many_guesses_keep_no_other_user_from_logging_in() {

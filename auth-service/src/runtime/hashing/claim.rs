@@ -1,4 +1,4 @@
-//! Whose work a hash is, so that one client's hashes do not keep others waiting.
+//! The client for which a hash is computed, so that the hashes of one do not keep others waiting.
 
 use ring::digest;
 
@@ -42,13 +42,13 @@ pub struct Claim {
     pub(super) lane: Lane,
     /// `None`: unknown. All such claims together get the turns of one network, but not its limit.
     pub(super) network: Option<Key>,
-    /// `None`: nobody's in particular, without the limit of a name.
+    /// `None`: work without a name, and without the limit of one.
     pub(super) name: Option<Key>,
 }
 
 impl Claim {
-    /// Work for a client: `network` is where the request came from, if that is known, `name` the presented
-    /// user name. Any text that is the same for the same network or name will do.
+    /// Work for a client that comes from `network`, if that is known, and presents the user name `name`. Any
+    /// texts will do that are equal for equal networks and names.
     pub fn client(lane: Lane, network: Option<&str>, name: &str) -> Self {
         Self { lane, network: network.map(Key::of), name: Some(Key::of(name)) }
     }

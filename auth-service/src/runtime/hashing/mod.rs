@@ -2,7 +2,7 @@
 //!
 //! A hash takes a whole CPU and 19 MiB for tens of milliseconds. However many logins arrive, only `permits`
 //! hashes run in parallel, with a lower priority than all other work, and only `queue` more may wait. Networks
-//! and names take turns in the queue, and whoever has the most there is refused first: see `queue.rs`. If a
+//! and names take turns in the queue, and those with the most there are refused first: see `queue.rs`. If a
 //! caller disconnects, a hash that is running still completes, and one that is waiting leaves the queue.
 
 mod claim;

@@ -1,11 +1,11 @@
-//! The jobs that wait, and whose turn is next.
+//! Waiting jobs, and the order in which they are served or lose their place.
 //!
-//! The rule for both ends of the queue is the same: the less you had, the sooner it is your turn, and the later you
-//! lose your place.
+//! The rule for both ends of the queue is the same: the less a network or name had, the sooner is its turn, and the
+//! later it loses a place.
 //!
 //! - **Next** is a job of the network that was served least recently, or never; of its jobs, one of the name that was
-//!   served least recently; of those, the oldest. So networks take turns, and the names of a network do; whoever logs
-//!   in for the first time during a flood is next. The two lanes take turns as well.
+//!   served least recently; of those, the oldest. So networks take turns, and so do the names of a
+//!   network; a first login during a flood is next. The two lanes take turns as well.
 //! - **Too many** jobs of a name, of a network or in all cost a place: that of the network with the most jobs here,
 //!   among equals the one that was served last; then the same for names; then the newest. The new job takes part in
 //!   this comparison, so nobody can push out an equal.
@@ -31,7 +31,7 @@ const REMEMBERED: u64 = 2048;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-/// Of what there was too much.
+/// The limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
     /// Jobs of one name.
@@ -56,7 +56,7 @@ impl Excess {
 /// Waiting jobs of type `T`.
 pub(super) struct FairQueue<T> {
     lanes: [Turns<T>; Lane::COUNT],
-    /// Whose turn it is.
+    /// The lane whose turn it is.
     next_lane: usize,
     capacity: usize,
     tickets: u64,
