@@ -11,8 +11,8 @@ use super::help::tree;
 use super::site::{ADMIN_PASSWORD, Kind, Outcome, PASSWORD, PERSON, Site, host, run};
 use super::{documents, golden};
 
-/// Commands that the script leaves out: those that run until they are stopped or print no result of their own.
-const ELSEWHERE: [&str; 4] = ["completions", "copy", "openapi", "serve"];
+/// Commands that the script leaves out: those that run until they are stopped, use no installation, or print no result of their own.
+const ELSEWHERE: [&str; 5] = ["completions", "config breached-passwords", "copy", "openapi", "serve"];
 
 struct Script {
     site: Site,
