@@ -5,16 +5,22 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use auth_service::config::Config;
+use serde_json::json;
 
 use super::Failure;
+use super::output::Output;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Requests `/readyz` from the configured public listener. Fails unless the status is 200.
-pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
+/// Requests `/readyz` from the configured public listener. Fails unless the status is 200. Prints nothing, so that it can be
+/// repeated, except with `--json`.
+pub(crate) async fn run(output: Output, config: &Config) -> Result<(), Failure> {
     let address = reachable(config.public_addr);
     let status = tokio::task::spawn_blocking(move || request_readiness(address)).await??;
-    if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("not ready: {status}").into()) }
+    if !status.starts_with("HTTP/1.1 200") {
+        return Err(format!("not ready: {status}").into());
+    }
+    if output.json { output.result(&json!({ "ready": true }), "") } else { Ok(()) }
 }
 
 /// Returns the status line.

@@ -161,7 +161,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Config(ConfigCommand::Check) => check_config(&context),
         Command::Config(ConfigCommand::BreachedPasswords(arguments)) => breached::run(&context, &arguments),
         Command::Openapi => output::print(auth_service::http::OPENAPI),
-        Command::Healthcheck => healthcheck::run(&context.load()?.config).await,
+        Command::Healthcheck => healthcheck::run(context.output, &context.load()?.config).await,
         Command::Completions { shell } => completions::print(shell),
     }?;
     Ok(ExitCode::SUCCESS)

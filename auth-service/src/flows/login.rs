@@ -98,7 +98,8 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<Login, LoginError
     let claim = guess.claim(if is_admin { Lane::Admin } else { Lane::Public });
     // Before the database, which has more to do than to refuse logins.
     app.hashing.check_room(claim)?;
-    let (decoy_from, name) = (decoy_from(app, &request.username), name.unwrap_or_default());
+    let decoy_from = decoy_from(app, name.as_deref().unwrap_or(&request.username));
+    let name = name.unwrap_or_default();
     let attempt = app.store.login_attempt(name, network.clone().unwrap_or_default(), decoy_from).await?;
     let standing = guess.standing(app, &attempt).await.map_err(IssueError::from)?;
     let reservation = match guess.reserve(app, standing).await? {

@@ -139,7 +139,7 @@ impl Script {
     fn rest(&mut self) {
         self.show("migrate");
         self.show("config check");
-        self.play("healthcheck");
+        self.show("healthcheck");
         self.play("role delete clerk");
         self.play("role delete clerk --yes");
         self.play("role delete editor --yes --json");
