@@ -222,4 +222,41 @@ mod tests {
         // Six standard deviations of a fair draw.
         assert!(turns.iter().all(|count| (48..=152).contains(count)), "{turns:?}");
     }
+
+    /// How long the owner of a name, on a network that is new, needs for a turn beside `per_second` requests from 200 networks.
+    async fn wait_of_the_owner(rooms: Arc<WaitingRoom>, name: String, per_second: u32) -> Duration {
+        let started = Instant::now();
+        let others = {
+            let (rooms, name) = (Arc::clone(&rooms), name.clone());
+            tokio::spawn(async move {
+                let mut requests = tokio::task::JoinSet::new();
+                for number in 0.. {
+                    let (rooms, name, network) = (Arc::clone(&rooms), name.clone(), rooms.below(200));
+                    requests.spawn(async move {
+                        let Some(place) = rooms.enter(&name, &network.to_string()) else { return };
+                        place.turn(Instant::now() + 2 * TURN).await;
+                    });
+                    sleep_until(started + number * (TURN / per_second)).await;
+                }
+            })
+        };
+        loop {
+            let place = rooms.enter(&name, "owner").unwrap();
+            if place.turn(Instant::now() + 2 * TURN).await == Turn::Drawn {
+                others.abort();
+                return started.elapsed();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn owner_on_a_new_network_has_a_turn_within_minutes_while_200_networks_guess() {
+        let rooms = room();
+        let waits = (0..20).map(|n| wait_of_the_owner(Arc::clone(&rooms), format!("ann{n}"), 50));
+        let mut waits = futures_util::future::join_all(waits).await;
+        waits.sort_unstable();
+        println!("the owner waited for {:?} s", waits.iter().map(Duration::as_secs).collect::<Vec<_>>());
+        // A turn a second, drawn among about 80 networks that wait: 98 of 100 owners need less than five minutes.
+        assert!(waits.iter().filter(|wait| **wait <= Duration::from_mins(5)).count() >= 15);
+    }
 }

@@ -11,6 +11,7 @@ mod fair_logins;
 mod first_run;
 mod front_ends;
 mod growth;
+mod guessed_name;
 mod harness;
 mod issuer_away;
 mod keys_export;
