@@ -129,7 +129,7 @@ settings! {
         hash_permits: usize = source::cpu_count();
         /// Password hashes that may wait; more are refused immediately.
         hash_queue: usize = 64;
-        /// Networks of the balancers whose `X-Forwarded-For` is trusted.
+        /// Networks of the proxies whose `X-Forwarded-For` and `Forwarded` are trusted.
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Format of the log.
         log_format: LogFormat = LogFormat::Auto;

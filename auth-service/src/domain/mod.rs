@@ -6,6 +6,7 @@ pub mod authority;
 pub mod key;
 pub mod listener;
 pub mod login;
+pub mod network;
 pub mod password;
 pub mod proof;
 pub mod refresh;

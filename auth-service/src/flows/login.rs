@@ -89,9 +89,8 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<TokenPair, LoginE
         Proof::by_password(id, credential_version, verification, attempt.now)
     });
     let Some(proof) = proof else {
-        let event = AuditEvent::new(EventKind::LoginRefused)
-            .detail(format!("name {}", &keys.name[..16]))
-            .from_address(request.origin.address.map(|address| address.to_string()));
+        let event = AuditEvent::new(EventKind::LoginRefused).detail(format!("name {}", &keys.name[..16]));
+        let event = request.origin.in_event(event);
         app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
         return Err(LoginError::InvalidCredentials);
     };
@@ -114,7 +113,6 @@ async fn start_session(
     let settings = app.settings();
     let (audience, scope) = target(app, &settings, &request, proof.user()).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
-    let address = request.origin.address.map(|address| address.to_string());
     let mac_key_id = app
         .keyring
         .current_mac_key(app.clock.now())
@@ -132,14 +130,12 @@ async fn start_session(
         idle_ttl: settings.refresh_idle_ttl,
         absolute_ttl: settings.refresh_absolute_ttl,
         max_sessions: settings.max_sessions_per_user,
-        user_agent: request.origin.user_agent,
-        address: address.clone(),
+        user_agent: request.origin.user_agent.clone(),
+        address: request.origin.address.map(|address| address.to_string()),
     };
-    let event = AuditEvent::new(EventKind::Login)
-        .by(user)
-        .in_session(id)
-        .from_address(address)
-        .detail(format!("audience {audience}"));
+    let event =
+        AuditEvent::new(EventKind::Login).by(user).in_session(id).detail(format!("audience {audience}"));
+    let event = request.origin.in_event(event);
     match app.store.create_session(new, event).await? {
         Some(live) => Ok(issue(app, &settings, &live).await?),
         None => Err(LoginError::InvalidCredentials),

@@ -49,13 +49,10 @@ pub async fn change_own_password(
     }
     let subject = attempt.subject.ok_or(PasswordChangeError::InvalidCredentials)?;
     let verification = app.hashing.verify(current, subject.password_hash).await?;
-    let address = origin.address.map(|address| address.to_string());
     if !verification.matches() {
-        let event = AuditEvent::new(EventKind::PasswordRefused)
-            .by(caller.user_id)
-            .in_session(caller.session_id)
-            .from_address(address);
-        app.store.record_failure(keys.all(), FORGET_AFTER, event).await?;
+        let event =
+            AuditEvent::new(EventKind::PasswordRefused).by(caller.user_id).in_session(caller.session_id);
+        app.store.record_failure(keys.all(), FORGET_AFTER, origin.in_event(event)).await?;
         return Err(PasswordChangeError::InvalidCredentials);
     }
     check_strength(&app.settings(), &new, &caller.username).await??;
@@ -68,9 +65,8 @@ pub async fn change_own_password(
     let event = AuditEvent::new(EventKind::PasswordChanged)
         .by(caller.user_id)
         .on(caller.user_id)
-        .in_session(caller.session_id)
-        .from_address(address);
-    match app.store.change_user(caller.user_id, change, Authority::Own, event).await? {
+        .in_session(caller.session_id);
+    match app.store.change_user(caller.user_id, change, Authority::Own, origin.in_event(event)).await? {
         UserWrite::Done(_) => Ok(()),
         // The user was changed or deleted after the password was checked.
         _ => Err(PasswordChangeError::InvalidCredentials),

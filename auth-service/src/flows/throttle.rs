@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ring::digest;
 use verifier::Seconds;
 
+use crate::domain::audit::AuditEvent;
 use crate::domain::hex;
 use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME};
 use crate::store::LoginAttempt;
@@ -12,10 +13,21 @@ use crate::store::LoginAttempt;
 /// The source of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// The client's address; `None` if an untrusted load balancer hides it.
+    /// The address that counts: the peer's, or the one that a trusted proxy forwarded. `None` without a connection.
     pub address: Option<IpAddr>,
+    /// Whether `address` is the client's own: it is not if it is that of a proxy, which stands for many clients.
+    pub is_own: bool,
+    /// What a peer that is not trusted forwarded as the client's address: short, and only characters of addresses.
+    pub claimed: Option<String>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
+}
+
+impl Origin {
+    /// Adds the addresses to an entry of the audit log: the one that counts, and apart from it the claimed one.
+    pub(super) fn in_event(&self, event: AuditEvent) -> AuditEvent {
+        event.from_address(self.address.map(|address| address.to_string())).claiming(self.claimed.clone())
+    }
 }
 
 /// The wait before the next attempt with this name from this address. `None`: no wait.

@@ -40,6 +40,11 @@ pub const METRICS: &[Metric] = &[
         "Requests by listener, method, route and status.",
     ),
     counter("auth_logins_total", &["outcome"], "Logins by outcome."),
+    counter(
+        "auth_forwarding_ignored_total",
+        &[],
+        "Logins and password changes whose forwarded address was ignored, because the peer is not in trusted_proxies.",
+    ),
     counter("auth_refreshes_total", &["outcome"], "Refreshes by outcome."),
     gauge("auth_hash_permits", &[], "Password hashes that may be computed in parallel."),
     gauge("auth_hash_running", &[], "Password hashes being computed."),
