@@ -131,7 +131,7 @@ settings! {
         hash_queue: usize = 64;
         /// The list of breached passwords, instead of the bundled one.
         breached_passwords_file: Option<PathBuf> = None;
-        /// Networks of the balancers whose `X-Forwarded-For` is trusted.
+        /// Networks of the proxies whose `X-Forwarded-For` and `Forwarded` are trusted.
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Format of the log.
         log_format: LogFormat = LogFormat::Auto;

@@ -69,8 +69,10 @@ pub struct AuditEvent {
     pub session_id: Option<String>,
     /// The client's address.
     pub address: Option<String>,
-    /// Further details, without the reason.
+    /// Further details, without the claimed address and the reason.
     detail: Option<String>,
+    /// The client's address as a peer that is not trusted claims it.
+    claimed: Option<String>,
     /// Why the actor did it.
     reason: Option<Reason>,
 }
@@ -78,7 +80,16 @@ pub struct AuditEvent {
 impl AuditEvent {
     /// An event with only a kind.
     pub fn new(kind: EventKind) -> Self {
-        Self { kind, actor: None, subject: None, session_id: None, address: None, detail: None, reason: None }
+        Self {
+            kind,
+            actor: None,
+            subject: None,
+            session_id: None,
+            address: None,
+            detail: None,
+            claimed: None,
+            reason: None,
+        }
     }
 
     /// Sets the actor.
@@ -111,19 +122,24 @@ impl AuditEvent {
         Self { address, ..self }
     }
 
+    /// Sets the client's address as a peer that is not trusted claims it. It becomes a part of the details.
+    #[must_use]
+    pub fn claiming(self, claimed: Option<String>) -> Self {
+        Self { claimed, ..self }
+    }
+
     /// Sets the details.
     #[must_use]
     pub fn detail(self, detail: impl fmt::Display) -> Self {
         Self { detail: Some(detail.to_string()), ..self }
     }
 
-    /// The details as they are stored: with the reason at the end.
+    /// The details as they are stored: followed by the claimed address, and the reason at the end.
     pub fn full_detail(&self) -> Option<String> {
-        match (&self.detail, &self.reason) {
-            (Some(detail), Some(reason)) => Some(format!("{detail}; reason: {reason}")),
-            (None, Some(reason)) => Some(format!("reason: {reason}")),
-            (detail, None) => detail.clone(),
-        }
+        let claimed = self.claimed.as_ref().map(|claimed| format!("claimed {claimed}"));
+        let reason = self.reason.as_ref().map(|reason| format!("reason: {reason}"));
+        let parts: Vec<String> = [self.detail.clone(), claimed, reason].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 
     /// The hash that chains this event to the one before it: SHA-256 in lower-case hexadecimal, over the
@@ -171,6 +187,16 @@ mod tests {
         let without = Actor { reason: None, ..actor };
         assert_eq!(event().by_actor(&without).detail("disabled").full_detail().as_deref(), Some("disabled"));
         assert_eq!(event().by_actor(&without).full_detail(), None);
+    }
+
+    #[test]
+    fn claimed_address_follows_the_detail_and_is_not_the_address() {
+        let event = AuditEvent::new(EventKind::LoginRefused)
+            .claiming(Some("198.51.100.7".to_owned()))
+            .from_address(Some("192.0.2.1".to_owned()))
+            .detail("name 1234");
+        assert_eq!(event.full_detail().as_deref(), Some("name 1234; claimed 198.51.100.7"));
+        assert_eq!(event.address.as_deref(), Some("192.0.2.1"));
     }
 
     #[test]

@@ -72,6 +72,25 @@ pub enum Limit {
     },
 }
 
+/// Why a try is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Other tries are under way, whose outcome decides.
+    Busy,
+    /// No try may succeed before this time has passed; at least a second.
+    Wait(Seconds),
+}
+
+impl Refusal {
+    /// The wait until a try may succeed.
+    pub fn wait(self) -> Seconds {
+        match self {
+            Self::Busy => Seconds(1),
+            Self::Wait(wait) => wait,
+        }
+    }
+}
+
 impl Reserved {
     /// The reservations that have not expired at `now`.
     fn at(self, now: UnixTime) -> Self {
@@ -100,8 +119,8 @@ impl Reserved {
 }
 
 impl Limit {
-    /// The counter with one more try under way, or the wait until a try may succeed.
-    pub fn reserve(self, counter: Counter, now: UnixTime) -> Result<Counter, Seconds> {
+    /// The counter with one more try under way, or why it is refused.
+    pub fn reserve(self, counter: Counter, now: UnixTime) -> Result<Counter, Refusal> {
         let reserved = counter.reserved.at(now);
         let under_way = Counter { reserved: Reserved { now: reserved.now + 1, ..reserved }, ..counter };
         match self {
@@ -109,23 +128,24 @@ impl Limit {
                 let failures = counter.failures(now);
                 let at_once = if let Self::Shared { at_once, .. } = self { at_once } else { free - failures };
                 if failures < free {
-                    return if reserved.count() < at_once { Ok(under_way) } else { Err(Seconds(1)) };
+                    return if reserved.count() < at_once { Ok(under_way) } else { Err(Refusal::Busy) };
                 }
-                let wait = counter.wait(free, now);
-                if wait > Seconds(0) || reserved.count() > 0 {
-                    return Err(Seconds(wait.0.max(1)));
+                match counter.wait(free, now) {
+                    Seconds(..=0) if reserved.count() == 0 => Ok(under_way),
+                    Seconds(..=0) => Err(Refusal::Busy),
+                    wait => Err(Refusal::Wait(wait)),
                 }
-                Ok(under_way)
             }
             Self::Void(most) if counter.count + reserved.count() < most => Ok(under_way),
-            Self::Void(_) => Err(Seconds(LONGEST_WAIT)),
+            Self::Void(most) if counter.count < most => Err(Refusal::Busy),
+            Self::Void(_) => Err(Refusal::Wait(Seconds(LONGEST_WAIT))),
             Self::OneASecond if counter.last_at < now => Ok(Counter { last_at: now, ..counter }),
-            Self::OneASecond => Err(Seconds(1)),
+            Self::OneASecond => Err(Refusal::Wait(Seconds(1))),
             Self::Rate { burst, units, cost, .. } => {
                 let full_at = counter.count.max(now.0 * units) + cost;
                 let over = full_at - now.0 * units - burst * cost;
                 if over > 0 {
-                    return Err(Seconds((over + units - 1) / units));
+                    return Err(Refusal::Wait(Seconds((over + units - 1) / units)));
                 }
                 Ok(Counter { count: full_at, last_at: now, ..counter })
             }
@@ -214,7 +234,7 @@ mod tests {
 
     #[test]
     fn wait_starts_after_free_failures_and_doubles_to_a_minute() {
-        let wait = |count| FIVE.reserve(failed(count), NOW).err().map(|wait| wait.0);
+        let wait = |count| FIVE.reserve(failed(count), NOW).err().map(|refusal| refusal.wait().0);
         let waits: Vec<Option<i64>> = (3..14).map(wait).collect();
         let expected = [
             None,
@@ -235,7 +255,7 @@ mod tests {
 
     #[test]
     fn wait_ends_to_the_second_and_failures_are_forgotten() {
-        assert_eq!(FIVE.reserve(failed(7), at(3)), Err(Seconds(1)));
+        assert_eq!(FIVE.reserve(failed(7), at(3)), Err(Refusal::Wait(Seconds(1))));
         assert!(FIVE.reserve(failed(7), at(4)).is_ok());
         let forgotten = |after| burst(FIVE, failed(100), at(after)).0;
         assert_eq!((forgotten(899), forgotten(900)), (1, 5));
@@ -247,6 +267,10 @@ mod tests {
         assert_eq!(burst(FIVE, failed(2), NOW).0, 3);
         assert_eq!(burst(FIVE, failed(5), NOW).0, 0);
         assert_eq!(burst(FIVE, failed(5), at(1)).0, 1);
+        // Whoever comes next waits for the outcome of those, and not for a time.
+        for (counter, now) in [(Counter::default(), NOW), (failed(2), NOW), (failed(5), at(1))] {
+            assert_eq!(FIVE.reserve(burst(FIVE, counter, now).1, now), Err(Refusal::Busy));
+        }
     }
 
     #[test]
@@ -309,7 +333,7 @@ mod tests {
             let Limit::Rate { burst: most, .. } = limit else { unreachable!() };
             let (tries, counter) = burst(limit, Counter::default(), NOW);
             assert_eq!(i64::try_from(tries), Ok(most));
-            let wait = limit.reserve(counter, NOW).unwrap_err();
+            let wait = limit.reserve(counter, NOW).unwrap_err().wait();
             assert!(limit.reserve(counter, NOW + wait - Seconds(1)).is_err());
             assert!(limit.reserve(counter, NOW + wait).is_ok());
             assert_eq!(i64::try_from(burst(limit, counter, at(60)).0), Ok(per_minute.min(most)));

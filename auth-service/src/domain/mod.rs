@@ -8,6 +8,7 @@ pub mod device;
 pub mod key;
 pub mod limit;
 pub mod listener;
+pub mod network;
 pub mod password;
 pub mod proof;
 pub mod refresh;

@@ -116,10 +116,9 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<Login, LoginError
         Proof::by_password(id, credential_version, verification, now)
     });
     let Some(proof) = proof else {
-        let event = AuditEvent::new(EventKind::LoginRefused)
-            .detail(format!("name {}", guess.name_in_audit()))
-            .from_address(request.origin.address.map(|address| address.to_string()));
-        reservation.fail(event).await?;
+        let event =
+            AuditEvent::new(EventKind::LoginRefused).detail(format!("name {}", guess.name_in_audit()));
+        reservation.fail(request.origin.in_event(event)).await?;
         return Err(LoginError::InvalidCredentials);
     };
     let rehashed = if verification.needs_rehash() {
@@ -165,7 +164,6 @@ async fn start_session(
     let settings = app.settings();
     let (audience, scope) = target(app, &settings, &request, proof.user()).await?;
     let id = SessionId::from_random(random_16(&*app.entropy)?);
-    let address = request.origin.address.map(|address| address.to_string());
     let mac_key_id =
         app.keyring.current_mac_key(app.clock.now()).ok_or(LeaseError::NoMacKey).map_err(IssueError::from)?;
     let user = proof.user();
@@ -180,15 +178,13 @@ async fn start_session(
         idle_ttl: settings.refresh_idle_ttl,
         absolute_ttl: settings.refresh_absolute_ttl,
         max_sessions: settings.max_sessions_per_user,
-        user_agent: request.origin.user_agent,
-        address: address.clone(),
+        user_agent: request.origin.user_agent.clone(),
+        address: request.origin.address.map(|address| address.to_string()),
         network,
     };
-    let event = AuditEvent::new(EventKind::Login)
-        .by(user)
-        .in_session(id)
-        .from_address(address)
-        .detail(format!("audience {audience}"));
+    let event =
+        AuditEvent::new(EventKind::Login).by(user).in_session(id).detail(format!("audience {audience}"));
+    let event = request.origin.in_event(event);
     match app.store.create_session(new, event).await? {
         Some(live) => Ok(issue(app, &settings, &live).await?),
         None => Err(LoginError::InvalidCredentials),

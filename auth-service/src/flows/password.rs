@@ -63,13 +63,10 @@ pub async fn change_own_password(
     let subject = attempt.subject.ok_or(PasswordChangeError::InvalidCredentials)?;
     let claim = Guess::new(&caller.username, origin, None).claim(Lane::Public);
     let verification = app.hashing.verify(current, subject.password_hash, claim).await?;
-    let address = origin.address.map(|address| address.to_string());
     if !verification.matches() {
-        let event = AuditEvent::new(EventKind::PasswordRefused)
-            .by(caller.user_id)
-            .in_session(caller.session_id)
-            .from_address(address);
-        reservation.fail(event).await?;
+        let event =
+            AuditEvent::new(EventKind::PasswordRefused).by(caller.user_id).in_session(caller.session_id);
+        reservation.fail(origin.in_event(event)).await?;
         return Err(PasswordChangeError::InvalidCredentials);
     }
     reservation.succeed().await?;
@@ -83,9 +80,8 @@ pub async fn change_own_password(
     let event = AuditEvent::new(EventKind::PasswordChanged)
         .by(caller.user_id)
         .on(caller.user_id)
-        .in_session(caller.session_id)
-        .from_address(address);
-    match app.store.change_user(caller.user_id, change, Authority::Own, event).await? {
+        .in_session(caller.session_id);
+    match app.store.change_user(caller.user_id, change, Authority::Own, origin.in_event(event)).await? {
         UserWrite::Done(_) => {}
         // The user was changed or deleted after the password was checked.
         _ => return Err(PasswordChangeError::InvalidCredentials),

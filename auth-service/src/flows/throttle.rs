@@ -11,13 +11,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ring::digest;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use verifier::{Seconds, UnixTime};
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::device::{Owner, UncheckedDevice};
 use crate::domain::hex;
 use crate::domain::limit::Limit;
+use crate::domain::network::Network;
 use crate::domain::session::SessionId;
 use crate::keys::keyring::RingError;
 use crate::runtime::app::App;
@@ -32,7 +33,7 @@ const NETWORK: Limit = Limit::Shared { free: 20, at_once: 100 };
 /// Failures from a /48 of IPv6: one site, with many networks.
 const SITE: Limit = Limit::Shared { free: 100, at_once: 200 };
 /// Failures from an address that many clients share, behind a balancer that is not configured.
-const SHARED_ADDRESS: Limit = Limit::Shared { free: 200, at_once: 400 };
+const SHARED_ADDRESS: Limit = Limit::Shared { free: 60, at_once: 300 };
 /// Passwords tried from one network: those that are right cost a hash, too.
 const ATTEMPTS: Limit = Limit::Rate { burst: 500, units: 50, cost: 1, is_of_successes: false };
 /// Logins of one user: 60, then 10 a minute.
@@ -49,26 +50,38 @@ pub const DEVICE_SUBJECT: &str = "device ";
 
 /// How long a stranger waits for their turn before the request is refused.
 const WAIT_FOR_TURN: Duration = Duration::from_secs(2);
+/// How often a request that waits for others looks whether they have ended.
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The source of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// The client's address; `None` if an untrusted load balancer hides it.
+    /// The address that counts: the peer's, or the one that a trusted proxy forwarded. `None` without a connection.
     pub address: Option<IpAddr>,
-    /// Whether the address is the client's own, and not that of a balancer that hides it.
+    /// Whether `address` is the client's own: it is not if it is that of a proxy, which stands for many clients.
     pub is_own: bool,
+    /// What a peer that is not trusted forwarded as the client's address: short, and only characters of addresses.
+    pub claimed: Option<String>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
+}
+
+impl Origin {
+    /// Adds the addresses to an entry of the audit log: the one that counts, and apart from it the claimed one.
+    pub(super) fn in_event(&self, event: AuditEvent) -> AuditEvent {
+        event.from_address(self.address.map(|address| address.to_string())).claiming(self.claimed.clone())
+    }
 }
 
 /// A password for a name, from somewhere: names of counters, which contain neither in clear.
 pub(super) struct Guess {
     name: String,
-    network: Option<Network>,
+    network: Option<Source>,
     device: Option<UncheckedDevice>,
 }
 
-struct Network {
+/// The network of a client, by the names of its counters.
+struct Source {
     subject: String,
     /// The /48 of an IPv6 address.
     site: Option<String>,
@@ -89,10 +102,10 @@ impl Guess {
     /// `name` is normalised, or as typed if it is no user name.
     pub(super) fn new(name: &str, origin: &Origin, device: Option<&str>) -> Self {
         let network = origin.address.map(|address| {
-            let (network, site) = networks_of(address);
-            Network {
-                subject: hashed("network", &network),
-                site: site.map(|site| hashed("network", &site)),
+            let network = Network::of(address);
+            Source {
+                subject: hashed("network", network.to_string().as_bytes()),
+                site: network.wider().map(|site| hashed("network", site.to_string().as_bytes())),
                 is_own: origin.is_own,
             }
         });
@@ -171,7 +184,9 @@ impl Guess {
     pub(super) async fn reserve(&self, app: &App, standing: Standing) -> Result<Admission, StoreError> {
         let admission = match standing {
             Standing::Stranger => self.reserve_as_stranger(app).await?,
-            known => Reservation::take(&app.store, self.limits(known)).await?,
+            known => {
+                Reservation::take(&app.store, self.limits(known), Instant::now() + WAIT_FOR_TURN).await?
+            }
         };
         match admission {
             // A void device is no device.
@@ -188,29 +203,36 @@ impl Guess {
         let limits = self.limits(Standing::Stranger);
         let deadline = Instant::now() + WAIT_FOR_TURN;
         if app.waiting_room.is_empty(&self.name) {
-            match Reservation::take(&app.store, limits.clone()).await? {
+            match Reservation::take(&app.store, limits.clone(), deadline).await? {
                 Admission::Refused(refused) if refused.by.limit == STRANGERS => {}
                 admission => return Ok(admission),
             }
         } else {
             // Who must wait for another reason takes no place from others.
             let own = limits.iter().filter(|applied| applied.limit != STRANGERS).cloned().collect::<Vec<_>>();
-            if let Err(refused) = app.store.may_reserve(&own).await? {
+            if let Err(refused) = app.store.may_reserve(&own).await?
+                && !refused.is_busy
+            {
                 return Ok(Admission::Refused(refused));
             }
         }
-        let refused =
-            Refused { by: Applied { subject: strangers_at(&self.name), limit: STRANGERS }, wait: Seconds(1) };
+        let refused = Refused {
+            by: Applied { subject: strangers_at(&self.name), limit: STRANGERS },
+            wait: Seconds(1),
+            is_busy: false,
+        };
         let Some(place) = app.waiting_room.enter(&self.name, self.network_subject()) else {
             return Ok(Admission::Refused(refused));
         };
         loop {
             match place.turn(deadline).await {
                 Turn::Drawn => {}
-                Turn::Known => return Reservation::take(&app.store, self.limits(Standing::Network)).await,
+                Turn::Known => {
+                    return Reservation::take(&app.store, self.limits(Standing::Network), deadline).await;
+                }
                 Turn::Late => return Ok(Admission::Refused(refused)),
             }
-            match Reservation::take(&app.store, limits.clone()).await? {
+            match Reservation::take(&app.store, limits.clone(), deadline).await? {
                 // Another replica had this second.
                 Admission::Refused(refused) if refused.by.limit == STRANGERS => {}
                 admission => return Ok(admission),
@@ -236,19 +258,32 @@ pub(super) struct Reservation {
 impl Reservation {
     /// Reserves a try for a user who is logged in, and shows their current password again.
     pub(super) async fn in_session(store: &SqlStore, id: SessionId) -> Result<Admission, StoreError> {
-        let admission =
-            Self::take(store, vec![Applied { subject: format!("session {id}"), limit: SESSION }]).await?;
+        let limits = vec![Applied { subject: format!("session {id}"), limit: SESSION }];
+        let admission = Self::take(store, limits, Instant::now() + WAIT_FOR_TURN).await?;
         if let Admission::Refused(refused) = &admission {
             count(refused);
         }
         Ok(admission)
     }
 
-    async fn take(store: &SqlStore, limits: Vec<Applied>) -> Result<Admission, StoreError> {
-        Ok(match store.reserve(&limits).await? {
-            Ok(at) => Admission::Reserved(Self { store: store.clone(), limits, at, is_settled: false }),
-            Err(refused) => Admission::Refused(refused),
-        })
+    /// Reserves a try. Waits until `deadline` while other tries are under way, whose outcome decides.
+    async fn take(
+        store: &SqlStore,
+        limits: Vec<Applied>,
+        deadline: Instant,
+    ) -> Result<Admission, StoreError> {
+        loop {
+            match store.reserve(&limits).await? {
+                Ok(at) => {
+                    let store = store.clone();
+                    return Ok(Admission::Reserved(Self { store, limits, at, is_settled: false }));
+                }
+                Err(refused) if !refused.is_busy || Instant::now() + BUSY_INTERVAL > deadline => {
+                    return Ok(Admission::Refused(refused));
+                }
+                Err(_) => sleep(BUSY_INTERVAL).await,
+            }
+        }
     }
 
     /// Whether the device value was good.
@@ -306,14 +341,6 @@ fn count(refused: &Refused) {
         _ => "device",
     };
     metrics::counter!("auth_login_limits_total", "limit" => kind).increment(1);
-}
-
-/// The network of an address: itself, or its /64 of IPv6, of which a client can use any address; and its /48.
-fn networks_of(address: IpAddr) -> (Vec<u8>, Option<Vec<u8>>) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (address.octets().to_vec(), None),
-        IpAddr::V6(address) => (address.octets()[..8].to_vec(), Some(address.octets()[..6].to_vec())),
-    }
 }
 
 fn hashed(kind: &str, value: &[u8]) -> String {

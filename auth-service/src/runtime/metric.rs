@@ -45,6 +45,11 @@ pub const METRICS: &[Metric] = &[
         &["limit"],
         "Tries of a password that were refused before it was checked, by limit.",
     ),
+    counter(
+        "auth_forwarding_ignored_total",
+        &[],
+        "Logins and password changes whose forwarded address was ignored, because the peer is not in trusted_proxies.",
+    ),
     counter("auth_refreshes_total", &["outcome"], "Refreshes by outcome."),
     gauge("auth_hash_permits", &[], "Password hashes that may be computed in parallel."),
     gauge("auth_hash_running", &[], "Password hashes being computed."),

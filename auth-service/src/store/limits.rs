@@ -7,7 +7,7 @@ use super::engine::row::{Row, arguments, only};
 use super::transaction::Outcome::{Keep, Undo};
 use super::{SqlStore, StoreError};
 use crate::domain::audit::AuditEvent;
-use crate::domain::limit::{Counter, Limit, Reserved};
+use crate::domain::limit::{Counter, Limit, Refusal, Reserved};
 
 /// A limit, and the name of the counter to which it applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Refused {
     pub by: Applied,
     /// The wait until a try may succeed; at least a second.
     pub wait: Seconds,
+    /// Whether only other tries that are under way stand in the way.
+    pub is_busy: bool,
 }
 
 const COLUMNS: &str = "subject, failures, last_at, reserved_interval, reserved_now, reserved_before";
@@ -183,10 +185,15 @@ fn reserve_all(limits: &[Applied], counters: &[Counter], now: UnixTime) -> Resul
     for (applied, counter) in limits.iter().zip(counters) {
         match applied.limit.reserve(*counter, now) {
             Ok(counter) => reserved.push(counter),
-            Err(wait) if refused.as_ref().is_none_or(|refused| refused.wait < wait) => {
-                refused = Some(Refused { by: applied.clone(), wait });
+            Err(refusal) => {
+                let next =
+                    Refused { by: applied.clone(), wait: refusal.wait(), is_busy: refusal == Refusal::Busy };
+                // A wait counts for more than other tries, and the longest for the most.
+                let weight = |refused: &Refused| (!refused.is_busy, refused.wait);
+                if refused.as_ref().is_none_or(|refused| weight(refused) < weight(&next)) {
+                    refused = Some(next);
+                }
             }
-            Err(_) => {}
         }
     }
     refused.map_or(Ok(reserved), Err)

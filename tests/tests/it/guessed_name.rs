@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use e2e::arrivals::{Counts, Schedule, Tally};
 use e2e::client::Client;
-use e2e::cluster::{Cluster, Plan};
+use e2e::cluster::{Cluster, Plan, Replica};
 use e2e::ledger::Outcome;
 use e2e::load::Load;
 use e2e::postgres::Postgres;
@@ -25,7 +25,7 @@ async fn owner_logs_in_while_two_hundred_networks_guess_the_password() {
     let _turn = TURN.lock().await;
     let database = Postgres::shared().create_database();
     let cluster = Cluster::start(Plan::new(2, database.url())).await;
-    let bases: Vec<String> = cluster.replicas().iter().map(|replica| replica.public_url()).collect();
+    let bases: Vec<String> = cluster.replicas().iter().map(Replica::public_url).collect();
     let owner = cluster.create_users("owner", 1, &[]).await.remove(0);
     let password = cluster.user_password();
     let known = Ipv4Addr::new(127, 0, 4, 1);
@@ -35,13 +35,13 @@ async fn owner_logs_in_while_two_hundred_networks_guess_the_password() {
     let mut load = Load::default();
     let networks = (1..=200).map(|last| Ipv4Addr::new(127, 0, 5, last));
     let guess = json!({ "username": owner, "password": "not the password" });
-    let guesses = attempts(&mut load, FLOOD, &bases, networks, guess);
+    let guesses = attempts(&mut load, FLOOD, bases.clone(), networks, guess);
     // Elsewhere each time.
     let networks = (1..=250).map(|last| Ipv4Addr::new(127, 0, 6, last));
     let with_device = json!({ "username": owner, "password": password, "device": device });
-    let by_device = attempts(&mut load, OWNER, &bases, networks, with_device);
+    let by_device = attempts(&mut load, OWNER, bases.clone(), networks, with_device);
     let right = json!({ "username": owner, "password": password });
-    let by_network = attempts(&mut load, OWNER, &bases, std::iter::once(known), right);
+    let by_network = attempts(&mut load, OWNER, bases.clone(), std::iter::once(known), right);
     wait::let_pass(SPAN).await;
     load.stop().await;
 
@@ -63,12 +63,12 @@ fn share(counts: &Counts) -> u64 {
 fn attempts(
     load: &mut Load,
     schedule: Schedule,
-    bases: &[String],
+    bases: Vec<String>,
     addresses: impl Iterator<Item = Ipv4Addr> + Clone + Send + 'static,
     body: serde_json::Value,
 ) -> Arc<Tally> {
     let tally = Tally::new("login");
-    let mut bases = bases.to_vec().into_iter().cycle();
+    let mut bases = bases.into_iter().cycle();
     let mut addresses = addresses.cycle();
     load.arrive(schedule, &tally, move || {
         let (from, base) = (addresses.next().expect("a cycle"), bases.next().expect("a cycle"));

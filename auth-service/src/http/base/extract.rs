@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::flows::Origin;
 use crate::http::base::SharedApp;
-use crate::http::base::client_address::{Peer, client_address};
+use crate::http::base::client_address::{Peer, origin};
 use crate::http::base::code::Code;
 use crate::http::base::error::Problem;
 
@@ -61,7 +61,7 @@ impl FromRequestParts<SharedApp> for ClientOrigin {
             let text = String::from_utf8_lossy(value.as_bytes());
             text.chars().filter(|c| !c.is_control()).take(LONGEST_USER_AGENT).collect()
         });
-        let address = client_address(peer, &parts.headers, &app.config.trusted_proxies);
-        Ok(Self(Origin { address, is_own: address.is_some(), user_agent }))
+        let origin = origin(peer, &parts.headers, &app.config.trusted_proxies);
+        Ok(Self(Origin { user_agent, ..origin }))
     }
 }

@@ -14,6 +14,7 @@ pub(super) mod error;
 pub(super) mod error_body;
 pub(super) mod extract;
 pub(super) mod form;
+mod forwarded;
 pub(super) mod headers;
 pub(super) mod observe;
 pub(super) mod page;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::replica::{ADMIN_PASSWORD, PASSWORD, Replica, get, post};
+use super::replica::{ADMIN_PASSWORD, PASSWORD, Replica, admin_get, get, post};
 
 #[tokio::test]
 async fn a_login_returns_tokens_that_name_the_user() {
@@ -81,25 +81,64 @@ async fn failures_of_a_name_are_limited_whether_or_not_it_exists() {
 }
 
 #[tokio::test]
-async fn an_address_behind_a_trusted_proxy_is_limited_and_an_untrusted_proxy_is_not() {
+async fn an_address_behind_a_trusted_proxy_is_limited() {
     let replica = Replica::with(|config| config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]).await;
-    let attempt = async |name: String, peer: &str, forwarded: Option<&str>| {
+    let attempt = async |name: String, peer: &str, forwarded: Option<(&str, &str)>| {
         let body = json!({"username": name, "password": "wrong password here"});
         let mut call = post("/v1/login").from(peer).json(&body);
-        if let Some(forwarded) = forwarded {
-            call = call.header("x-forwarded-for", forwarded);
+        if let Some((header, value)) = forwarded {
+            call = call.header(header, value);
         }
         replica.send(call).await.status.as_u16()
     };
+    let by_x = |value| Some(("x-forwarded-for", value));
     for i in 0..20 {
-        assert_eq!(attempt(format!("a{i}"), "10.0.0.1", Some("203.0.113.1, 198.51.100.7")).await, 401);
+        assert_eq!(attempt(format!("a{i}"), "10.0.0.1", by_x("203.0.113.1, 198.51.100.7")).await, 401);
     }
-    assert_eq!(attempt("b".to_owned(), "10.0.0.1", Some("203.0.113.99, 198.51.100.7")).await, 429);
+    let by_rfc = Some(("forwarded", "for=203.0.113.9, for=\"198.51.100.7:80\";proto=https"));
+    for forwarded in [by_x("203.0.113.99, 198.51.100.7, "), by_x("198.51.100.7:4711"), by_rfc] {
+        assert_eq!(attempt("b".to_owned(), "10.0.0.1", forwarded).await, 429, "{forwarded:?}");
+    }
     assert_eq!(attempt("b".to_owned(), "198.51.100.7", None).await, 429);
-    assert_eq!(attempt("b".to_owned(), "10.0.0.1", Some("198.51.100.8")).await, 401);
-    for i in 0..25 {
-        assert_eq!(attempt(format!("c{i}"), "192.0.2.200", Some("198.51.100.9")).await, 401);
+    assert_eq!(attempt("b".to_owned(), "10.0.0.1", by_x("198.51.100.8")).await, 401);
+}
+
+/// Before, any such header switched the limit by address off.
+#[tokio::test]
+async fn peer_that_is_not_trusted_cannot_hide_behind_a_forwarded_address() {
+    let replica = Replica::start().await;
+    let mut refused = 0;
+    for i in 0..200 {
+        let body = json!({"username": format!("a{i}"), "password": "wrong password here"});
+        let (header, value) = if i % 2 == 0 {
+            ("x-forwarded-for", format!("a{i}"))
+        } else {
+            ("forwarded", format!("for=a{i}"))
+        };
+        let call = post("/v1/login").from("192.0.2.200").json(&body).header(header, value);
+        refused += u32::from(replica.send(call).await.status == 429);
     }
+    assert!(refused > 100, "{refused} of 200");
+}
+
+#[tokio::test]
+async fn audit_log_keeps_the_peer_and_the_claimed_address_apart() {
+    let replica = Replica::start().await;
+    let admin = replica.admin_token().await;
+    // A stranger has one try in each second.
+    replica.advance(1).await;
+    let claim = format!("198.51.100.7, \u{e9}{}", "x".repeat(1_000));
+    let body = json!({"username": "admin", "password": "wrong password here"});
+    let call = post("/v1/login").from("192.0.2.200").json(&body).header("x-forwarded-for", claim);
+    replica.send(call).await.assert_problem(401, "invalid_credentials");
+
+    let log = replica.send(admin_get("/admin/v1/audit?limit=200").bearer(&admin)).await.json();
+    let entry =
+        log["events"].as_array().unwrap().iter().find(|entry| entry["event"] == "login_refused").unwrap();
+    assert_eq!(entry["address"], "192.0.2.200");
+    let (name, claimed) = entry["detail"].as_str().unwrap().split_once("; ").unwrap();
+    assert!(name.starts_with("name "), "{entry}");
+    assert_eq!(claimed, format!("claimed 198.51.100.7, ?{}", "x".repeat(85)));
 }
 
 #[tokio::test]

@@ -174,6 +174,8 @@ fn examples_get_only_known_variables() {
     for program in ["ping-service", "live-service"] {
         let mut help = Command::new(built(program, &format!("-p {program}")));
         let help = run(help.arg("--help"), "cargo").unwrap_or_else(|why| panic!("{why}")).stdout;
+        // Without the line breaks of long lines.
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let replicas = composition.replicas(program);
         assert_eq!(replicas.len(), 3, "{program}");
         for (name, replica) in replicas {
