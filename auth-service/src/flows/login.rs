@@ -102,10 +102,11 @@ pub async fn login(app: &App, request: LoginRequest) -> Result<Login, LoginError
     let name = name.unwrap_or_default();
     let attempt = app.store.login_attempt(name, network.clone().unwrap_or_default(), decoy_from).await?;
     let standing = guess.standing(app, &attempt).await.map_err(IssueError::from)?;
-    let reservation = match guess.reserve(app, standing).await? {
-        Admission::Reserved(reservation) => reservation,
-        Admission::Refused(refused) => return Err(LoginError::Throttled(refused.wait)),
-    };
+    let reservation =
+        match guess.reserve(app, standing, attempt.subject.as_ref().map(|subject| subject.id)).await? {
+            Admission::Reserved(reservation) => reservation,
+            Admission::Refused(refused) => return Err(LoginError::Throttled(refused.wait)),
+        };
     let LoginAttempt { now, subject, decoy, .. } = attempt;
     // A disabled user's own hash is checked, too, so that the time does not tell them from others.
     let stored = subject.as_ref().and_then(|subject| subject.password_hash.clone());

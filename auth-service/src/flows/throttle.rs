@@ -20,6 +20,7 @@ use crate::domain::hex;
 use crate::domain::limit::Limit;
 use crate::domain::network::Network;
 use crate::domain::session::SessionId;
+use crate::domain::user::UserId;
 use crate::keys::keyring::RingError;
 use crate::runtime::app::App;
 use crate::runtime::hashing::{Claim, Lane};
@@ -181,16 +182,23 @@ impl Guess {
     }
 
     /// Reserves a try. A stranger waits for their turn, for at most two seconds.
-    pub(super) async fn reserve(&self, app: &App, standing: Standing) -> Result<Admission, StoreError> {
+    pub(super) async fn reserve(
+        &self,
+        app: &App,
+        standing: Standing,
+        user: Option<UserId>,
+    ) -> Result<Admission, StoreError> {
         let admission = match standing {
-            Standing::Stranger => self.reserve_as_stranger(app).await?,
+            Standing::Stranger => self.reserve_as_stranger(app, user).await?,
             known => {
                 Reservation::take(&app.store, self.limits(known), Instant::now() + WAIT_FOR_TURN).await?
             }
         };
         match admission {
             // A void device is no device.
-            Admission::Refused(refused) if refused.by.limit == DEVICE => self.reserve_as_stranger(app).await,
+            Admission::Refused(refused) if refused.by.limit == DEVICE => {
+                self.reserve_as_stranger(app, user).await
+            }
             Admission::Refused(refused) => {
                 count(&refused);
                 Ok(Admission::Refused(refused))
@@ -199,7 +207,12 @@ impl Guess {
         }
     }
 
-    async fn reserve_as_stranger(&self, app: &App) -> Result<Admission, StoreError> {
+    /// Reserves a try from a network that has just become known.
+    async fn reserve_as_known(&self, app: &App) -> Result<Admission, StoreError> {
+        Reservation::take(&app.store, self.limits(Standing::Network), Instant::now() + WAIT_FOR_TURN).await
+    }
+
+    async fn reserve_as_stranger(&self, app: &App, user: Option<UserId>) -> Result<Admission, StoreError> {
         let limits = self.limits(Standing::Stranger);
         let deadline = Instant::now() + WAIT_FOR_TURN;
         if app.waiting_room.is_empty(&self.name) {
@@ -227,10 +240,15 @@ impl Guess {
         loop {
             match place.turn(deadline).await {
                 Turn::Drawn => {}
-                Turn::Known => {
-                    return Reservation::take(&app.store, self.limits(Standing::Network), deadline).await;
-                }
-                Turn::Late => return Ok(Admission::Refused(refused)),
+                Turn::Known => return self.reserve_as_known(app).await,
+                // Or at another replica.
+                turn => match (user, self.own_network()) {
+                    (Some(user), Some(network)) if app.store.knows_network(user, &network).await? => {
+                        return self.reserve_as_known(app).await;
+                    }
+                    _ if turn == Turn::Late => return Ok(Admission::Refused(refused)),
+                    _ => continue,
+                },
             }
             match Reservation::take(&app.store, limits.clone(), deadline).await? {
                 // Another replica had this second.

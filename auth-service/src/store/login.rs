@@ -69,6 +69,12 @@ impl SqlStore {
         .await
     }
 
+    /// Whether a user has logged in from a network within [`KNOWN_FOR`].
+    pub async fn knows_network(&self, user: UserId, network: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT network FROM known_networks WHERE user_id = $2 AND network = $3 AND last_login_at > {now} - $4";
+        self.read(sql, arguments![user.to_string(), network, KNOWN_FOR.0], |rows| Ok(!rows.is_empty())).await
+    }
+
     /// Deletes networks that are no longer known, at most `limit` of them. Returns how many.
     pub async fn purge_networks(&self, limit: u32) -> Result<u64, StoreError> {
         let sql = "DELETE FROM known_networks WHERE (user_id, network) IN
