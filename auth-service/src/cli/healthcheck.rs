@@ -34,7 +34,7 @@ fn request_readiness(address: SocketAddr) -> std::io::Result<String> {
 }
 
 /// Returns the address to connect to: loopback if the listener accepts connections on all addresses.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),

@@ -6,6 +6,7 @@ mod files;
 mod issuer;
 mod keys;
 mod people;
+mod proxies;
 mod replicas;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ const CHECKS: &[Check] = &[
     ("master key", |subject| Box::pin(keys::master_key(subject))),
     ("signing keys", |subject| Box::pin(keys::signing_keys(subject))),
     ("replicas", |subject| Box::pin(replicas::state(subject))),
+    ("proxies", |subject| Box::pin(proxies::forwarded_addresses(subject))),
     ("issuer", |subject| Box::pin(issuer::key_set(subject))),
 ];
 
