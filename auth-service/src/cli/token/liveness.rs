@@ -70,8 +70,13 @@ impl Liveness {
         let unknown = Session { state: SessionState::Unknown, refused: None };
         let Some(verifier) = &self.verifier else { return unknown };
         loop {
+            let waited = self.started_at.elapsed();
+            // Before the check: a document that arrives in between must not vouch for a check that was made without it.
+            let is_current = verifier.status().feed.staleness.is_some_and(|staleness| staleness <= waited);
             // The first check starts the feed.
             match verifier.verify_now::<NoExtra>(token) {
+                Ok(_) if is_current => return Session { state: SessionState::Alive, refused: None },
+                Ok(_) if waited >= TIMEOUT => return unknown,
                 Ok(_) => {}
                 Err(VerifyError::Invalid(Reason::RevokedSession)) => {
                     return Session { state: SessionState::Ended, refused: Some(Reason::RevokedSession) };
@@ -80,13 +85,6 @@ impl Liveness {
                     return Session { state: SessionState::Unknown, refused: Some(reason) };
                 }
                 Err(_) => return unknown,
-            }
-            let waited = self.started_at.elapsed();
-            if verifier.status().feed.staleness.is_some_and(|staleness| staleness <= waited) {
-                return Session { state: SessionState::Alive, refused: None };
-            }
-            if waited >= TIMEOUT {
-                return unknown;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
