@@ -33,7 +33,7 @@ pub struct Counter {
 /// Reservations, counted by the time at which they were made, so that old ones expire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {
-    /// The current interval of [`RESERVED_FOR`], counted from 1970.
+    /// The current interval of ten seconds, counted from 1970.
     pub interval: i64,
     /// Reservations made in it.
     pub now: i64,

@@ -69,7 +69,7 @@ impl WaitingRoom {
         !self.lock().contains_key(name)
     }
 
-    /// Takes a place. `None` if [`MOST_OF_ONE_NETWORK`] requests wait from this network.
+    /// Takes a place. `None` if very many requests wait from this network.
     pub fn enter(&self, name: &str, network: &str) -> Option<Place<'_>> {
         let mut rooms = self.lock();
         let room = rooms.entry(name.to_owned()).or_insert_with(|| Room {

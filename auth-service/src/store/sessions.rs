@@ -255,7 +255,7 @@ impl SqlStore {
     /// Ends those of the next `limit` sessions after the id `after` that are alive and began by `began_by`, and records `event` if there
     /// were any. One transaction: it reads and ends at most `limit` sessions, however many there are.
     ///
-    /// Revokes only what may still have a token; see [`revoke_recently_refreshed`].
+    /// Revokes only what may still have a token; see `revoke_recently_refreshed`.
     pub async fn end_batch(
         &self,
         after: String,
